@@ -1,0 +1,134 @@
+"""Measures what LiteLLM's limits let through: alone, with Redis, and with fast_litellm.
+
+    python scripts/figures.py --variants litellm,fast_litellm --workers 4 --json figures.json
+
+Prints a table; progress goes to standard error. Needs Linux, and an environment with
+`litellm[proxy]` and gunicorn (and fast_litellm for its variant).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+# Not the root of the checkout: its `fast_litellm` directory would hide the installed package.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from harness.proxy import FakeBackend, Proxy, RedisServer  # noqa: E402
+from harness.scenarios import SCENARIOS, Figure, warm_up  # noqa: E402
+
+VARIANTS = ("litellm", "redis", "fast_litellm")
+
+Results = dict[str, dict[str, Any]]
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    arguments = parse_arguments()
+    # A plain SIGTERM would leave the proxies running.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    start = time.monotonic()
+    by_variant: dict[str, Results] = {}
+    for variant in arguments.variants:
+        if variant == "redis" and not RedisServer.is_available():
+            progress("redis: skipped, there is no redis-server on the PATH")
+            continue
+        by_variant[variant] = run_variant(variant, arguments.scenarios, arguments.workers)
+    progress(f"finished after {time.monotonic() - start:.0f} s")
+    print(table(by_variant, arguments.scenarios))
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(by_variant, indent=2) + "\n")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--variants", type=names_out_of(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--scenarios", type=names_out_of(SCENARIOS), default=list(SCENARIOS))
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all numbers to FILE")
+    return parser.parse_args()
+
+
+def names_out_of(known: Any) -> Any:
+    """An argument type: comma-separated names, each of them a known one."""
+
+    def parse(text: str) -> list[str]:
+        names = text.split(",")
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"no such {unknown}; there are {', '.join(known)}")
+        return names
+
+    return parse
+
+
+def run_variant(variant: str, scenarios: Sequence[str], workers: int) -> Results:
+    """Run the scenarios on one proxy."""
+    with contextlib.ExitStack() as stack:
+        redis = stack.enter_context(RedisServer()) if variant == "redis" else None
+        backend = stack.enter_context(FakeBackend())
+        booting = time.monotonic()
+        proxy = stack.enter_context(
+            Proxy(
+                backend.url,
+                workers=workers,
+                accelerate=variant == "fast_litellm",
+                redis_url=redis.url if redis else None,
+            )
+        )
+        boot_s = round(time.monotonic() - booting, 1)
+        progress(f"{variant}: {workers} workers ready after {boot_s} s")
+        warm_up(proxy)
+        results: Results = {"boot": {"seconds": boot_s}}
+        for name in scenarios:
+            results[name] = SCENARIOS[name].run(proxy, backend)
+            report(variant, name, results[name])
+        return results
+
+
+def report(variant: str, name: str, result: dict[str, Any]) -> None:
+    """Say what a scenario measured, and whether it can be trusted."""
+    shown = {key: value for key, value in result.items() if key != "unexpected"}
+    progress(f"{variant}: {name} {shown}")
+    if not result["within_window"]:
+        progress(f"{variant}: {name} outlasted the window; its numbers mean nothing")
+    if result["unexpected"]:
+        first = result["unexpected"][0][:500]
+        progress(f"{variant}: {name} got {len(result['unexpected'])} odd replies, first: {first}")
+
+
+def progress(line: str) -> None:
+    """Write a line to standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def table(by_variant: dict[str, Results], scenarios: Sequence[str]) -> str:
+    """The figures, a line each and a column per variant."""
+    rows = [["scenario", "ideal", *by_variant]]
+    for name in scenarios:
+        for figure in SCENARIOS[name].figures:
+            cells = [cell(figure, results[name]) for results in by_variant.values()]
+            rows.append([figure.label, figure.ideal, *cells])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def cell(figure: Figure, result: dict[str, Any]) -> str:
+    """One value, with a mark when it cannot be trusted."""
+    mark = "" if result["within_window"] and not result["unexpected"] else " (!)"
+    return figure.read(result) + mark
+
+
+if __name__ == "__main__":
+    main()

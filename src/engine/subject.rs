@@ -1,0 +1,116 @@
+//! What a limiter key names: a subject and one of its words.
+//!
+//! LiteLLM's limiter calls its state `{api_key:<hash>}:window`, `...:requests`, `...:tokens` and
+//! `...:max_parallel_requests`. The part in braces is the subject; its four words live in one bucket.
+//! Any other key is a counter of its own.
+
+use super::{Engine, Key};
+use crate::error::OpError;
+use crate::layout::{CounterWord, KeyKind, WindowWord};
+use crate::primitives::window::Pair;
+use crate::sync::Word;
+use crate::tables::names::redact;
+
+/// One of a subject's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// When its window started.
+    Window,
+    /// Its request counter.
+    Requests,
+    /// Its token counter.
+    Tokens,
+    /// Its concurrency slots.
+    Slots,
+    /// Not a subject's word: the key is a counter of its own.
+    Own,
+}
+
+/// A parsed key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subject<'a> {
+    /// What the bucket is found by.
+    pub name: &'a str,
+    /// Which of its words.
+    pub part: Part,
+}
+
+impl<'a> Subject<'a> {
+    /// Parses a limiter key. Never fails: what is no subject is a counter of its own.
+    pub fn parse(key: &'a str) -> Self {
+        if let Some((name, suffix)) = key.rsplit_once(':')
+            && name.starts_with('{')
+            && name.ends_with('}')
+        {
+            let part = match suffix {
+                "window" => Part::Window,
+                "requests" => Part::Requests,
+                "tokens" => Part::Tokens,
+                "max_parallel_requests" => Part::Slots,
+                _ => return Self { name: key, part: Part::Own },
+            };
+            return Self { name, part };
+        }
+        Self { name: key, part: Part::Own }
+    }
+
+    fn kind(self) -> KeyKind {
+        if self.part == Part::Own { KeyKind::Counter } else { KeyKind::Window }
+    }
+}
+
+impl Engine {
+    /// The subject's slot, inserted if needed.
+    pub(super) fn subject(&self, subject: Subject<'_>) -> Result<Key<'_>, OpError> {
+        let label = || redact(subject.name);
+        self.key(subject.kind(), 0, subject.name.as_bytes(), label)
+    }
+
+    /// The subject's slot if it is known.
+    pub(super) fn known_subject(&self, subject: Subject<'_>) -> Option<Key<'_>> {
+        self.existing(subject.kind(), 0, subject.name.as_bytes())
+    }
+}
+
+impl<'a> Key<'a> {
+    /// The window word of a subject.
+    pub(super) fn window(&self) -> &'a Word<WindowWord> {
+        &self.bucket.window
+    }
+
+    /// The counter that `part` names, with the window it belongs to; `None` for a part that is none.
+    pub(super) fn pair(&self, part: Part) -> Option<Pair<'a>> {
+        let bucket = self.bucket;
+        match part {
+            Part::Requests => Some(Pair { window: Some(&bucket.window), counter: &bucket.requests }),
+            Part::Tokens => Some(Pair { window: Some(&bucket.window), counter: &bucket.tokens }),
+            Part::Own => Some(Pair { window: None, counter: &bucket.requests }),
+            Part::Window | Part::Slots => None,
+        }
+    }
+
+    /// The counter word alone, for callers that know the part is one.
+    pub(super) fn counter(&self, part: Part) -> Option<&'a Word<CounterWord>> {
+        self.pair(part).map(|pair| pair.counter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limiter_keys_are_told_apart_from_everything_else() {
+        let subject = |key| {
+            let subject = Subject::parse(key);
+            (subject.name, subject.part)
+        };
+        assert_eq!(subject("{api_key:a}:window"), ("{api_key:a}", Part::Window));
+        assert_eq!(subject("{model_per_key:a:b:c}:tokens"), ("{model_per_key:a:b:c}", Part::Tokens));
+        assert_eq!(subject("{user:u}:max_parallel_requests"), ("{user:u}", Part::Slots));
+        assert_eq!(subject("{user:u}:other"), ("{user:u}:other", Part::Own));
+        assert_eq!(subject("user:u:requests"), ("user:u:requests", Part::Own));
+        assert_eq!(subject("{user:x}:window:requests"), ("{user:x}:window:requests", Part::Own));
+        assert_eq!(subject(""), ("", Part::Own));
+    }
+}

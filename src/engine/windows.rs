@@ -1,0 +1,415 @@
+//! Anchored windows over several keys at once, with the replies LiteLLM's scripts give.
+
+use super::subject::{Part, Subject};
+use super::{Engine, Key, ROUNDS};
+use crate::error::OpError;
+use crate::layout::{PairWord, WindowWord};
+use crate::primitives::Contended;
+use crate::primitives::window::{self, Charged, Outcome, Pair};
+use crate::sync::Ordering;
+
+/// One conditional charge of a batch.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// The window's key.
+    pub window: &'a str,
+    /// The counter's key.
+    pub counter: &'a str,
+    /// The counter may not pass this.
+    pub limit: i64,
+    /// What to add. With 0 nothing is added, but a counter at its limit still refuses.
+    pub amount: i64,
+    /// Length of the window in seconds.
+    pub size_s: u64,
+}
+
+/// A counter after a charge, with the Unix second at which its window started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count {
+    /// New value.
+    pub count: i64,
+    /// Start of its window, Unix seconds.
+    pub window_start: u64,
+}
+
+/// The answer to a batch of conditional charges.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// All were charged.
+    Admitted(Vec<Count>),
+    /// None was charged, because this one would have passed its limit.
+    Refused {
+        /// Position in the batch.
+        position: usize,
+        /// Where its counter stands.
+        count: i64,
+        /// Its limit.
+        limit: i64,
+    },
+}
+
+struct Resolved<'a> {
+    key: Key<'a>,
+    pair: Pair<'a>,
+    part: Part,
+}
+
+impl Engine {
+    fn resolve(&self, window: &str, counter: &str) -> Result<Resolved<'_>, OpError> {
+        let (of_window, of_counter) = (Subject::parse(window), Subject::parse(counter));
+        if of_window.part != Part::Window || of_window.name != of_counter.name {
+            return Err(OpError::OutOfRange);
+        }
+        let key = self.subject(of_counter)?;
+        let pair = key.pair(of_counter.part).ok_or(OpError::OutOfRange)?;
+        self.mend_window(&key);
+        Ok(Resolved { key, pair, part: of_counter.part })
+    }
+
+    /// A window that starts in the future can only be damage: the clock is read after the word, and a
+    /// start is always written from an earlier reading. It is closed, so that limits go on.
+    fn mend_window(&self, key: &Key<'_>) {
+        let seen = key.window().load(Ordering::Acquire);
+        if seen.size_s() != 0 && seen.start_s() > self.now().s() {
+            let closed = WindowWord::default();
+            let swap =
+                key.window().compare_exchange(seen, closed, Ordering::AcqRel, Ordering::Relaxed);
+            if swap.is_ok() {
+                self.count(|row| &row.corrected);
+            }
+        }
+    }
+
+    fn rounds<T>(&self, mut step: impl FnMut() -> Result<T, Contended>) -> Result<T, OpError> {
+        for _ in 0..ROUNDS {
+            if let Ok(done) = step() {
+                return Ok(done);
+            }
+            std::hint::spin_loop();
+        }
+        Err(self.counted(OpError::Contended))
+    }
+
+    fn count_of(&self, charged: Charged) -> Count {
+        let window_start = self.region.wall_s(charged.window.start_s());
+        Count { count: charged.count, window_start }
+    }
+
+    /// Adds 1 to each counter, limits or not, opening windows of `size_s` seconds as needed.
+    ///
+    /// All keys are found before anything is charged, so that a full table charges nothing.
+    pub fn hit_all(&self, pairs: &[(&str, &str)], size_s: u64) -> Result<Vec<Count>, OpError> {
+        check_size(size_s)?;
+        let found = pairs
+            .iter()
+            .map(|(window, counter)| self.resolve(window, counter))
+            .collect::<Result<Vec<_>, _>>()?;
+        let now_s = self.now().s();
+        let mut done: Vec<Charged> = Vec::with_capacity(found.len());
+        for entry in &found {
+            let charge = || window::charge(entry.pair, now_s, size_s, 1, |_| true);
+            match self.rounds(charge) {
+                Ok(Outcome::Admitted(charged)) => done.push(charged),
+                Ok(Outcome::Refused { .. }) => return Err(OpError::OutOfRange),
+                Err(error) => {
+                    for (entry, charged) in found.iter().zip(&done) {
+                        self.take_back(entry, *charged, 1);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        for entry in &found {
+            entry.key.bucket.allowed.fetch_add(1, Ordering::Relaxed);
+        }
+        self.stats().window_charged.fetch_add(done.len() as u64, Ordering::Relaxed);
+        Ok(done.into_iter().map(|charged| self.count_of(charged)).collect())
+    }
+
+    /// Charges all or none. Every counter is looked at before any is charged, so a refusal usually
+    /// writes nothing; if a race makes a later one refuse, the earlier ones are taken back by
+    /// subtraction, within the window they were charged to.
+    pub fn admit_all(&self, asks: &[Ask<'_>]) -> Result<Verdict, OpError> {
+        for ask in asks {
+            check_size(ask.size_s)?;
+            if ask.amount < 0 {
+                return Err(OpError::OutOfRange);
+            }
+        }
+        let found = asks
+            .iter()
+            .map(|ask| self.resolve(ask.window, ask.counter))
+            .collect::<Result<Vec<_>, _>>()?;
+        let now_s = self.now().s();
+        for (position, (entry, ask)) in found.iter().zip(asks).enumerate() {
+            note_limit(entry, ask.limit);
+            let count = peek(entry.pair, now_s, ask.size_s);
+            if !fits(count, ask) {
+                return Ok(self.refused(entry, position, count, ask.limit));
+            }
+        }
+        let mut done: Vec<Charged> = Vec::with_capacity(found.len());
+        for (position, (entry, ask)) in found.iter().zip(asks).enumerate() {
+            let charge =
+                || window::charge(entry.pair, now_s, ask.size_s, ask.amount, |count| fits(count, ask));
+            let outcome = self.rounds(charge);
+            if let Ok(Outcome::Admitted(charged)) = outcome {
+                done.push(charged);
+                continue;
+            }
+            for ((entry, ask), charged) in found.iter().zip(asks).zip(&done) {
+                self.take_back(entry, *charged, ask.amount);
+            }
+            return match outcome? {
+                Outcome::Refused { count } => Ok(self.refused(entry, position, count, ask.limit)),
+                Outcome::Admitted(_) => Err(OpError::OutOfRange),
+            };
+        }
+        for entry in &found {
+            entry.key.bucket.allowed.fetch_add(1, Ordering::Relaxed);
+        }
+        self.stats().window_charged.fetch_add(done.len() as u64, Ordering::Relaxed);
+        Ok(Verdict::Admitted(done.into_iter().map(|charged| self.count_of(charged)).collect()))
+    }
+
+    fn refused(&self, entry: &Resolved<'_>, position: usize, count: i64, limit: i64) -> Verdict {
+        entry.key.bucket.denied.fetch_add(1, Ordering::Relaxed);
+        self.count(|row| &row.window_denied);
+        Verdict::Refused { position, count, limit }
+    }
+
+    fn take_back(&self, entry: &Resolved<'_>, charged: Charged, amount: i64) {
+        let now_s = self.now().s();
+        let start_s = charged.window.start_s();
+        let undo = || window::charge_if_window(entry.pair, now_s, start_s, -amount);
+        // What cannot be taken back stays charged: the safe side, and it ends with the window.
+        if self.rounds(undo).is_ok() {
+            self.count(|row| &row.window_refunded);
+        }
+    }
+
+    /// Adds to a counter only while the window that started at that Unix second is open. `Err` of the
+    /// pair = it was not, with the counter's value.
+    pub fn adjust_if_window(
+        &self,
+        window: &str,
+        counter: &str,
+        window_start: Option<u64>,
+        amount: i64,
+    ) -> Result<Result<i64, i64>, OpError> {
+        let entry = self.resolve(window, counter)?;
+        let now_s = self.now().s();
+        if let Some(start_s) = window_start.and_then(|wall_s| self.region.region_s(wall_s)) {
+            let adjust = || window::charge_if_window(entry.pair, now_s, start_s, amount);
+            if let Some(charged) = self.rounds(adjust)? {
+                if amount < 0 {
+                    self.count(|row| &row.window_refunded);
+                }
+                return Ok(Ok(charged.count));
+            }
+        }
+        Ok(Err(window::read(entry.pair, now_s).unwrap_or(0)))
+    }
+
+    /// Adds to a counter, within its open window or, without one, with an expiry of `ttl_s` seconds
+    /// after the first addition. Returns the new value.
+    pub fn add(&self, counter: &str, amount: i64, ttl_s: u64) -> Result<i64, OpError> {
+        let subject = Subject::parse(counter);
+        let key = self.subject(subject)?;
+        let pair = key.pair(subject.part).ok_or(OpError::OutOfRange)?;
+        self.mend_window(&key);
+        let now_s = self.now().s();
+        self.rounds(|| window::add(pair, now_s, ttl_s, amount))
+    }
+
+    /// A counter's value, or the Unix second at which a window started; `None` = it does not exist now.
+    /// Concurrency slots are counted by [`Engine::in_flight`].
+    pub fn value(&self, key: &str) -> Option<i64> {
+        let subject = Subject::parse(key);
+        let found = self.known_subject(subject)?;
+        self.mend_window(&found);
+        let now_s = self.now().s();
+        if subject.part == Part::Window {
+            let window = found.window().load(Ordering::Acquire);
+            window.left(now_s, u64::MAX)?;
+            return i64::try_from(self.region.wall_s(window.start_s())).ok();
+        }
+        window::read(found.pair(subject.part)?, now_s)
+    }
+
+    /// Removes what is known of a key, as if it had never been used.
+    pub fn forget(&self, key: &str) {
+        let subject = Subject::parse(key);
+        let Some(found) = self.known_subject(subject) else { return };
+        if subject.part == Part::Window {
+            found.window().store(WindowWord::default(), Ordering::Release);
+        }
+        if let Some(counter) = found.counter(subject.part) {
+            counter.store(crate::layout::CounterWord::default(), Ordering::Release);
+        }
+    }
+}
+
+fn check_size(size_s: u64) -> Result<(), OpError> {
+    if (1..=u64::from(u32::MAX)).contains(&size_s) { Ok(()) } else { Err(OpError::OutOfRange) }
+}
+
+fn fits(count: i64, ask: &Ask<'_>) -> bool {
+    if ask.amount > 0 {
+        count.saturating_add(ask.amount) <= ask.limit
+    } else {
+        count < ask.limit
+    }
+}
+
+/// The value that a charge at `now_s` would start from.
+fn peek(pair: Pair<'_>, now_s: u64, size_s: u64) -> i64 {
+    let seen = pair.counter.load(Ordering::Acquire);
+    let window = pair.window.map_or(WindowWord::default(), |word| word.load(Ordering::Acquire));
+    let open = window.left(now_s, size_s).is_some();
+    if open { seen.in_window(window.start_s()).unwrap_or(0) } else { 0 }
+}
+
+fn note_limit(entry: &Resolved<'_>, limit: i64) {
+    let limit = u64::try_from(limit).unwrap_or(0).min(u64::from(u32::MAX));
+    let seen = entry.key.bucket.limits.load(Ordering::Relaxed);
+    let next = match entry.part {
+        Part::Tokens => PairWord::new(seen.requests(), limit),
+        _ => PairWord::new(limit, seen.tokens()),
+    };
+    if next != seen {
+        // For display only; a lost race is a lost update of nothing.
+        let _ = entry.key.bucket.limits.compare_exchange(
+            seen,
+            next,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::engine;
+    use super::*;
+
+    const W: &str = "{api_key:a}:window";
+    const R: &str = "{api_key:a}:requests";
+    const T: &str = "{api_key:a}:tokens";
+
+    fn ask<'a>(window: &'a str, counter: &'a str, limit: i64, amount: i64) -> Ask<'a> {
+        Ask { window, counter, limit, amount, size_s: 60 }
+    }
+
+    #[test]
+    fn all_or_nothing() {
+        let (engine, clock) = engine();
+        let both = [ask(W, R, 100, 1), ask(W, T, 10, 6)];
+        assert!(matches!(engine.admit_all(&both), Ok(Verdict::Admitted(_))));
+        let refused = Verdict::Refused { position: 1, count: 6, limit: 10 };
+        assert_eq!(engine.admit_all(&both), Ok(refused));
+        assert_eq!((engine.value(R), engine.value(T)), (Some(1), Some(6)));
+        clock.advance_s(60);
+        assert_eq!((engine.value(R), engine.value(W)), (None, None));
+        assert!(matches!(engine.admit_all(&both), Ok(Verdict::Admitted(_))));
+    }
+
+    #[test]
+    fn zero_amounts_ask_whether_there_is_room() {
+        let (engine, _) = engine();
+        assert!(matches!(engine.admit_all(&[ask(W, R, 1, 0)]), Ok(Verdict::Admitted(_))));
+        assert!(matches!(engine.admit_all(&[ask(W, R, 1, 1)]), Ok(Verdict::Admitted(_))));
+        assert!(matches!(engine.admit_all(&[ask(W, R, 1, 0)]), Ok(Verdict::Refused { .. })));
+    }
+
+    #[test]
+    fn zero_and_negative_limits_admit_nothing() {
+        let (engine, _) = engine();
+        for limit in [0, -1, i64::MIN] {
+            let verdict = engine.admit_all(&[ask(W, R, limit, 1)]);
+            assert_eq!(verdict, Ok(Verdict::Refused { position: 0, count: 0, limit }));
+        }
+        assert_eq!(engine.value(W), None);
+    }
+
+    #[test]
+    fn unconditional_hits_count_on_past_any_limit() {
+        let (engine, _) = engine();
+        for n in 1..=30 {
+            let counts = engine.hit_all(&[(W, R), (W, T)], 60).unwrap();
+            assert_eq!((counts[0].count, counts[1].count), (n, n));
+            assert_eq!(counts[0].window_start, counts[1].window_start);
+            assert_eq!(engine.value(W), i64::try_from(counts[0].window_start).ok());
+        }
+    }
+
+    #[test]
+    fn a_refund_for_another_window_changes_nothing() {
+        let (engine, clock) = engine();
+        let start = engine.hit_all(&[(W, R)], 60).unwrap()[0].window_start;
+        assert_eq!(engine.adjust_if_window(W, R, Some(start), -1), Ok(Ok(0)));
+        engine.hit_all(&[(W, R)], 60).unwrap();
+        assert_eq!(engine.adjust_if_window(W, R, Some(start + 1), -1), Ok(Err(1)));
+        assert_eq!(engine.adjust_if_window(W, R, None, -1), Ok(Err(1)));
+        clock.advance_s(60);
+        assert_eq!(engine.adjust_if_window(W, R, Some(start), -1), Ok(Err(0)));
+    }
+
+    #[test]
+    fn keys_of_different_subjects_are_refused() {
+        let (engine, _) = engine();
+        let wrong = engine.hit_all(&[(W, "{api_key:b}:requests")], 60);
+        assert_eq!(wrong, Err(OpError::OutOfRange));
+        assert_eq!(engine.hit_all(&[(R, R)], 60), Err(OpError::OutOfRange));
+        assert_eq!(engine.hit_all(&[(W, W)], 60), Err(OpError::OutOfRange));
+        assert_eq!(engine.hit_all(&[(W, R)], 0), Err(OpError::OutOfRange));
+    }
+
+    #[test]
+    fn counters_outside_windows_expire_by_themselves() {
+        let (engine, clock) = engine();
+        assert_eq!(engine.add("spend:team", 7, 100), Ok(7));
+        clock.advance_s(99);
+        assert_eq!(engine.add("spend:team", 1, 100), Ok(8));
+        assert_eq!(engine.value("spend:team"), Some(8));
+        clock.advance_s(1);
+        assert_eq!(engine.value("spend:team"), None);
+        engine.add("spend:team", 1, 100).unwrap();
+        engine.forget("spend:team");
+        assert_eq!(engine.value("spend:team"), None);
+    }
+
+    #[test]
+    fn a_window_from_the_future_is_closed_and_counted() {
+        let (engine, _) = engine();
+        engine.hit_all(&[(W, R)], 60).unwrap();
+        let key = engine.known_subject(Subject::parse(W)).unwrap();
+        key.window().store(WindowWord::new(u64::from(u32::MAX), 60), Ordering::Relaxed);
+        assert_eq!(engine.value(W), None);
+        assert_eq!(engine.total(|row| &row.corrected), 1);
+        assert_eq!(engine.hit_all(&[(W, R)], 60).unwrap()[0].count, 1);
+    }
+
+    #[test]
+    fn four_threads_admit_exactly_the_limit() {
+        let (engine, _) = engine();
+        let engine = &engine;
+        let total: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(move || {
+                        (0..500)
+                            .filter(|_| {
+                                let asks = [ask(W, R, 700, 1), ask(W, T, 9_000, 10)];
+                                matches!(engine.admit_all(&asks), Ok(Verdict::Admitted(_)))
+                            })
+                            .count()
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(total, 700);
+        assert_eq!((engine.value(R), engine.value(T)), (Some(700), Some(7_000)));
+    }
+}

@@ -1,0 +1,350 @@
+//! Every packed word of the region. All zeroes always means unused, full quota, healthy.
+
+use super::packed::PackedInfo;
+
+packed! {
+    /// State of one GCRA quota: everything a decision needs, so that one swap is the decision.
+    pub struct GcraWord {
+        /// Theoretical arrival time, microseconds since the region's clock base.
+        tat_us @ 0, 48;
+        /// Counts how often the quota was found idle; a refund applies only while it is unchanged.
+        idle_epoch @ 48, 16;
+    }
+}
+
+packed! {
+    /// An anchored window: it starts with its first request and is over `size_s` later.
+    pub struct WindowWord {
+        /// First second of the window, seconds since the region's clock base.
+        start_s @ 0, 32;
+        /// Length in seconds; 0 = never opened.
+        size_s @ 32, 32;
+    }
+}
+
+packed! {
+    /// A counter that expires with its window, or by itself when it was written outside one.
+    pub struct CounterWord {
+        /// Biased count: two's complement in 38 bits, saturating.
+        count_bits @ 0, 38;
+        /// Low bits of the window's `start_s`, or of the second at which a loose counter expires.
+        tag @ 38, 25;
+        /// 1 = loose: expires at `tag`; 0 = belongs to the window whose start is `tag`.
+        loose @ 63, 1;
+    }
+}
+
+packed! {
+    /// Who is whom in the worker table. Registering is one swap of this word.
+    pub struct ClaimWord {
+        /// `WorkerState`.
+        state @ 0, 2;
+        /// Process id in the region's pid namespace.
+        pid @ 2, 22;
+        /// Low bits of the process's start time in clock ticks.
+        start_low @ 24, 18;
+        /// Registrations of this row so far; never reused, the row retires when it runs out.
+        generation @ 42, 22;
+    }
+}
+
+packed! {
+    /// One held lease; 0 = free.
+    pub struct LeaseWord {
+        /// `OwnerTag` of the holder.
+        owner @ 0, 32;
+        /// When it was acquired, seconds since the region's clock base.
+        acquired_s @ 32, 32;
+    }
+}
+
+packed! {
+    /// What is known of a key's concurrency limit.
+    pub struct LeaseLimits {
+        /// Limit of the latest acquire; 0 = none seen.
+        limit @ 0, 32;
+        /// One above the highest slot ever tried; slots from here on have never been claimed.
+        high_water @ 32, 32;
+    }
+}
+
+packed! {
+    /// Identity of a key: the index word is the key, so that one swap is the whole insert.
+    pub struct IdentityWord {
+        /// 1 = in use.
+        occupied @ 0, 1;
+        /// `KeyKind`.
+        kind @ 1, 3;
+        /// Keyed hash of the key's bytes.
+        hash @ 4, 60;
+    }
+}
+
+packed! {
+    /// State of a key's printable name.
+    pub struct NameWord {
+        /// 0 = absent, 1 = being written, 2 = complete.
+        state @ 0, 2;
+        /// Bytes of UTF-8.
+        len @ 2, 8;
+        /// `OwnerTag` of the writer while `state` is 1.
+        owner @ 32, 32;
+    }
+}
+
+packed! {
+    /// The limits last seen for a key, for display.
+    pub struct PairWord {
+        /// `window`: requests per window, `gcra`: requests per minute; 0 = unknown.
+        requests @ 0, 32;
+        /// `window`: tokens per window, `gcra`: burst; 0 = unknown.
+        tokens @ 32, 32;
+    }
+}
+
+packed! {
+    /// Breaker of one feature.
+    pub struct FeatureWord {
+        /// Errors since the last reset.
+        errors @ 0, 32;
+        /// When the latest error happened, seconds since the region's clock base.
+        last_s @ 32, 32;
+    }
+}
+
+/// Owner of leases and names: `row:10 | generation:22` of the worker table. Never 0, never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct OwnerTag(u32);
+
+impl OwnerTag {
+    /// Highest generation; a row that reaches it is retired.
+    pub const MAX_GENERATION: u64 = (1 << 22) - 1;
+    /// Rows an owner tag can name.
+    pub const MAX_ROWS: u32 = 1 << 10;
+
+    /// Tag of a row's registration; `None` when either is out of range.
+    pub fn new(row: u32, generation: u64) -> Option<Self> {
+        let valid = row < Self::MAX_ROWS && (1..=Self::MAX_GENERATION).contains(&generation);
+        valid.then(|| {
+            let generation = u32::try_from(generation).unwrap_or(0);
+            Self(row | (generation << 10))
+        })
+    }
+
+    /// From 32 bits read in the region; `None` when no registration can have written them.
+    pub fn from_raw(raw: u64) -> Option<Self> {
+        let raw = u32::try_from(raw).ok()?;
+        (raw >> 10 != 0).then_some(Self(raw))
+    }
+
+    /// The 32 bits.
+    pub fn raw(self) -> u64 {
+        u64::from(self.0)
+    }
+
+    /// Row in the worker table.
+    pub fn row(self) -> u32 {
+        self.0 & (Self::MAX_ROWS - 1)
+    }
+
+    /// Registration of that row.
+    pub fn generation(self) -> u64 {
+        u64::from(self.0 >> 10)
+    }
+}
+
+/// What a key's bucket holds; part of its identity, so that a bucket never changes its meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u64)]
+pub enum KeyKind {
+    /// A GCRA quota.
+    Gcra = 1,
+    /// An anchored window with its counters, and the concurrency slots of the same subject.
+    Window = 2,
+    /// One counter with an expiry of its own.
+    Counter = 3,
+}
+
+impl KeyKind {
+    /// Decodes the range of an identity word.
+    pub fn from_raw(raw: u64) -> Option<Self> {
+        match raw {
+            1 => Some(Self::Gcra),
+            2 => Some(Self::Window),
+            3 => Some(Self::Counter),
+            _ => None,
+        }
+    }
+
+    /// Name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gcra => "gcra",
+            Self::Window => "window",
+            Self::Counter => "counter",
+        }
+    }
+}
+
+/// State of a worker row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+pub enum WorkerState {
+    /// Nobody's.
+    Free = 0,
+    /// Registered; says nothing about whether the process still lives.
+    Live = 1,
+    /// Its process is proven dead and its leases are being reaped.
+    Dead = 2,
+    /// Out of generations, never used again.
+    Retired = 3,
+}
+
+impl WorkerState {
+    /// Decodes the two bits.
+    pub fn from_raw(raw: u64) -> Self {
+        match raw & 3 {
+            0 => Self::Free,
+            1 => Self::Live,
+            2 => Self::Dead,
+            _ => Self::Retired,
+        }
+    }
+}
+
+const COUNT_BITS: u32 = 38;
+const TAG_MASK: u64 = (1 << 25) - 1;
+
+impl CounterWord {
+    /// Largest count; additions saturate here.
+    pub const MAX: i64 = (1 << (COUNT_BITS - 1)) - 1;
+    /// Smallest count.
+    pub const MIN: i64 = -(1 << (COUNT_BITS - 1));
+    /// Longest life of a loose counter in seconds (194 days): half of what `tag` can tell apart.
+    pub const MAX_TTL_S: u64 = TAG_MASK / 2;
+
+    /// A counter of the window that started at `start_s`.
+    pub fn of_window(start_s: u64, count: i64) -> Self {
+        Self::new(Self::encode(count), start_s & TAG_MASK, 0)
+    }
+
+    /// A counter of its own that expires at second `expires_s`.
+    pub fn loose_until(expires_s: u64, count: i64) -> Self {
+        Self::new(Self::encode(count), expires_s & TAG_MASK, 1)
+    }
+
+    #[allow(clippy::cast_sign_loss, reason = "two's complement is the encoding")]
+    fn encode(count: i64) -> u64 {
+        count.clamp(Self::MIN, Self::MAX) as u64
+    }
+
+    /// The count.
+    #[allow(clippy::cast_possible_wrap, reason = "two's complement is the encoding")]
+    pub fn count(self) -> i64 {
+        ((self.count_bits() << (64 - COUNT_BITS)) as i64) >> (64 - COUNT_BITS)
+    }
+
+    /// The count if the counter belongs to the window that started at `start_s`.
+    pub fn in_window(self, start_s: u64) -> Option<i64> {
+        (self.loose() == 0 && self.tag() == start_s & TAG_MASK).then(|| self.count())
+    }
+
+    /// Seconds left if the counter is loose and has not expired at `now_s`.
+    pub fn loose_left(self, now_s: u64) -> Option<u64> {
+        let left = self.tag().wrapping_sub(now_s) & TAG_MASK;
+        (self.loose() == 1 && left != 0 && left <= Self::MAX_TTL_S).then_some(left)
+    }
+}
+
+impl WindowWord {
+    /// Seconds left at `now_s`, or `None` when the window was never opened or is over. `size_s` is the
+    /// caller's idea of its length; the shorter of the two counts, as a key's expiry and a caller's
+    /// check both end a window.
+    pub fn left(self, now_s: u64, size_s: u64) -> Option<u64> {
+        let size = self.size_s().min(size_s);
+        let age = now_s.saturating_sub(self.start_s());
+        (age < size).then(|| size - age)
+    }
+}
+
+/// Descriptions of all packed words.
+pub fn all() -> Vec<PackedInfo> {
+    vec![
+        ClaimWord::INFO,
+        IdentityWord::INFO,
+        GcraWord::INFO,
+        WindowWord::INFO,
+        CounterWord::INFO,
+        PairWord::INFO,
+        LeaseLimits::INFO,
+        LeaseWord::INFO,
+        NameWord::INFO,
+        FeatureWord::INFO,
+    ]
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn packed_ranges_do_not_touch_each_other(a: u64, b: u64, c: u64, d: u64) {
+            let claim = ClaimWord::new(a, b, c, d);
+            prop_assert_eq!(claim.state(), a & 3);
+            prop_assert_eq!(claim.pid(), b & ((1 << 22) - 1));
+            prop_assert_eq!(claim.start_low(), c & ((1 << 18) - 1));
+            prop_assert_eq!(claim.generation(), d & ((1 << 22) - 1));
+        }
+
+        #[test]
+        fn counter_keeps_every_count_it_can_hold(start in 0..u64::from(u32::MAX), count in CounterWord::MIN..=CounterWord::MAX) {
+            prop_assert_eq!(CounterWord::of_window(start, count).in_window(start), Some(count));
+            prop_assert_eq!(CounterWord::of_window(start, count).in_window(start + 1), None);
+            prop_assert_eq!(CounterWord::of_window(start, count).loose_left(start), None);
+        }
+
+        #[test]
+        fn counter_saturates(count: i64) {
+            let kept = CounterWord::of_window(0, count).count();
+            prop_assert_eq!(kept, count.clamp(CounterWord::MIN, CounterWord::MAX));
+        }
+
+        #[test]
+        fn loose_counter_lives_exactly_its_ttl(now in 0..u64::from(u32::MAX), ttl in 1..CounterWord::MAX_TTL_S) {
+            let word = CounterWord::loose_until(now + ttl, 7);
+            prop_assert_eq!(word.loose_left(now), Some(ttl));
+            prop_assert_eq!(word.loose_left(now + ttl), None);
+            prop_assert_eq!(word.loose_left(now + ttl + 1000), None);
+            prop_assert_eq!(word.in_window(now), None);
+        }
+
+        #[test]
+        fn owner_tag_round_trips(row in 0..OwnerTag::MAX_ROWS, generation in 1..=OwnerTag::MAX_GENERATION) {
+            let tag = OwnerTag::new(row, generation).unwrap();
+            prop_assert_eq!((tag.row(), tag.generation()), (row, generation));
+            prop_assert_eq!(OwnerTag::from_raw(tag.raw()), Some(tag));
+        }
+    }
+
+    #[test]
+    fn zero_is_the_default_state_of_every_word() {
+        assert_eq!(WindowWord::default().left(5, 60), None);
+        assert_eq!(CounterWord::default().count(), 0);
+        assert_eq!(OwnerTag::from_raw(0), None);
+        assert_eq!(WorkerState::from_raw(ClaimWord::default().state()), WorkerState::Free);
+        assert_eq!(OwnerTag::new(0, 0), None);
+        assert_eq!(OwnerTag::new(0, OwnerTag::MAX_GENERATION + 1), None);
+    }
+
+    #[test]
+    fn a_window_ends_with_the_shorter_of_both_sizes() {
+        let window = WindowWord::new(100, 60);
+        assert_eq!(window.left(100, 60), Some(60));
+        assert_eq!(window.left(159, 60), Some(1));
+        assert_eq!(window.left(160, 60), None);
+        assert_eq!(window.left(110, 10), None);
+        assert_eq!(window.left(110, 600), Some(50));
+    }
+}

@@ -1,0 +1,233 @@
+//! The generic cell rate algorithm in one word.
+//!
+//! The word holds the theoretical arrival time (TAT): when the next request would be due if requests
+//! were spaced evenly. A request is admitted while the TAT is at most the burst tolerance ahead of now,
+//! and admission moves it one emission interval on. One compare-and-swap is the whole decision, so a
+//! process that dies anywhere has either been charged or not.
+
+use super::{Contended, MAX_TRIES};
+use crate::layout::GcraWord;
+use crate::sync::{Ordering, Word};
+
+/// A rate, as the algorithm uses it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    per_minute: u32,
+    burst: u32,
+    interval_us: u64,
+}
+
+impl Quota {
+    /// Highest rate: one request per microsecond.
+    pub const MAX_PER_MINUTE: u32 = 60_000_000;
+
+    /// `None` when either is zero, the rate is above [`Self::MAX_PER_MINUTE`], or the burst takes longer
+    /// than a year to earn. The interval is rounded up, so the rate is never exceeded.
+    pub fn new(per_minute: u32, burst: u32) -> Option<Self> {
+        const YEAR_US: u64 = 365 * 86_400 * 1_000_000;
+        if per_minute == 0 || burst == 0 || per_minute > Self::MAX_PER_MINUTE {
+            return None;
+        }
+        let interval_us = 60_000_000_u64.div_ceil(u64::from(per_minute));
+        (interval_us * u64::from(burst) <= YEAR_US).then_some(Self { per_minute, burst, interval_us })
+    }
+
+    /// Requests per minute.
+    pub fn per_minute(self) -> u32 {
+        self.per_minute
+    }
+
+    /// Requests that may arrive at once.
+    pub fn burst(self) -> u32 {
+        self.burst
+    }
+
+    fn tolerance_us(self) -> u64 {
+        self.interval_us * u64::from(self.burst)
+    }
+}
+
+/// The answer to one check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Charged.
+    Allowed {
+        /// Requests that would still be admitted now.
+        remaining: u64,
+        /// What a refund must present.
+        idle_epoch: u64,
+    },
+    /// Not charged.
+    Denied {
+        /// Microseconds until it would be admitted if nobody else came.
+        retry_after_us: u64,
+    },
+}
+
+/// What one look at the word says.
+struct Reading {
+    tat_us: u64,
+    epoch: u64,
+    corrupt: bool,
+}
+
+/// A TAT further ahead than the tolerance cannot have been written by a charge at or before `now_us`. It
+/// is read as an exhausted quota, which is the safe side.
+fn read(word: GcraWord, now_us: u64, quota: Quota) -> Reading {
+    let limit = now_us + quota.tolerance_us();
+    let corrupt = word.tat_us() > limit;
+    if word.tat_us() < now_us {
+        return Reading { tat_us: now_us, epoch: word.idle_epoch() + 1, corrupt };
+    }
+    Reading { tat_us: word.tat_us().min(limit), epoch: word.idle_epoch(), corrupt }
+}
+
+/// Admits and charges one request, or refuses it without writing. Sets `suspect` when the TAT is too far
+/// ahead: either the caller's clock reading is old, or the word is corrupt and wants [`repair`].
+///
+/// Linearization point: the successful swap; for a refusal, the load. Lock-free, at most
+/// [`MAX_TRIES`] rounds.
+#[inline]
+pub fn charge(
+    word: &Word<GcraWord>,
+    now_us: u64,
+    quota: Quota,
+    suspect: &mut bool,
+) -> Result<Decision, Contended> {
+    // Relaxed throughout: the word publishes nothing but itself.
+    let mut current = word.load(Ordering::Relaxed);
+    for _ in 0..MAX_TRIES {
+        let reading = read(current, now_us, quota);
+        *suspect |= reading.corrupt;
+        let tat_us = reading.tat_us + quota.interval_us;
+        let limit = now_us + quota.tolerance_us();
+        if tat_us > limit {
+            return Ok(Decision::Denied { retry_after_us: tat_us - limit });
+        }
+        let next = GcraWord::new(tat_us, reading.epoch);
+        match word.compare_exchange(current, next, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => {
+                return Ok(Decision::Allowed {
+                    remaining: (limit - tat_us) / quota.interval_us,
+                    idle_epoch: next.idle_epoch(),
+                });
+            }
+            Err(seen) => current = seen,
+        }
+    }
+    Err(Contended)
+}
+
+/// Rewrites a TAT that no charge can have written as an exhausted quota, which heals by itself. `now_us`
+/// must have been read after the word was last seen suspect. True when something was rewritten.
+pub fn repair(word: &Word<GcraWord>, now_us: u64, quota: Quota) -> bool {
+    let current = word.load(Ordering::Relaxed);
+    let reading = read(current, now_us, quota);
+    let next = GcraWord::new(reading.tat_us, reading.epoch);
+    reading.corrupt
+        && word.compare_exchange(current, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+}
+
+/// Requests that would be admitted now. Reads only.
+pub fn remaining(word: GcraWord, now_us: u64, quota: Quota) -> u64 {
+    let reading = read(word, now_us, quota);
+    (now_us + quota.tolerance_us()).saturating_sub(reading.tat_us) / quota.interval_us
+}
+
+/// Microseconds until one request would be admitted; 0 = now. Reads only.
+pub fn retry_after_us(word: GcraWord, now_us: u64, quota: Quota) -> u64 {
+    let tat_us = read(word, now_us, quota).tat_us + quota.interval_us;
+    tat_us.saturating_sub(now_us + quota.tolerance_us())
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn allowed(word: &Word<GcraWord>, now_us: u64, quota: Quota) -> bool {
+        matches!(charge(word, now_us, quota, &mut false), Ok(Decision::Allowed { .. }))
+    }
+
+    #[test]
+    fn burst_then_one_per_interval() {
+        let quota = Quota::new(60, 6).unwrap();
+        let word = Word::new(GcraWord::default());
+        let now = 10_000_000;
+        assert_eq!((0..20).filter(|_| allowed(&word, now, quota)).count(), 6);
+        let denied = charge(&word, now, quota, &mut false).unwrap();
+        assert_eq!(denied, Decision::Denied { retry_after_us: 1_000_000 });
+        assert!(!allowed(&word, now + 999_999, quota));
+        assert!(allowed(&word, now + 1_000_000, quota));
+    }
+
+    #[test]
+    fn nonsense_rates_are_refused() {
+        assert_eq!(Quota::new(0, 1), None);
+        assert_eq!(Quota::new(1, 0), None);
+        assert_eq!(Quota::new(Quota::MAX_PER_MINUTE + 1, 1), None);
+        assert_eq!(Quota::new(1, u32::MAX), None);
+    }
+
+    #[test]
+    fn a_corrupt_tat_refuses_and_heals() {
+        let quota = Quota::new(60, 6).unwrap();
+        let word = Word::new(GcraWord::new((1 << 48) - 1, 3));
+        let mut suspect = false;
+        let first = charge(&word, 0, quota, &mut suspect).unwrap();
+        assert!(suspect);
+        assert_eq!(first, Decision::Denied { retry_after_us: 1_000_000 });
+        assert!(repair(&word, 0, quota));
+        assert!(!repair(&word, 0, quota));
+        assert!(!allowed(&word, 999_999, quota));
+        assert!(allowed(&word, 1_000_000, quota));
+    }
+
+    proptest! {
+        /// The guarantee: never more than `burst + rate * T` (plus the request at T itself).
+        #[test]
+        fn never_above_burst_plus_rate(
+            per_minute in 1_u32..10_000,
+            burst in 1_u32..200,
+            gaps in prop::collection::vec(0_u64..3_000_000, 1..400),
+        ) {
+            let quota = Quota::new(per_minute, burst).unwrap();
+            let word = Word::new(GcraWord::default());
+            let mut now = 5_000_000;
+            let mut admitted = Vec::new();
+            for gap in gaps {
+                now += gap;
+                if allowed(&word, now, quota) {
+                    admitted.push(now);
+                }
+            }
+            for (i, &from) in admitted.iter().enumerate() {
+                for (j, &to) in admitted.iter().enumerate().skip(i) {
+                    let earned = (to - from) * u64::from(per_minute) / 60_000_000;
+                    prop_assert!((j - i + 1) as u64 <= u64::from(burst) + earned + 1);
+                }
+            }
+        }
+
+        #[test]
+        fn remaining_and_retry_tell_what_charge_does(
+            tat in 0_u64..200_000_000, now in 1_u64..100_000_000, per_minute in 1_u32..6_000, burst in 1_u32..50,
+        ) {
+            let quota = Quota::new(per_minute, burst).unwrap();
+            let state = GcraWord::new(tat, 0);
+            let word = Word::new(state);
+            let left = remaining(state, now, quota);
+            let wait = retry_after_us(state, now, quota);
+            match charge(&word, now, quota, &mut false).unwrap() {
+                Decision::Allowed { remaining, .. } => {
+                    prop_assert_eq!(remaining + 1, left);
+                    prop_assert_eq!(wait, 0);
+                }
+                Decision::Denied { retry_after_us } => {
+                    prop_assert_eq!(left, 0);
+                    prop_assert_eq!(wait, retry_after_us);
+                }
+            }
+        }
+    }
+}

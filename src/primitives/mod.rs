@@ -1,0 +1,16 @@
+//! One word (or two that belong together), one rule. No region, no clock, no allocation: everything is
+//! passed in, so that the same code runs under the model checker.
+
+pub mod gcra;
+pub mod window;
+
+/// Tries of a compare-and-swap loop before it gives up.
+#[cfg(not(loom))]
+pub const MAX_TRIES: u32 = 64;
+/// Tries of a compare-and-swap loop before it gives up.
+#[cfg(loom)]
+pub const MAX_TRIES: u32 = 4;
+
+/// The word changed under every try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Contended;

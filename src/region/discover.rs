@@ -1,0 +1,80 @@
+//! Finding the live regions of this host through the processes that hold them open.
+//!
+//! Every process of a region keeps its file open, so `/proc/<pid>/fd` names it as long as anybody
+//! lives: there is no registry that could be stale. Only the caller's own processes are visible, unless
+//! the caller is root.
+
+use super::host::process_stat;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+/// One live region.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Name given by its creator, or the path of its file.
+    pub name: String,
+    /// Where it can be opened: `/proc/<pid>/fd/<n>` of one of its processes.
+    pub path: PathBuf,
+    /// Processes that hold it open, oldest first.
+    pub pids: Vec<i32>,
+    /// Device and inode, its identity.
+    pub id: (u64, u64),
+    /// Bytes.
+    pub len: u64,
+}
+
+/// All live regions that this user can see, oldest process first.
+pub fn discover() -> Vec<Found> {
+    let mut found: Vec<Found> = Vec::new();
+    let mut pids: Vec<i32> = entries("/proc").filter_map(|name| name.parse().ok()).collect();
+    pids.sort_by_key(|&pid| process_stat(pid).map_or(u64::MAX, |stat| stat.start_ticks));
+    for pid in pids {
+        let folder = format!("/proc/{pid}/fd");
+        for fd in entries(&folder) {
+            let path = PathBuf::from(format!("{folder}/{fd}"));
+            let Some(name) = region_name(&path) else { continue };
+            let Ok(meta) = std::fs::metadata(&path) else { continue };
+            let id = (meta.dev(), meta.ino());
+            match found.iter_mut().find(|region| region.id == id) {
+                Some(region) if region.pids.contains(&pid) => {}
+                Some(region) => region.pids.push(pid),
+                None => found.push(Found { name, path, pids: vec![pid], id, len: meta.len() }),
+            }
+        }
+    }
+    found
+}
+
+fn entries(folder: &str) -> impl Iterator<Item = String> {
+    std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+}
+
+/// The region's name if the descriptor is one: a memfd of ours, or a file that begins with our magic.
+fn region_name(path: &std::path::Path) -> Option<String> {
+    let target = std::fs::read_link(path).ok()?;
+    let text = target.to_str()?;
+    if let Some(rest) = text.strip_prefix("/memfd:fl-shm:") {
+        return Some(rest.trim_end_matches(" (deleted)").to_string());
+    }
+    let deleted = text.strip_suffix(" (deleted)");
+    if let Some(file) = deleted {
+        let name = file.rsplit('/').next()?;
+        return name.starts_with("fl-shm-").then(|| name.to_string());
+    }
+    has_magic(path).filter(|&ours| ours).map(|_| text.to_string())
+}
+
+/// Opens only what can be a named region at all: a private file of whole pages.
+fn has_magic(path: &std::path::Path) -> Option<bool> {
+    use std::io::Read;
+    let meta = std::fs::metadata(path).ok()?;
+    if !meta.is_file() || meta.mode() & 0o7777 != 0o600 || meta.len() == 0 || meta.len() % 4096 != 0 {
+        return None;
+    }
+    let mut magic = [0_u8; 8];
+    std::fs::File::open(path).ok()?.read_exact(&mut magic).ok()?;
+    Some(u64::from_le_bytes(magic) == crate::layout::MAGIC)
+}

@@ -1,0 +1,156 @@
+//! Where the bytes live, who may use them, and who is alive.
+
+mod attach;
+mod backing;
+mod create;
+mod discover;
+pub mod host;
+mod mapping;
+mod sections;
+
+pub use attach::{attach_file, attach_inherited, attach_read_only};
+pub use backing::{Backing, BackingKind, Placement};
+pub use create::{create, create_heap};
+pub use discover::{Found, discover};
+pub use mapping::{fork_generation, watch_forks};
+pub use sections::Sections;
+
+use crate::clock::{Clock, Instant};
+use crate::layout::{
+    Bucket, Feature, Header, IndexSlot, LeaseChunk, Name, SectionRow, StatsRow, WorkerRow, section,
+};
+use crate::sync::Ordering;
+use mapping::Mapping;
+use siphasher::sip128::{Hasher128, SipHasher13};
+use std::hash::Hasher;
+
+/// A mapped region whose header and sections have been checked.
+///
+/// Everything is reached through slices of atomic records, so that no other process can invalidate what
+/// this one sees. A region mapped read-only must not be written; [`crate::inspect`] never does.
+pub struct Region {
+    mapping: Mapping,
+    sections: Sections,
+    backing: Backing,
+    clock: Box<dyn Clock>,
+    base_ns: u64,
+    wall_base_s: u64,
+    seed: [u64; 2],
+}
+
+impl std::fmt::Debug for Region {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Region").field("backing", &self.backing).finish_non_exhaustive()
+    }
+}
+
+impl Region {
+    /// Wraps a mapping whose header has been written or checked.
+    fn new(mapping: Mapping, sections: Sections, backing: Backing, clock: Box<dyn Clock>) -> Self {
+        let (base_ns, wall_base_s, seed) = {
+            let header = mapping.header();
+            (
+                header.clock_base_ns.load(Ordering::Relaxed),
+                header.wall_base_s.load(Ordering::Relaxed),
+                [
+                    header.seed_high.load(Ordering::Relaxed),
+                    header.seed_low.load(Ordering::Relaxed),
+                ],
+            )
+        };
+        Self { mapping, sections, backing, clock, base_ns, wall_base_s, seed }
+    }
+
+    /// The header.
+    pub fn header(&self) -> &Header {
+        self.mapping.header()
+    }
+
+    /// Where the memory comes from.
+    pub fn backing(&self) -> &Backing {
+        &self.backing
+    }
+
+    /// Capacities and offsets.
+    pub fn sections(&self) -> &Sections {
+        &self.sections
+    }
+
+    /// Bytes mapped.
+    pub fn len(&self) -> u64 {
+        self.sections.total_len()
+    }
+
+    /// Never: a region has at least a header.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Now, by the region's clock.
+    #[inline]
+    pub fn now(&self) -> Instant {
+        Instant::since(self.base_ns, self.clock.now_ns())
+    }
+
+    /// Unix seconds of a second of the region's clock.
+    #[inline]
+    pub fn wall_s(&self, region_s: u64) -> u64 {
+        self.wall_base_s.saturating_add(region_s)
+    }
+
+    /// Second of the region's clock at a Unix second; `None` before the base.
+    pub fn region_s(&self, wall_s: u64) -> Option<u64> {
+        wall_s.checked_sub(self.wall_base_s)
+    }
+
+    /// Keyed 128-bit hash (SipHash-1-3 under the region's random seed).
+    #[inline]
+    pub fn hash(&self, domain: u64, bytes: &[u8]) -> (u64, u64) {
+        let mut hasher = SipHasher13::new_with_keys(self.seed[0] ^ domain, self.seed[1]);
+        hasher.write(bytes);
+        let hash = hasher.finish128();
+        (hash.h1, hash.h2)
+    }
+
+    /// Worker table.
+    pub fn workers(&self) -> &[WorkerRow] {
+        self.mapping.records(self.sections.at(section::WORKERS))
+    }
+
+    /// Statistics rows.
+    pub fn stats(&self) -> &[StatsRow] {
+        self.mapping.records(self.sections.at(section::STATS))
+    }
+
+    /// Feature breakers.
+    pub fn features(&self) -> &[Feature] {
+        self.mapping.records(self.sections.at(section::FEATURES))
+    }
+
+    /// Key index.
+    #[inline]
+    pub fn index(&self) -> &[IndexSlot] {
+        self.mapping.records(self.sections.at(section::INDEX))
+    }
+
+    /// Buckets.
+    #[inline]
+    pub fn buckets(&self) -> &[Bucket] {
+        self.mapping.records(self.sections.at(section::BUCKETS))
+    }
+
+    /// Lease chunks.
+    pub fn chunks(&self) -> &[LeaseChunk] {
+        self.mapping.records(self.sections.at(section::LEASES))
+    }
+
+    /// Names.
+    pub fn names(&self) -> &[Name] {
+        self.mapping.records(self.sections.at(section::NAMES))
+    }
+
+    /// Section table.
+    pub fn section_rows(&self) -> &[SectionRow] {
+        self.mapping.records(self.sections.table())
+    }
+}

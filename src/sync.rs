@@ -1,0 +1,104 @@
+//! The only names for atomics in this crate: the real ones, or loom's under `--cfg loom`.
+//!
+//! [`Word<T>`] is a 64-bit atomic that holds one packed word type of [`crate::layout`]. It exists so
+//! that a field's bits have a type, and so that a model checker can stand in for the hardware.
+
+#[cfg(not(loom))]
+pub use std::sync::atomic::Ordering;
+
+#[cfg(loom)]
+pub use loom::sync::atomic::Ordering;
+
+/// A type that is exactly 64 plain bits, every pattern of which is valid.
+pub trait Bits: bytemuck::Pod {
+    /// Name used in the layout tables.
+    const NAME: &'static str;
+    /// From the raw word.
+    fn from_bits(bits: u64) -> Self;
+    /// To the raw word.
+    fn bits(self) -> u64;
+}
+
+impl Bits for u64 {
+    const NAME: &'static str = "u64";
+    fn from_bits(bits: u64) -> Self {
+        bits
+    }
+    fn bits(self) -> u64 {
+        self
+    }
+}
+
+/// One shared 64-bit word.
+#[cfg(not(loom))]
+pub type Word<T> = atomic::Atomic<T>;
+
+#[cfg(not(loom))]
+const _: () = {
+    assert!(atomic::Atomic::<u64>::is_lock_free(), "64-bit atomics must be native here");
+    assert!(size_of::<Word<u64>>() == 8 && align_of::<Word<u64>>() == 8);
+};
+
+/// One shared 64-bit word, as seen by the model checker.
+#[cfg(loom)]
+pub struct Word<T> {
+    cell: loom::sync::atomic::AtomicU64,
+    kind: std::marker::PhantomData<T>,
+}
+
+#[cfg(loom)]
+impl<T: Bits> Word<T> {
+    /// A word with a first value.
+    pub fn new(value: T) -> Self {
+        Self {
+            cell: loom::sync::atomic::AtomicU64::new(value.bits()),
+            kind: std::marker::PhantomData,
+        }
+    }
+    /// Atomic load.
+    pub fn load(&self, order: Ordering) -> T {
+        T::from_bits(self.cell.load(order))
+    }
+    /// Atomic store.
+    pub fn store(&self, value: T, order: Ordering) {
+        self.cell.store(value.bits(), order);
+    }
+    /// Atomic compare-and-swap.
+    pub fn compare_exchange(
+        &self,
+        current: T,
+        new: T,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<T, T> {
+        self.cell
+            .compare_exchange(current.bits(), new.bits(), success, failure)
+            .map(T::from_bits)
+            .map_err(T::from_bits)
+    }
+}
+
+/// A field that may stand in a shared record: words only, so that no byte of the region is ever seen
+/// through anything but an atomic, and so that all zeroes is a legal value.
+pub trait SharedField: sealed::Sealed {
+    /// Type name used in the layout tables.
+    fn type_name() -> String;
+}
+
+impl<T: Bits> SharedField for Word<T> {
+    fn type_name() -> String {
+        T::NAME.to_string()
+    }
+}
+
+impl<T: Bits, const N: usize> SharedField for [Word<T>; N] {
+    fn type_name() -> String {
+        format!("[{}; {N}]", T::NAME)
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl<T: super::Bits> Sealed for super::Word<T> {}
+    impl<T: super::Bits, const N: usize> Sealed for [super::Word<T>; N] {}
+}

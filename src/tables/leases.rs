@@ -1,0 +1,464 @@
+//! Concurrency slots: the array of owner tags is the counter.
+//!
+//! A key with limit L may hold the slots 0..L, 32 to a chunk. Acquiring swaps an owner into a free slot,
+//! so more than L can never be held, and a slot always names who must give it back. Everything else here
+//! is a hint that may be wrong in either direction and heals when it is used: the chunk's bit map says
+//! where to look first, `held` says about how many are held.
+//!
+//! Chunks are found like keys: their identity is a hash of the key and the ordinal, inserted by one swap
+//! into a table of their own, so there is no allocator whose state a crash could lose.
+
+use crate::layout::{
+    CHUNK_SLOTS, IdentityWord, LeaseChunk, LeaseLimits, LeaseWord, OwnerTag,
+};
+use crate::sync::{Bits, Ordering, Word};
+
+const WINDOW: u64 = 32;
+const SLOTS: u64 = CHUNK_SLOTS as u64;
+
+/// One key's leases.
+#[derive(Clone, Copy)]
+pub struct Leases<'a> {
+    /// All chunks of the region.
+    pub chunks: &'a [LeaseChunk],
+    /// The key's identity.
+    pub key: IdentityWord,
+    /// The key's index slot.
+    pub key_slot: usize,
+    /// The key's limit word.
+    pub limits: &'a Word<LeaseLimits>,
+}
+
+/// A claimed slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// Chunk number.
+    pub chunk: usize,
+    /// Slot in the chunk.
+    pub slot: usize,
+    /// What was written.
+    pub word: LeaseWord,
+}
+
+/// The chunk table has no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunksFull;
+
+fn mix(value: u64) -> u64 {
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
+impl<'a> Leases<'a> {
+    /// The key's chunk of that ordinal, inserted if wanted and needed.
+    fn chunk(&self, ordinal: u64, insert: bool) -> Result<Option<usize>, ChunksFull> {
+        let identity = mix(self.key.bits() ^ ordinal.wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1;
+        let home = mix(identity);
+        let mask = (self.chunks.len() as u64).wrapping_sub(1);
+        for step in 0..WINDOW {
+            let position = usize::try_from(home.wrapping_add(step) & mask).unwrap_or(usize::MAX);
+            let Some(chunk) = self.chunks.get(position) else { return Err(ChunksFull) };
+            let mut seen = chunk.identity.load(Ordering::Acquire);
+            if seen == 0 && insert {
+                seen = match chunk.identity.compare_exchange(
+                    0,
+                    identity,
+                    Ordering::AcqRel,
+                    Ordering::Acquire,
+                ) {
+                    Ok(_) => identity,
+                    Err(now) => now,
+                };
+            }
+            if seen == identity {
+                if insert && chunk.key_slot.load(Ordering::Relaxed) == 0 {
+                    chunk.ordinal.store(ordinal, Ordering::Relaxed);
+                    chunk.key_slot.store(self.key_slot as u64 + 1, Ordering::Relaxed);
+                }
+                return Ok(Some(position));
+            }
+            if seen == 0 {
+                return Ok(None);
+            }
+        }
+        if insert { Err(ChunksFull) } else { Ok(None) }
+    }
+
+    fn existing(&self, ordinal: u64) -> Option<&'a LeaseChunk> {
+        self.chunk(ordinal, false).ok().flatten().and_then(|index| self.chunks.get(index))
+    }
+
+    fn high_water(&self) -> u64 {
+        // SYNC lease-overhang: SeqCst, see `claim`.
+        let stated = self.limits.load(Ordering::SeqCst).high_water();
+        stated.min(self.chunks.len() as u64 * SLOTS)
+    }
+
+    fn raise_high_water(&self, above: u64) {
+        let mut seen = self.limits.load(Ordering::Relaxed);
+        while seen.high_water() < above {
+            let next = LeaseLimits::new(seen.limit(), above);
+            match self.limits.compare_exchange(seen, next, Ordering::SeqCst, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Remembers the limit, for inspectors and for [`Self::held_hint`]'s users.
+    pub fn note_limit(&self, limit: u64) {
+        let seen = self.limits.load(Ordering::Relaxed);
+        if seen.limit() != limit {
+            let next = LeaseLimits::new(limit, seen.high_water());
+            // A lost race means that somebody else noted a limit just now.
+            let _ = self.limits.compare_exchange(seen, next, Ordering::SeqCst, Ordering::Relaxed);
+        }
+    }
+
+    /// Claims a free slot below `limit`, looking first in the chunk `start`; `None` = all are held.
+    ///
+    /// Linearization point: the swap of the slot. Lock-free; every slot is tried at most twice.
+    ///
+    /// While slots at or above `limit` are in use (the limit was lowered), a free slot below it is not
+    /// enough: the claim counts all slots afterwards and gives itself back if there are too many. Two
+    /// such claims at once may both give up; neither can stay unseen by the other, because claim and
+    /// count are sequentially consistent (SYNC lease-overhang).
+    pub fn claim(
+        &self,
+        limit: u64,
+        start: u64,
+        owner: OwnerTag,
+        now_s: u64,
+        tag: u64,
+    ) -> Result<Option<Claim>, ChunksFull> {
+        let limit = limit.min(self.chunks.len() as u64 * SLOTS);
+        let word = LeaseWord::new(owner.raw(), now_s);
+        let used = limit.min(self.high_water()).div_ceil(SLOTS);
+        let all = limit.div_ceil(SLOTS);
+        let rotated = (0..used).map(|step| (start + step) % used);
+        for trust_hint in [true, false] {
+            for ordinal in rotated.clone().chain(used..all) {
+                let Some(index) = self.chunk(ordinal, true)? else { continue };
+                let Some(slot) = self.claim_in(index, ordinal, limit, word, trust_hint) else {
+                    continue;
+                };
+                let claim = Claim { chunk: index, slot, word };
+                self.chunks[index].tags[slot].store(tag, Ordering::Relaxed);
+                if self.high_water() > limit && self.count() > limit {
+                    self.release(claim);
+                    return Ok(None);
+                }
+                return Ok(Some(claim));
+            }
+        }
+        Ok(None)
+    }
+
+    fn claim_in(
+        &self,
+        index: usize,
+        ordinal: u64,
+        limit: u64,
+        word: LeaseWord,
+        trust_hint: bool,
+    ) -> Option<usize> {
+        let chunk = self.chunks.get(index)?;
+        let usable = usable(ordinal, limit);
+        let taken = if trust_hint { chunk.hint.load(Ordering::Relaxed) } else { 0 };
+        let mut candidates = usable & !taken;
+        while candidates != 0 {
+            let slot = candidates.trailing_zeros() as usize;
+            let bit = 1 << slot;
+            candidates &= !bit;
+            let holder = chunk.holders.get(slot)?;
+            if holder.load(Ordering::Relaxed) == LeaseWord::default() {
+                // Before the claim, so that whoever counts after it looks this far.
+                self.raise_high_water(ordinal * SLOTS + slot as u64 + 1);
+                let free = LeaseWord::default();
+                if holder.compare_exchange(free, word, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+                    chunk.hint.fetch_or(bit, Ordering::Relaxed);
+                    self.adjust_held(1);
+                    return Some(slot);
+                }
+            }
+            chunk.hint.fetch_or(bit, Ordering::Relaxed);
+        }
+        None
+    }
+
+    /// Gives a claim back; false = it is no longer ours (reaped or expired), and nothing changed.
+    ///
+    /// Linearization point: the swap.
+    pub fn release(&self, claim: Claim) -> bool {
+        let Some(chunk) = self.chunks.get(claim.chunk) else { return false };
+        let Some(holder) = chunk.holders.get(claim.slot) else { return false };
+        let freed = holder
+            .compare_exchange(claim.word, LeaseWord::default(), Ordering::SeqCst, Ordering::Relaxed)
+            .is_ok();
+        if freed {
+            chunk.hint.fetch_and(!(1 << claim.slot), Ordering::Relaxed);
+            self.adjust_held(-1);
+        }
+        freed
+    }
+
+    /// Finds a held slot by its tag.
+    pub fn find(&self, tag: u64) -> Option<Claim> {
+        for ordinal in 0..self.high_water().div_ceil(SLOTS) {
+            let Some(index) = self.chunk(ordinal, false).ok().flatten() else { continue };
+            let chunk = self.chunks.get(index)?;
+            for (slot, found) in chunk.tags.iter().enumerate() {
+                if found.load(Ordering::Relaxed) == tag {
+                    let word = chunk.holders[slot].load(Ordering::Acquire);
+                    if word != LeaseWord::default() {
+                        return Some(Claim { chunk: index, slot, word });
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Counts the held slots by looking at all of them.
+    pub fn count(&self) -> u64 {
+        let mut held = 0;
+        self.each_held(|_| held += 1);
+        held
+    }
+
+    /// Calls `visit` for every held slot.
+    pub fn each_held(&self, mut visit: impl FnMut(Claim)) {
+        for ordinal in 0..self.high_water().div_ceil(SLOTS) {
+            let Some(index) = self.chunk(ordinal, false).ok().flatten() else { continue };
+            for (slot, holder) in self.chunks[index].holders.iter().enumerate() {
+                let word = holder.load(Ordering::SeqCst);
+                if word != LeaseWord::default() {
+                    visit(Claim { chunk: index, slot, word });
+                }
+            }
+        }
+    }
+
+    /// About how many are held, in constant time.
+    pub fn held_hint(&self) -> u64 {
+        let stated = self.existing(0).map_or(0, |chunk| chunk.held.load(Ordering::Relaxed));
+        // A count below zero (a crash between a claim and its count) reads as zero.
+        if stated > u64::MAX / 2 { 0 } else { stated }
+    }
+
+    /// Replaces the hint by the exact count, unless it changes meanwhile.
+    pub fn correct_held(&self) -> u64 {
+        let before = self.existing(0).map(|chunk| chunk.held.load(Ordering::Relaxed));
+        let exact = self.count();
+        if let (Some(chunk), Some(before)) = (self.existing(0), before) {
+            let _ = chunk.held.compare_exchange(before, exact, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        exact
+    }
+
+    fn adjust_held(&self, by: i64) {
+        if let Some(chunk) = self.existing(0) {
+            chunk.held.fetch_add(by.cast_unsigned(), Ordering::Relaxed);
+        }
+    }
+
+    /// Chunk ordinal of a claim, where the next search may begin.
+    pub fn ordinal_of(&self, claim: Claim) -> u64 {
+        self.chunks.get(claim.chunk).map_or(0, |chunk| chunk.ordinal.load(Ordering::Relaxed))
+    }
+}
+
+/// Bits of the slots of a chunk that lie below the limit.
+fn usable(ordinal: u64, limit: u64) -> u64 {
+    let below = limit.saturating_sub(ordinal * SLOTS).min(SLOTS);
+    u64::MAX.checked_shr(u32::try_from(64 - below).unwrap_or(64)).unwrap_or(0)
+}
+
+/// Frees every slot of the region whose holder `gone` names; returns how many.
+pub fn reap(chunks: &[LeaseChunk], mut gone: impl FnMut(OwnerTag) -> bool) -> u64 {
+    let mut freed = 0;
+    for chunk in chunks {
+        if chunk.identity.load(Ordering::Acquire) == 0 {
+            continue;
+        }
+        for (slot, holder) in chunk.holders.iter().enumerate() {
+            let word = holder.load(Ordering::Relaxed);
+            if word == LeaseWord::default()
+                || OwnerTag::from_raw(word.owner()).is_some_and(|owner| !gone(owner))
+            {
+                continue;
+            }
+            let free = LeaseWord::default();
+            if holder.compare_exchange(word, free, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+                chunk.hint.fetch_and(!(1 << slot), Ordering::Relaxed);
+                freed += 1;
+            }
+        }
+    }
+    freed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::KeyKind;
+    use proptest::prelude::*;
+
+    fn chunks(count: usize) -> Vec<LeaseChunk> {
+        (0..count)
+            .map(|_| LeaseChunk {
+                identity: Word::new(0),
+                hint: Word::new(0),
+                key_slot: Word::new(0),
+                ordinal: Word::new(0),
+                held: Word::new(0),
+                reserved: std::array::from_fn(|_| Word::new(0)),
+                holders: std::array::from_fn(|_| Word::new(LeaseWord::default())),
+                tags: std::array::from_fn(|_| Word::new(0)),
+            })
+            .collect()
+    }
+
+    fn key(n: u64) -> IdentityWord {
+        IdentityWord::new(1, KeyKind::Window as u64, n)
+    }
+
+    fn me() -> OwnerTag {
+        OwnerTag::new(1, 1).unwrap()
+    }
+
+    fn other() -> OwnerTag {
+        OwnerTag::new(2, 1).unwrap()
+    }
+
+    #[test]
+    fn exactly_the_limit_over_several_chunks() {
+        let chunks = chunks(64);
+        let limits = Word::new(LeaseLimits::default());
+        let leases = Leases { chunks: &chunks, key: key(1), key_slot: 0, limits: &limits };
+        let claims: Vec<Claim> =
+            (0..100).filter_map(|tag| leases.claim(70, 0, me(), 5, tag + 1).unwrap()).collect();
+        assert_eq!(claims.len(), 70);
+        assert_eq!((leases.count(), leases.held_hint()), (70, 70));
+        assert!(leases.release(claims[40]));
+        assert!(!leases.release(claims[40]));
+        assert_eq!(leases.find(12).map(|claim| claim.word.owner()), Some(me().raw()));
+        assert!(leases.claim(70, 0, me(), 5, 500).unwrap().is_some());
+        assert!(leases.claim(70, 0, me(), 5, 501).unwrap().is_none());
+    }
+
+    #[test]
+    fn wrong_hints_change_no_answer() {
+        let chunks = chunks(64);
+        let limits = Word::new(LeaseLimits::default());
+        let leases = Leases { chunks: &chunks, key: key(1), key_slot: 0, limits: &limits };
+        let first = leases.claim(3, 0, me(), 5, 1).unwrap().unwrap();
+        chunks[first.chunk].hint.store(u64::MAX, Ordering::Relaxed);
+        assert!(leases.claim(3, 0, me(), 5, 2).unwrap().is_some());
+        chunks[first.chunk].hint.store(0, Ordering::Relaxed);
+        assert!(leases.claim(3, 0, me(), 5, 3).unwrap().is_some());
+        assert!(leases.claim(3, 0, me(), 5, 4).unwrap().is_none());
+        chunks[first.chunk].held.store(u64::MAX - 5, Ordering::Relaxed);
+        assert_eq!(leases.held_hint(), 0);
+        assert_eq!(leases.correct_held(), 3);
+        assert_eq!(leases.held_hint(), 3);
+    }
+
+    #[test]
+    fn a_lowered_limit_admits_nobody_until_the_overhang_is_gone() {
+        let chunks = chunks(64);
+        let limits = Word::new(LeaseLimits::default());
+        let leases = Leases { chunks: &chunks, key: key(1), key_slot: 0, limits: &limits };
+        let claims: Vec<Claim> =
+            (0..10).map(|tag| leases.claim(10, 0, me(), 5, tag + 1).unwrap().unwrap()).collect();
+        for &claim in &claims[..4] {
+            leases.release(claim);
+        }
+        // Six are held, all above slot 3: four slots are free below the new limit of 5.
+        assert!(leases.claim(5, 0, me(), 5, 99).unwrap().is_none());
+        leases.release(claims[9]);
+        leases.release(claims[8]);
+        assert!(leases.claim(5, 0, me(), 5, 99).unwrap().is_some());
+        assert!(leases.claim(5, 0, me(), 5, 100).unwrap().is_none());
+    }
+
+    #[test]
+    fn reaping_frees_only_the_dead_and_a_late_release_harms_nobody() {
+        let chunks = chunks(64);
+        let limits = Word::new(LeaseLimits::default());
+        let leases = Leases { chunks: &chunks, key: key(1), key_slot: 0, limits: &limits };
+        let dead = leases.claim(2, 0, other(), 5, 1).unwrap().unwrap();
+        let mine = leases.claim(2, 0, me(), 5, 2).unwrap().unwrap();
+        assert_eq!(reap(&chunks, |owner| owner == other()), 1);
+        let next = leases.claim(2, 0, me(), 6, 3).unwrap().unwrap();
+        assert_eq!((next.chunk, next.slot), (dead.chunk, dead.slot));
+        assert!(!leases.release(dead));
+        assert_eq!(leases.count(), 2);
+        assert!(leases.release(mine) && leases.release(next));
+    }
+
+    #[test]
+    fn holders_that_nobody_can_be_are_reaped() {
+        let chunks = chunks(64);
+        let limits = Word::new(LeaseLimits::default());
+        let leases = Leases { chunks: &chunks, key: key(1), key_slot: 0, limits: &limits };
+        let claim = leases.claim(1, 0, me(), 5, 1).unwrap().unwrap();
+        chunks[claim.chunk].holders[claim.slot].store(LeaseWord::new(3, 9), Ordering::Relaxed);
+        assert_eq!(reap(&chunks, |_| false), 1);
+        assert_eq!(leases.count(), 0);
+    }
+
+    #[test]
+    fn a_full_chunk_table_is_an_error_and_hurts_nobody() {
+        let chunks = chunks(64);
+        let limits: Vec<_> = (0..2000).map(|_| Word::new(LeaseLimits::default())).collect();
+        let mut full = 0;
+        for (n, limits) in limits.iter().enumerate() {
+            let leases = Leases { chunks: &chunks, key: key(n as u64), key_slot: n, limits };
+            full += u32::from(leases.claim(1, 0, me(), 5, 1).is_err());
+        }
+        assert!(full >= 2000 - 64);
+        let held: usize = chunks
+            .iter()
+            .flat_map(|chunk| &chunk.holders)
+            .filter(|holder| holder.load(Ordering::Relaxed) != LeaseWord::default())
+            .count();
+        assert_eq!(held, 2000 - full as usize);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100))]
+        #[test]
+        fn agrees_with_a_plain_list(
+            ops in prop::collection::vec((0_u8..2, 0_usize..50, 1_u64..80), 1..200),
+        ) {
+            let chunks = chunks(256);
+            let limits = Word::new(LeaseLimits::default());
+            let leases = Leases { chunks: &chunks, key: key(7), key_slot: 3, limits: &limits };
+            let mut held: Vec<Claim> = Vec::new();
+            for (op, pick, limit) in ops {
+                if op == 0 {
+                    let claim = leases.claim(limit, pick as u64, me(), 5, 1).unwrap();
+                    prop_assert_eq!(claim.is_some(), (held.len() as u64) < limit);
+                    held.extend(claim);
+                } else if !held.is_empty() {
+                    let claim = held.swap_remove(pick % held.len());
+                    prop_assert!(leases.release(claim));
+                }
+                prop_assert_eq!(leases.count(), held.len() as u64);
+                prop_assert_eq!(leases.held_hint(), held.len() as u64);
+            }
+        }
+    }
+
+    #[test]
+    fn usable_slots_end_at_the_limit() {
+        assert_eq!(usable(0, 5), 0b1_1111);
+        assert_eq!(usable(0, 32), u64::from(u32::MAX));
+        assert_eq!(usable(0, 40), u64::from(u32::MAX));
+        assert_eq!(usable(1, 40), 0xff);
+        assert_eq!(usable(2, 40), 0);
+        assert_eq!(usable(0, 0), 0);
+    }
+}

@@ -1,0 +1,12 @@
+//! Models for the checker: each explores every interleaving of two or three threads over a few
+//! operations. `scripts/mutate` breaks the code in the named ways and expects the model to fail.
+
+mod loom_gcra;
+mod loom_window;
+
+/// Runs a model with the bound that keeps it within seconds.
+fn run(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(model);
+}

@@ -1,0 +1,239 @@
+"""A fake OpenAI-compatible provider that counts what reaches it.
+
+Run it with `python -m tests.harness.fake_openai --port N` or by its path. The first path segment
+names a deployment, so one server can stand in for many:
+
+    POST /{deployment}/v1/chat/completions   a completion, plain or streamed (`/v1` is optional)
+    POST /control/{deployment}               set latency, status, prompt_tokens, completion_tokens
+    GET  /stats                              counts per deployment
+    POST /reset                              forget all counts and settings, release whoever waits
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+STREAM_CHUNKS = 5
+"""Content chunks of one streamed answer; the latency is spread evenly between them."""
+
+
+@dataclass
+class Settings:
+    """How a deployment answers. The defaults make every answer cost 30 tokens."""
+
+    latency: float = 0.0
+    status: int = 200
+    prompt_tokens: int = 10
+    completion_tokens: int = 20
+
+    def update(self, changes: dict[str, Any]) -> None:
+        """Apply the fields of a control request; an unknown one is an error."""
+        for name, value in changes.items():
+            kind = type(getattr(self, name))
+            setattr(self, name, kind(value))
+
+    def usage(self) -> dict[str, int]:
+        """The usage block of an answer."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+        }
+
+
+@dataclass
+class Deployment:
+    """Settings and counters of one deployment."""
+
+    settings: Settings = field(default_factory=Settings)
+    total: int = 0
+    peak: int = 0
+    # One entry per request being answered: the caller's TCP port, which tells the worker
+    # processes of a proxy apart even when they keep idle connections open.
+    client_ports: list[int] = field(default_factory=list)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def enter(self, port: int) -> None:
+        """Count a request in."""
+        self.total += 1
+        self.client_ports.append(port)
+        self.peak = max(self.peak, len(self.client_ports))
+
+    def leave(self, port: int) -> None:
+        """Count a request out."""
+        self.client_ports.remove(port)
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, but no longer than until the next reset."""
+        if seconds <= 0:
+            return
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.released.wait(), seconds)
+
+    def stats(self) -> dict[str, Any]:
+        """The counters, as `GET /stats` reports them."""
+        return {
+            "total": self.total,
+            "in_flight": len(self.client_ports),
+            "peak": self.peak,
+            "client_ports": self.client_ports,
+        }
+
+
+class Deployments:
+    """All deployments by name, made on first use."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Deployment] = {}
+
+    def get(self, name: str) -> Deployment:
+        """The deployment of that name."""
+        return self._by_name.setdefault(name, Deployment())
+
+    def stats(self) -> dict[str, dict[str, Any]]:
+        """The counters of every deployment."""
+        return {name: deployment.stats() for name, deployment in self._by_name.items()}
+
+    def reset(self) -> None:
+        """Start afresh.
+
+        Requests still being answered keep their old `Deployment`, so that they cannot count
+        themselves out of the new one.
+        """
+        old, self._by_name = self._by_name, {}
+        for deployment in old.values():
+            deployment.released.set()
+
+
+class ChatCompletions:
+    """The completion endpoint, as a bare ASGI app.
+
+    Bare because a request must stay counted until its last byte is sent, and must be counted out
+    even when the caller goes away before a stream has started.
+    """
+
+    def __init__(self, deployments: Deployments) -> None:
+        self._deployments = deployments
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        deployment = self._deployments.get(request.path_params["deployment"])
+        port = request.client.port if request.client else 0
+        deployment.enter(port)
+        try:
+            response = await _answer(deployment, await request.json())
+            await response(scope, receive, send)
+        finally:
+            deployment.leave(port)
+
+
+async def _answer(deployment: Deployment, body: dict[str, Any]) -> Response:
+    # A request keeps the settings it arrived under, so that a test can hold some requests for
+    # long and then let others through quickly.
+    settings = Settings(**vars(deployment.settings))
+    if settings.status == 200 and body.get("stream"):
+        return StreamingResponse(
+            _stream(deployment, settings, body), media_type="text/event-stream"
+        )
+    await deployment.pause(settings.latency)
+    if settings.status != 200:
+        error = {"message": f"fake status {settings.status}", "type": "fake", "code": None}
+        return JSONResponse({"error": error}, status_code=settings.status)
+    message = {"role": "assistant", "content": "word " * STREAM_CHUNKS}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    return JSONResponse(
+        _envelope("chat.completion", body) | {"choices": [choice], "usage": settings.usage()}
+    )
+
+
+async def _stream(
+    deployment: Deployment, settings: Settings, body: dict[str, Any]
+) -> AsyncIterator[str]:
+    envelope = _envelope("chat.completion.chunk", body)
+    for _ in range(STREAM_CHUNKS):
+        delta = {"role": "assistant", "content": "word "}
+        yield _event(envelope | {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
+        await deployment.pause(settings.latency / STREAM_CHUNKS)
+    yield _event(envelope | {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    if (body.get("stream_options") or {}).get("include_usage"):
+        yield _event(envelope | {"choices": [], "usage": settings.usage()})
+    yield "data: [DONE]\n\n"
+
+
+def _envelope(kind: str, body: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": f"chatcmpl-{uuid.uuid4().hex}",
+        "object": kind,
+        "created": int(time.time()),
+        "model": body.get("model", "fake"),
+    }
+
+
+def _event(data: dict[str, Any]) -> str:
+    return f"data: {json.dumps(data)}\n\n"
+
+
+def build_app() -> Starlette:
+    """A new application with no deployments yet."""
+    deployments = Deployments()
+
+    async def control(request: Request) -> Response:
+        deployment = deployments.get(request.path_params["deployment"])
+        try:
+            deployment.settings.update(await request.json())
+        except (AttributeError, TypeError, ValueError) as error:
+            return JSONResponse({"error": str(error)}, status_code=400)
+        return JSONResponse(vars(deployment.settings))
+
+    async def stats(_: Request) -> Response:
+        return JSONResponse(deployments.stats())
+
+    async def reset(_: Request) -> Response:
+        deployments.reset()
+        return JSONResponse({})
+
+    completions = ChatCompletions(deployments)
+    return Starlette(
+        routes=[
+            Route("/control/{deployment}", control, methods=["POST"]),
+            Route("/stats", stats, methods=["GET"]),
+            Route("/reset", reset, methods=["POST"]),
+            Route("/{deployment}/v1/chat/completions", completions, methods=["POST"]),
+            Route("/{deployment}/chat/completions", completions, methods=["POST"]),
+        ]
+    )
+
+
+def main() -> None:
+    """Serve until terminated."""
+    parser = argparse.ArgumentParser(description="A fake OpenAI-compatible provider.")
+    parser.add_argument("--port", type=int, required=True)
+    arguments = parser.parse_args()
+    uvicorn.run(
+        build_app(),
+        host="127.0.0.1",
+        port=arguments.port,
+        log_level="warning",
+        # Callers pool their connections. Closing an idle one just as it is used again would look
+        # like a failure of the proxy.
+        timeout_keep_alive=600,
+    )
+
+
+if __name__ == "__main__":
+    main()
