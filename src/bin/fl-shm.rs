@@ -1,2 +1,5 @@
-//! placeholder
-fn main() {}
+//! The stand-alone `fl-shm`.
+
+fn main() -> std::process::ExitCode {
+    std::process::ExitCode::from(fast_litellm::cli::run(std::env::args().collect()))
+}

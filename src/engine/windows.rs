@@ -3,7 +3,7 @@
 use super::subject::{Part, Subject};
 use super::{Engine, Key, ROUNDS};
 use crate::error::OpError;
-use crate::layout::{PairWord, WindowWord};
+use crate::layout::{CounterWord, PairWord, WindowWord};
 use crate::primitives::Contended;
 use crate::primitives::window::{self, Charged, Outcome, Pair};
 use crate::sync::Ordering;
@@ -242,10 +242,13 @@ impl Engine {
         let subject = Subject::parse(key);
         let Some(found) = self.known_subject(subject) else { return };
         if subject.part == Part::Window {
+            // The counters too: a window opened in the same second would find them again.
             found.window().store(WindowWord::default(), Ordering::Release);
+            found.bucket.requests.store(CounterWord::default(), Ordering::Release);
+            found.bucket.tokens.store(CounterWord::default(), Ordering::Release);
         }
         if let Some(counter) = found.counter(subject.part) {
-            counter.store(crate::layout::CounterWord::default(), Ordering::Release);
+            counter.store(CounterWord::default(), Ordering::Release);
         }
     }
 }
@@ -381,12 +384,13 @@ mod tests {
 
     #[test]
     fn a_window_from_the_future_is_closed_and_counted() {
-        let (engine, _) = engine();
+        let (engine, clock) = engine();
         engine.hit_all(&[(W, R)], 60).unwrap();
         let key = engine.known_subject(Subject::parse(W)).unwrap();
         key.window().store(WindowWord::new(u64::from(u32::MAX), 60), Ordering::Relaxed);
         assert_eq!(engine.value(W), None);
         assert_eq!(engine.total(|row| &row.corrected), 1);
+        clock.advance_s(1);
         assert_eq!(engine.hit_all(&[(W, R)], 60).unwrap()[0].count, 1);
     }
 

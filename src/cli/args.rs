@@ -1,0 +1,68 @@
+//! What can be typed.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Look at the shared state of preforked workers.
+#[derive(Debug, Parser)]
+#[command(name = "fl-shm", version, about)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// List the live regions of this host that you may see.
+    Ls(Ls),
+    /// Show what a region holds.
+    Inspect(Inspect),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Ls {
+    /// Print JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Inspect {
+    /// Which parts to show; all by default.
+    #[arg(value_enum)]
+    pub(super) sections: Vec<Section>,
+    /// The region of this name, as `fl-shm ls` prints it.
+    #[arg(long, conflicts_with_all = ["pid", "file"])]
+    pub(super) region: Option<String>,
+    /// The region that this process uses.
+    #[arg(long, conflicts_with = "file")]
+    pub(super) pid: Option<i32>,
+    /// The region in this file.
+    #[arg(long)]
+    pub(super) file: Option<PathBuf>,
+    /// Print JSON, one object a line.
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Print again every so many seconds until interrupted.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = interval)]
+    pub(super) watch: Option<f64>,
+    /// With --watch: stop after so many times.
+    #[arg(long, requires = "watch")]
+    pub(super) count: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Section {
+    Header,
+    Workers,
+    Limits,
+    Leases,
+    Stats,
+}
+
+fn interval(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.01..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err(format!("{text:?} is no interval: use 0.01 to 86400 seconds")),
+    }
+}

@@ -1,0 +1,167 @@
+//! Reports as text.
+
+use super::args::Section;
+use crate::inspect::{LimitReport, Report, Usage};
+use std::io::{Result, Write};
+
+/// Columns padded to their widest cell; the last one is not padded.
+pub(super) fn table(
+    out: &mut impl Write,
+    head: &[&str],
+    rows: impl Iterator<Item = Vec<String>>,
+) -> Result<()> {
+    let rows: Vec<Vec<String>> =
+        std::iter::once(head.iter().map(ToString::to_string).collect()).chain(rows).collect();
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    for row in &rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            line.push_str(cell);
+            line.extend(std::iter::repeat_n(' ', width + 2 - cell.chars().count()));
+        }
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+/// `2d03h`, `4h05m`, `6m07s` or `8s`.
+pub(super) fn duration(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match seconds {
+        86_400.. => format!("{days}d{hours:02}h"),
+        3_600.. => format!("{hours}h{minutes:02}m"),
+        60.. => format!("{minutes}m{:02}s", seconds % 60),
+        _ => format!("{seconds}s"),
+    }
+}
+
+/// `16.0M` or `12K`.
+pub(super) fn bytes(count: u64) -> String {
+    #[allow(clippy::cast_precision_loss, reason = "one decimal is shown")]
+    let mebibytes = count as f64 / f64::from(1 << 20);
+    if count >= 1 << 20 { format!("{mebibytes:.1}M") } else { format!("{}K", count >> 10) }
+}
+
+fn usage(usage: Option<Usage>) -> String {
+    match usage {
+        None => "-".to_string(),
+        Some(Usage { used, limit: Some(limit) }) => format!("{used}/{limit}"),
+        Some(Usage { used, limit: None }) => used.to_string(),
+    }
+}
+
+fn limit_row(limit: &LimitReport) -> Vec<String> {
+    let seconds = |value: Option<u64>| value.map_or_else(|| "-".to_string(), duration);
+    vec![
+        limit.key.clone(),
+        limit.kind.to_string(),
+        seconds(limit.window_s),
+        usage(limit.requests),
+        usage(limit.tokens),
+        usage(limit.parallel),
+        seconds(limit.resets_in_s.or(limit.retry_after_ms.map(|ms| ms.div_ceil(1_000)))),
+        limit.allowed.to_string(),
+        limit.denied.to_string(),
+    ]
+}
+
+/// A report's chosen sections.
+pub(super) fn report(
+    out: &mut impl Write,
+    name: &str,
+    report: &Report,
+    wanted: &dyn Fn(Section) -> bool,
+) -> Result<()> {
+    if wanted(Section::Header) {
+        let header = &report.header;
+        writeln!(
+            out,
+            "region {name}: {} {}, layout {}, made by pid {} {} ago; {} of {} keys, {} of {} lease chunks",
+            header.backing,
+            bytes(header.size),
+            header.layout,
+            header.creator_pid,
+            duration(header.age_s),
+            header.keys,
+            header.key_capacity,
+            header.chunks,
+            header.chunk_capacity,
+        )?;
+        if !header.same_pid_namespace {
+            writeln!(out, "of another pid namespace: whether workers live cannot be told from here")?;
+        }
+    }
+    if wanted(Section::Workers) {
+        writeln!(out, "\nworkers")?;
+        let rows = report.workers.iter().map(|worker| {
+            vec![
+                worker.pid.to_string(),
+                worker.alive.to_string(),
+                duration(worker.age_s),
+                worker.leases.to_string(),
+                worker.decisions.to_string(),
+            ]
+        });
+        table(out, &["  PID", "STATE", "AGE", "SLOTS HELD", "DECISIONS"], indent(rows))?;
+    }
+    if wanted(Section::Limits) {
+        writeln!(out, "\nlimits")?;
+        let head = [
+            "  KEY", "KIND", "WINDOW", "REQUESTS", "TOKENS", "PARALLEL", "RESETS IN", "ALLOWED", "DENIED",
+        ];
+        table(out, &head, indent(report.limits.iter().map(limit_row)))?;
+    }
+    if wanted(Section::Leases) {
+        writeln!(out, "\nslots held")?;
+        let rows = report.leases.iter().map(|lease| {
+            vec![
+                lease.pid.map_or_else(|| "-".to_string(), |pid| pid.to_string()),
+                lease.owner.to_string(),
+                lease.held.to_string(),
+                duration(lease.oldest_s),
+                lease.key.clone(),
+            ]
+        });
+        table(out, &["  PID", "OWNER", "SLOTS", "OLDEST", "KEY"], indent(rows))?;
+    }
+    if wanted(Section::Stats) {
+        writeln!(out, "\nstatistics")?;
+        let moved = report.stats.iter().filter(|&(_, &value)| value > 0);
+        let rows = moved.map(|(name, value)| vec![(*name).to_string(), value.to_string()]);
+        table(out, &["  COUNTER", "TOTAL"], indent(rows))?;
+        for feature in &report.features {
+            writeln!(
+                out,
+                "  feature {}: {} errors since reset, {} in all, latest {} ago",
+                feature.feature,
+                feature.errors,
+                feature.errors_total,
+                duration(feature.last_s),
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn indent(rows: impl Iterator<Item = Vec<String>>) -> impl Iterator<Item = Vec<String>> {
+    rows.map(|mut row| {
+        if let Some(first) = row.first_mut() {
+            first.insert_str(0, "  ");
+        }
+        row
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_for_people() {
+        assert_eq!([8, 67, 3_900, 183_600].map(duration), ["8s", "1m07s", "1h05m", "2d03h"]);
+        assert_eq!([4096, 16 << 20].map(bytes), ["4K", "16.0M"]);
+    }
+}

@@ -1,0 +1,9 @@
+//! `fl-shm` as a console script.
+
+use pyo3::prelude::*;
+
+/// Runs `fl-shm` with these arguments (the program's name first); returns its exit code.
+#[pyfunction]
+pub(super) fn cli_main(py: Python<'_>, arguments: Vec<String>) -> u8 {
+    py.detach(|| crate::cli::run(arguments))
+}

@@ -1,0 +1,48 @@
+//! Core errors as Python exceptions.
+
+use crate::error::{AttachError, CreateError, OpError};
+use pyo3::exceptions::{PyException, PyValueError};
+use pyo3::prelude::*;
+
+pyo3::create_exception!(
+    fast_litellm._rust,
+    RegionError,
+    PyException,
+    "The shared region cannot be created or attached to; the message names the remedy."
+);
+pyo3::create_exception!(
+    fast_litellm._rust,
+    UnavailableError,
+    PyException,
+    "The region cannot decide this operation (a table is full, or a key too contended)."
+);
+pyo3::create_exception!(
+    fast_litellm._rust,
+    OutOfRangeError,
+    PyValueError,
+    "A value is outside the range of the operation."
+);
+
+impl From<CreateError> for PyErr {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::Setting { .. } => OutOfRangeError::new_err(error.to_string()),
+            _ => RegionError::new_err(error.to_string()),
+        }
+    }
+}
+
+impl From<AttachError> for PyErr {
+    fn from(error: AttachError) -> Self {
+        RegionError::new_err(error.to_string())
+    }
+}
+
+impl From<OpError> for PyErr {
+    fn from(error: OpError) -> Self {
+        match error {
+            OpError::OutOfRange => OutOfRangeError::new_err(error.to_string()),
+            _ => UnavailableError::new_err(error.to_string()),
+        }
+    }
+}

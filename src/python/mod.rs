@@ -1,0 +1,30 @@
+//! The extension module `fast_litellm._rust`: converts, calls the core, maps errors. No logic here.
+
+mod cli;
+mod convert;
+mod errors;
+mod limiter;
+mod region;
+mod scripts;
+
+use pyo3::prelude::*;
+
+/// Native part of fast_litellm.
+#[pymodule(gil_used = false)]
+mod _rust {
+    #[pymodule_export]
+    use super::cli::cli_main;
+    #[pymodule_export]
+    use super::errors::{OutOfRangeError, RegionError, UnavailableError};
+    #[pymodule_export]
+    use super::limiter::{SimpleRateLimiter, noop};
+    #[pymodule_export]
+    use super::region::{Region, default_region, set_default_region};
+
+    #[pymodule_export]
+    use super::scripts::LimiterScripts;
+
+    /// Version of the extension; equals the package's.
+    #[pymodule_export]
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+}

@@ -1,0 +1,213 @@
+//! `Region`, and the one region that a process uses by default.
+
+use super::errors::{OutOfRangeError, RegionError};
+use crate::clock::MonotonicClock;
+use crate::config::Capacity;
+use crate::engine::Engine;
+use crate::error::{AttachError, CreateError};
+use crate::inspect;
+use crate::region::{self, BackingKind, Placement};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+static DEFAULT: OnceLock<Py<Region>> = OnceLock::new();
+
+/// A shared region in use by this process.
+///
+/// Create one before forking and every child shares it. `fast_litellm` does so on import; make your own
+/// only for a second, separate set of limits.
+#[pyclass(frozen, module = "fast_litellm")]
+pub(super) struct Region {
+    engine: Arc<Engine>,
+}
+
+impl Region {
+    pub(super) fn engine(&self) -> Arc<Engine> {
+        self.engine.clone()
+    }
+}
+
+fn kinds(names: Option<Vec<String>>) -> PyResult<Vec<BackingKind>> {
+    let Some(names) = names else {
+        return Ok(vec![BackingKind::Memfd, BackingKind::File, BackingKind::Anonymous]);
+    };
+    let all =
+        [BackingKind::Memfd, BackingKind::File, BackingKind::Anonymous, BackingKind::Heap];
+    let find = |name: &String| {
+        all.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
+            OutOfRangeError::new_err(format!(
+                "FAST_LITELLM_SHM_BACKING={name} is unknown: use memfd, file, anonymous or heap"
+            ))
+        })
+    };
+    names.iter().map(find).collect()
+}
+
+#[pymethods]
+impl Region {
+    /// Creates a region that children of this process inherit.
+    ///
+    /// Args:
+    ///     name: shown by `fl-shm ls`.
+    ///     keys: capacity in keys, rounded up to a power of two.
+    ///     lease_chunks: capacity in chunks of 32 concurrency slots, rounded up to a power of two.
+    ///     workers: rows of the worker table.
+    ///     backing: kinds of memory to try in order (memfd, file, anonymous, heap).
+    ///     directories: where a tmpfs file may be made.
+    ///
+    /// Raises:
+    ///     OutOfRangeError: a capacity or a kind is out of range.
+    ///     RegionError: no kind of memory could be had.
+    #[staticmethod]
+    #[pyo3(signature = (name, *, keys = 65_536, lease_chunks = 8_192, workers = 256, backing = None, directories = None))]
+    fn create(
+        name: &str,
+        keys: u64,
+        lease_chunks: u64,
+        workers: u64,
+        backing: Option<Vec<String>>,
+        directories: Option<Vec<PathBuf>>,
+    ) -> PyResult<Self> {
+        let capacity = Capacity::checked(keys, lease_chunks, workers)?;
+        let mut placement = Placement::inherited(name);
+        if let Placement::Inherited { kinds: wanted, directories: places, .. } = &mut placement {
+            *wanted = kinds(backing)?;
+            if let Some(directories) = directories {
+                *places = directories;
+            }
+        }
+        let region = region::create(&placement, capacity, Box::new(MonotonicClock))?;
+        Ok(Self { engine: Arc::new(Engine::new(region)) })
+    }
+
+    /// Attaches to the region at `path`, or creates it there when nothing is.
+    ///
+    /// Raises:
+    ///     RegionError: what is there is not usable (version, owner, size, boot), or nothing can be
+    ///         created there.
+    #[staticmethod]
+    #[pyo3(signature = (path, *, keys = 65_536, lease_chunks = 8_192, workers = 256, force = false))]
+    fn open(
+        path: PathBuf,
+        keys: u64,
+        lease_chunks: u64,
+        workers: u64,
+        force: bool,
+    ) -> PyResult<Self> {
+        let capacity = Capacity::checked(keys, lease_chunks, workers)?;
+        let placement = Placement::Named { path: path.clone(), force };
+        // Whoever loses the race to create attaches to the winner's; two rounds suffice, a third would
+        // mean that the file comes and goes.
+        for _ in 0..3 {
+            match region::attach_file(&path) {
+                Ok(region) => return Ok(Self { engine: Arc::new(Engine::new(region)) }),
+                Err(AttachError::Open { source, .. })
+                    if source.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error.into()),
+            }
+            match region::create(&placement, capacity, Box::new(MonotonicClock)) {
+                Ok(region) => return Ok(Self { engine: Arc::new(Engine::new(region)) }),
+                Err(CreateError::Backing { source, .. })
+                    if source.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(RegionError::new_err(format!("{} keeps appearing and vanishing", path.display())))
+    }
+
+    /// Registers this process in the worker table, as every first operation does.
+    ///
+    /// Returns:
+    ///     False when the table is full: limits work, concurrency slots do not.
+    fn register(&self) -> bool {
+        self.engine.me().is_some()
+    }
+
+    /// Gives this process's row and slots back. A process that dies without it is reaped.
+    fn leave(&self) {
+        self.engine.leave();
+    }
+
+    /// Frees the slots of workers that are proven dead. Returns how many workers were.
+    fn reap(&self, py: Python<'_>) -> u64 {
+        py.detach(|| self.engine.reap_dead())
+    }
+
+    /// Counts an error of feature number `feature`; returns those since its last reset, over all workers.
+    fn feature_error(&self, feature: usize) -> u64 {
+        self.engine.count(|row| &row.fallbacks);
+        self.engine.feature_error(feature)
+    }
+
+    /// Errors of feature number `feature` since its last reset, over all workers.
+    fn feature_errors(&self, feature: usize) -> u64 {
+        self.engine.feature_errors(feature)
+    }
+
+    /// Forgets the errors of feature number `feature`.
+    fn reset_feature(&self, feature: usize) {
+        self.engine.reset_feature(feature);
+    }
+
+    /// Limiter statistics over all workers.
+    fn limiter_stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let totals = py.detach(|| self.engine.limiter_totals(None));
+        let stats = PyDict::new(py);
+        stats.set_item("total_checks", totals.allowed + totals.denied)?;
+        stats.set_item("allowed_count", totals.allowed)?;
+        stats.set_item("denied_count", totals.denied)?;
+        stats.set_item("active_keys", totals.keys)?;
+        stats.set_item("table_full", self.engine.total(|row| &row.table_full))?;
+        stats.set_item("contended", self.engine.total(|row| &row.contended))?;
+        Ok(stats)
+    }
+
+    /// What `fl-shm inspect --json` prints, as a JSON text.
+    fn inspect(&self, py: Python<'_>) -> PyResult<String> {
+        py.detach(|| {
+            let report = inspect::Report::of(self.engine.region());
+            serde_json::to_string(&report).map_err(|error| RegionError::new_err(error.to_string()))
+        })
+    }
+
+    /// Bytes of the region.
+    #[getter]
+    fn size(&self) -> u64 {
+        self.engine.region().len()
+    }
+
+    /// Kind of memory: `memfd`, `file`, `anonymous` or `heap`.
+    #[getter]
+    fn backing(&self) -> &'static str {
+        self.engine.region().backing().kind.name()
+    }
+
+    /// Why kinds of memory that come first were not used.
+    #[getter]
+    fn fallbacks(&self) -> Vec<String> {
+        self.engine.region().backing().fallbacks.clone()
+    }
+}
+
+/// Makes `region` the one that this process and its children use. The first call wins.
+#[pyfunction]
+pub(super) fn set_default_region(region: Py<Region>) -> bool {
+    DEFAULT.set(region).is_ok()
+}
+
+/// The process's region, or None.
+#[pyfunction]
+pub(super) fn default_region(py: Python<'_>) -> Option<Py<Region>> {
+    DEFAULT.get().map(|region| region.clone_ref(py))
+}
+
+/// The engine of the process's region, creating it if the package has not done so yet.
+pub(super) fn shared_engine(py: Python<'_>) -> PyResult<Arc<Engine>> {
+    if let Some(region) = DEFAULT.get() {
+        return Ok(region.get().engine());
+    }
+    let region = py.import("fast_litellm._region")?.call_method0("process_region")?;
+    Ok(region.cast::<Region>()?.get().engine())
+}
