@@ -141,6 +141,16 @@ impl Region {
         self.engine.feature_error(feature)
     }
 
+    /// Counts an operation that was done without the region because it had no room.
+    fn count_fallback(&self) {
+        self.engine.count(|row| &row.fallbacks);
+    }
+
+    /// Operations done without the region, over all workers.
+    fn fallback_count(&self) -> u64 {
+        self.engine.total(|row| &row.fallbacks)
+    }
+
     /// Errors of feature number `feature` since its last reset, over all workers.
     fn feature_errors(&self, feature: usize) -> u64 {
         self.engine.feature_errors(feature)

@@ -60,8 +60,14 @@ impl LimiterScripts {
         Ok(reply)
     }
 
-    /// Reads values: texts, or None for what does not exist.
-    fn batch_counter_read(&self, keys: &Bound<'_, PyAny>) -> PyResult<Vec<Option<String>>> {
+    /// Reads values: texts, or None for what does not exist. There are no args.
+    #[pyo3(signature = (keys, args = None))]
+    fn batch_counter_read(
+        &self,
+        keys: &Bound<'_, PyAny>,
+        args: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Vec<Option<String>>> {
+        let _ = args;
         let keys = script_keys(keys)?;
         Ok(keys.iter().map(|key| self.engine.value(key).map(|value| value.to_string())).collect())
     }

@@ -1,0 +1,45 @@
+"""Exact limits over all preforked workers, in one shared-memory region.
+
+Import this before LiteLLM's proxy, in the process that forks the workers::
+
+    import fast_litellm
+    from litellm.proxy.proxy_server import app
+
+Importing creates the region, arranges for children to register themselves, and arms the seams in
+LiteLLM, which are applied when LiteLLM's own modules load. It does not import LiteLLM.
+"""
+
+from fast_litellm._acceleration import (
+    apply_acceleration,
+    get_patch_status,
+    health_check,
+    remove_acceleration,
+)
+from fast_litellm._limits import SimpleRateLimiter, check_rate_limit, get_rate_limit_stats
+from fast_litellm._native import RUST_ACCELERATION_AVAILABLE, __version__
+from fast_litellm.errors import (
+    ConfigError,
+    FastLitellmError,
+    OutOfRangeError,
+    RegionError,
+    UnavailableError,
+)
+
+__all__ = [
+    "RUST_ACCELERATION_AVAILABLE",
+    "ConfigError",
+    "FastLitellmError",
+    "OutOfRangeError",
+    "RegionError",
+    "SimpleRateLimiter",
+    "UnavailableError",
+    "__version__",
+    "apply_acceleration",
+    "check_rate_limit",
+    "get_patch_status",
+    "get_rate_limit_stats",
+    "health_check",
+    "remove_acceleration",
+]
+
+apply_acceleration()

@@ -1,0 +1,183 @@
+"""Plain Python in place of the extension: the same limiter, within one process.
+
+There is no region here, so nothing is shared between workers and LiteLLM is left alone.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import threading
+import time
+from typing import Any, NoReturn
+
+try:
+    VERSION = importlib.metadata.version("fast-litellm")
+except importlib.metadata.PackageNotFoundError:
+    VERSION = "0.0.0"
+
+_MAX_PER_MINUTE = 60_000_000
+_IDLE_SWEEP = 100_000
+
+
+class RegionError(Exception):
+    """The shared region cannot be created or attached to."""
+
+
+class UnavailableError(Exception):
+    """The region cannot decide this operation."""
+
+
+class OutOfRangeError(ValueError):
+    """A value is outside the range of the operation."""
+
+
+def _no_region(*_args: object, **_kwargs: object) -> NoReturn:
+    raise RegionError("there is no shared region without fast_litellm's extension")
+
+
+class Region:
+    """Stands for a class that needs the extension."""
+
+    __init__ = _no_region
+    create = staticmethod(_no_region)
+    open = staticmethod(_no_region)
+
+
+class LimiterScripts:
+    """Stands for a class that needs the extension."""
+
+    __init__ = _no_region
+
+
+def default_region() -> None:
+    """There is never a region."""
+    return
+
+
+def set_default_region(region: object) -> NoReturn:
+    """Refuse: there is no region to set."""
+    _no_region(region)
+
+
+class _Quota:
+    """Arrival times of one rate's keys, shared by all limiters of that rate, burst and name."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.arrivals: dict[str, float] = {}
+        self.allowed = 0
+        self.denied = 0
+
+    def forget_idle(self, now: float) -> None:
+        """Drop keys whose quota is full again; they are indistinguishable from unknown ones."""
+        if len(self.arrivals) >= _IDLE_SWEEP:
+            self.arrivals = {key: tat for key, tat in self.arrivals.items() if tat > now}
+
+
+_quotas: dict[tuple[int, int, str], _Quota] = {}
+
+
+class SimpleRateLimiter:
+    """The limiter of the extension, within one process; see there."""
+
+    def __init__(
+        self,
+        requests_per_minute: int = 60,
+        *,
+        burst: int | None = None,
+        name: str = "",
+        region: object = None,
+    ) -> None:
+        if burst is None:
+            burst = max(requests_per_minute // 10, min(requests_per_minute, 5))
+        if region is not None:
+            _no_region()
+        if not 1 <= requests_per_minute <= _MAX_PER_MINUTE or burst < 1:
+            raise OutOfRangeError(
+                f"requests_per_minute={requests_per_minute} with burst={burst}: use a rate of 1 to "
+                f"{_MAX_PER_MINUTE} and a burst of at least 1"
+            )
+        self._interval = 60 / requests_per_minute
+        self._rate = requests_per_minute
+        self._burst = burst
+        self._quota = _quotas.setdefault((requests_per_minute, burst, name), _Quota())
+
+    @property
+    def requests_per_minute(self) -> int:
+        """Requests per minute."""
+        return self._rate
+
+    @property
+    def burst(self) -> int:
+        """Requests that may arrive at once."""
+        return self._burst
+
+    def _ahead(self, key: str | None, now: float) -> tuple[str, float]:
+        if key is None:
+            key = "default"
+        if not isinstance(key, str):
+            raise TypeError(f"key must be a str or None, not {type(key).__name__}")
+        return key, max(self._quota.arrivals.get(key, now), now)
+
+    def check(self, key: str | None = None) -> dict[str, Any]:
+        """Charge one request to `key` and explain the answer."""
+        tolerance = self._interval * self._burst
+        with self._quota.lock:
+            now = time.monotonic()
+            key, tat = self._ahead(key, now)
+            wait = tat + self._interval - (now + tolerance)
+            # A microsecond of tolerance keeps rounding from refusing what is due.
+            if wait > 1e-6:
+                self._quota.denied += 1
+                return {
+                    "allowed": False,
+                    "reason": "rate_limited",
+                    "remaining_requests": 0,
+                    "retry_after_ms": math.ceil(wait * 1000),
+                }
+            self._quota.forget_idle(now)
+            self._quota.arrivals[key] = tat + self._interval
+            self._quota.allowed += 1
+            left = int((-wait + 1e-6) / self._interval)
+        return {
+            "allowed": True,
+            "reason": "ok",
+            "remaining_requests": left,
+            "retry_after_ms": None,
+        }
+
+    def is_allowed(self, key: str | None = None) -> bool:
+        """Charge one request to `key` and tell whether it is admitted."""
+        return bool(self.check(key)["allowed"])
+
+    def get_remaining(self, key: str | None = None) -> int:
+        """Requests that `key` could make right now."""
+        now = time.monotonic()
+        _, tat = self._ahead(key, now)
+        return int((self._interval * self._burst - (tat - now) + 1e-6) / self._interval)
+
+    def get_stats(self) -> dict[str, int]:
+        """What this rate has seen in this process."""
+        quota = self._quota
+        return {
+            "requests_per_minute": self._rate,
+            "burst": self._burst,
+            "total_checks": quota.allowed + quota.denied,
+            "allowed_count": quota.allowed,
+            "denied_count": quota.denied,
+            "active_keys": len(quota.arrivals),
+        }
+
+
+def limiter_stats() -> dict[str, int]:
+    """Sum of all limiters of this process."""
+    quotas = list(_quotas.values())
+    allowed = sum(quota.allowed for quota in quotas)
+    denied = sum(quota.denied for quota in quotas)
+    return {
+        "total_checks": allowed + denied,
+        "allowed_count": allowed,
+        "denied_count": denied,
+        "active_keys": sum(len(quota.arrivals) for quota in quotas),
+    }

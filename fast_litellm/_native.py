@@ -1,0 +1,76 @@
+"""The extension module, or plain Python in its place where it is not built.
+
+Everything else imports the native names from here, so that there is one place that knows whether they
+are native.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fast_litellm._rust import (
+        VERSION,
+        LimiterScripts,
+        OutOfRangeError,
+        Region,
+        RegionError,
+        SimpleRateLimiter,
+        UnavailableError,
+        default_region,
+        set_default_region,
+    )
+
+    RUST_ACCELERATION_AVAILABLE: bool = True
+else:
+    try:
+        from fast_litellm._rust import (
+            VERSION,
+            LimiterScripts,
+            OutOfRangeError,
+            Region,
+            RegionError,
+            SimpleRateLimiter,
+            UnavailableError,
+            default_region,
+            set_default_region,
+        )
+
+        RUST_ACCELERATION_AVAILABLE = True
+    except ImportError as error:
+        from fast_litellm._fallback import (
+            VERSION,
+            LimiterScripts,
+            OutOfRangeError,
+            Region,
+            RegionError,
+            SimpleRateLimiter,
+            UnavailableError,
+            default_region,
+            set_default_region,
+        )
+
+        RUST_ACCELERATION_AVAILABLE = False
+        warnings.warn(
+            f"fast_litellm's extension cannot be loaded ({error}): limits hold within one process only "
+            "and LiteLLM is left as it is; install a wheel for this platform",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+__version__ = VERSION
+
+__all__ = [
+    "RUST_ACCELERATION_AVAILABLE",
+    "VERSION",
+    "LimiterScripts",
+    "OutOfRangeError",
+    "Region",
+    "RegionError",
+    "SimpleRateLimiter",
+    "UnavailableError",
+    "__version__",
+    "default_region",
+    "set_default_region",
+]

@@ -1,0 +1,70 @@
+"""The process's region: made once by the first process, inherited by its children."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from fast_litellm import _native
+from fast_litellm._config import RegionSettings
+
+logger = logging.getLogger("fast_litellm")
+
+
+def process_region() -> _native.Region:
+    """Return the region of this process, creating it if there is none.
+
+    Raises:
+        ConfigError: a setting is malformed.
+        OutOfRangeError: a setting is out of range.
+        RegionError: the region cannot be created or attached to.
+    """
+    region = _native.default_region()
+    if region is not None:
+        return region
+    region = _make(RegionSettings.from_environment())
+    if not _native.set_default_region(region):
+        # Another thread was first; its region is the one.
+        region.leave()
+        first = _native.default_region()
+        if first is not None:
+            return first
+    # Children register with their first operation anyway; this shows them to inspectors earlier.
+    os.register_at_fork(after_in_child=_register_child)
+    return region
+
+
+def _make(settings: RegionSettings) -> _native.Region:
+    if settings.path is not None:
+        return _native.Region.open(
+            settings.path,
+            keys=settings.keys,
+            lease_chunks=settings.lease_chunks,
+            workers=settings.workers,
+            force=settings.force,
+        )
+    region = _native.Region.create(
+        settings.name,
+        keys=settings.keys,
+        lease_chunks=settings.lease_chunks,
+        workers=settings.workers,
+        backing=None if settings.backing is None else list(settings.backing),
+        directories=None if settings.directories is None else list(settings.directories),
+    )
+    if region.fallbacks:
+        logger.warning(
+            "the shared region uses %s memory, because: %s",
+            region.backing,
+            "; ".join(region.fallbacks),
+        )
+    return region
+
+
+def _register_child() -> None:
+    region = _native.default_region()
+    if region is not None and not region.register():
+        logger.warning(
+            "the region's worker table is full: process %d enforces rates but cannot hold concurrency "
+            "slots in the region; raise FAST_LITELLM_SHM_WORKERS and restart",
+            os.getpid(),
+        )

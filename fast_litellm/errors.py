@@ -1,0 +1,20 @@
+"""What can go wrong, each message with the value and the remedy."""
+
+from fast_litellm._native import OutOfRangeError, RegionError, UnavailableError
+
+
+class FastLitellmError(Exception):
+    """Base of the errors raised by the Python part of the package."""
+
+
+class ConfigError(FastLitellmError, ValueError):
+    """An environment variable has a value that cannot be used."""
+
+
+__all__ = [
+    "ConfigError",
+    "FastLitellmError",
+    "OutOfRangeError",
+    "RegionError",
+    "UnavailableError",
+]

@@ -1,0 +1,1 @@
+"""Seams in other packages; each knows one of them."""

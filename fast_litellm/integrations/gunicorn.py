@@ -1,0 +1,85 @@
+"""gunicorn: the master frees a dead worker's slots as soon as it has waited for it.
+
+`import fast_litellm` in a preloaded application does this by itself. A configuration file that wants to
+say so can name the hooks instead::
+
+    from fast_litellm.integrations.gunicorn import child_exit, worker_exit
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from types import ModuleType
+from typing import Any
+
+from fast_litellm import _native, _post_import
+
+logger = logging.getLogger("fast_litellm")
+
+_MODULE = "gunicorn.arbiter"
+_MARK = "_fast_litellm_original"
+
+_arbiter: Any = None
+
+
+def child_exit(server: object, worker: object) -> None:
+    """Free what dead workers held; for `child_exit` in gunicorn's configuration."""
+    _reap()
+
+
+def worker_exit(server: object, worker: object) -> None:
+    """Give this worker's own slots back; for `worker_exit` in gunicorn's configuration."""
+    region = _native.default_region()
+    if region is not None:
+        region.leave()
+
+
+def arm(region: _native.Region) -> None:
+    """Reap after each round of waiting, in whatever process runs gunicorn's master."""
+    _post_import.when_imported(_MODULE, _patch)
+
+
+def disarm() -> None:
+    """Undo `arm`."""
+    global _arbiter
+    _post_import.forget(_MODULE)
+    original = getattr(getattr(_arbiter, "reap_workers", None), _MARK, None)
+    if original is not None:
+        _arbiter.reap_workers = original
+    _arbiter = None
+
+
+def _patch(module: ModuleType) -> None:
+    """Wrap `Arbiter.reap_workers`, which every version calls after SIGCHLD.
+
+    A user's own `child_exit` stays as it is; a version without the method is left alone, and then any
+    worker that meets a full key does the reaping.
+    """
+    global _arbiter
+    arbiter = getattr(module, "Arbiter", None)
+    original = getattr(arbiter, "reap_workers", None)
+    if arbiter is None or not callable(original) or hasattr(original, _MARK):
+        return
+
+    @functools.wraps(original)
+    def reap_workers(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            _reap()
+
+    setattr(reap_workers, _MARK, original)
+    arbiter.reap_workers = reap_workers
+    _arbiter = arbiter
+
+
+def _reap() -> None:
+    region = _native.default_region()
+    try:
+        reaped = region.reap() if region is not None else 0
+    except Exception:
+        logger.exception("reaping dead workers failed; workers that meet a full key will do it")
+        return
+    if reaped:
+        logger.info("freed what %d dead worker(s) held", reaped)

@@ -1,0 +1,222 @@
+"""The rate limiter seam: the scripts that LiteLLM would run in Redis, answered from the region.
+
+With Redis, LiteLLM's limiter keeps its counters and slots there and talks to them through eight small
+scripts; without Redis the places for them are empty and every worker counts alone. This seam fills the
+places. Everything else about the limiter, from descriptors to headers, stays LiteLLM's.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import time
+import weakref
+from collections.abc import Sequence
+from contextvars import ContextVar
+from types import ModuleType
+from typing import Any
+
+from fast_litellm import _native, _post_import
+from fast_litellm._config import flag
+from fast_litellm.integrations.litellm import _compat
+from fast_litellm.integrations.litellm.mirror import is_mirror, mirror_of
+
+logger = logging.getLogger("fast_litellm")
+
+#: Number of this feature's breaker in the region.
+FEATURE = 2
+#: Errors after which the breaker opens, for all workers.
+MAX_ERRORS = 10
+#: How often the breaker is looked at while it is open or closed, seconds.
+_BREAKER_INTERVAL_S = 0.25
+#: How often one kind of trouble is logged, seconds.
+_LOG_INTERVAL_S = 30.0
+
+#: True in a request that the region could not decide: it goes on with LiteLLM's own memory to its end.
+_without_region: ContextVar[bool] = ContextVar("fast_litellm_without_region", default=False)
+
+
+class _Script:
+    """One script of the limiter: same arguments, same reply as in Redis."""
+
+    __slots__ = ("_method", "_name", "_seam")
+
+    def __init__(self, seam: LimiterSeam, name: str, method: Any) -> None:
+        self._seam = seam
+        self._name = name
+        self._method = method
+
+    async def __call__(
+        self, keys: Sequence[str], args: Sequence[Any] = (), client: Any = None
+    ) -> list[Any]:
+        if not self._seam.usable():
+            raise RuntimeError("fast_litellm's breaker is open: the limiter counts per worker")
+        try:
+            reply: list[Any] = self._method(keys, args)
+        except Exception as error:
+            # LiteLLM catches this and decides the same request from its own memory.
+            self._seam.failed(self._name, error)
+            raise
+        return reply
+
+
+class LimiterSeam:
+    """Patches the limiter's class so that every instance without Redis uses the region.
+
+    Attributes:
+        name: what `get_patch_status` calls it.
+        state: "armed", "applied" or "not_applied".
+        reason: why it is not applied, or what it waits for.
+    """
+
+    name = "rate_limiting"
+
+    def __init__(self, region: _native.Region) -> None:
+        self.state = "not_applied"
+        self.reason = ""
+        self._region = region
+        self._scripts = _native.LimiterScripts(region)
+        self._class: Any = None
+        self._original_init: Any = None
+        self._handlers: list[weakref.ref[Any]] = []
+        self._open = False
+        self._looked_at = 0.0
+        self._logged_at: dict[str, float] = {}
+
+    def arm(self) -> None:
+        """Wait for LiteLLM's limiter to be loaded."""
+        if not flag("FAST_LITELLM_RUST_RATE_LIMITING", default=True):
+            self.reason = "FAST_LITELLM_RUST_RATE_LIMITING is false"
+            return
+        self.state, self.reason = "armed", "LiteLLM's limiter has not been loaded yet"
+        _post_import.when_imported(_compat.LIMITER_MODULE, self._loaded)
+
+    def disarm(self) -> None:
+        """Put the class and all its instances back as they were."""
+        _post_import.forget(_compat.LIMITER_MODULE)
+        if self._class is not None:
+            self._class.__init__ = self._original_init
+            self._class = None
+        for handler in self._live_handlers():
+            self._release(handler)
+        self._handlers.clear()
+        self.state, self.reason = "not_applied", "removed"
+
+    @property
+    def open(self) -> bool:
+        """Whether the breaker is open: the limiter then counts per worker, as LiteLLM does."""
+        now = time.monotonic()
+        if now - self._looked_at >= _BREAKER_INTERVAL_S:
+            self._looked_at = now
+            is_open = self._region.feature_errors(FEATURE) >= MAX_ERRORS
+            if is_open != self._open:
+                self._open = is_open
+                word = "open: limits are NOT shared between workers" if is_open else "closed"
+                logger.error("the rate limiter's breaker is %s", word)
+        return self._open
+
+    # Source of the in-memory tier
+
+    def usable(self) -> bool:
+        """Whether the region answers for this request."""
+        return not (_without_region.get() or self.open)
+
+    def failed(self, operation: str, error: Exception) -> None:
+        """Count an operation the region could not do, and decide this request without it."""
+        _without_region.set(True)
+        if isinstance(error, _native.UnavailableError):
+            # The region works but has no room: no reason to switch it off for everybody.
+            self._region.count_fallback()
+        else:
+            self._region.feature_error(FEATURE)
+            self._looked_at = 0.0
+        now = time.monotonic()
+        kind = f"{operation}/{type(error).__name__}"
+        if now - self._logged_at.get(kind, -_LOG_INTERVAL_S) >= _LOG_INTERVAL_S:
+            self._logged_at[kind] = now
+            logger.error(
+                "rate limiter: %s failed (%s: %s); this request is limited per worker only",
+                operation,
+                type(error).__name__,
+                error,
+            )
+
+    def value(self, key: str) -> int | None:
+        """Read a key: a window's start, a counter, or the slots held."""
+        return self._scripts.value(key)
+
+    def add(self, key: str, amount: float, ttl_s: int) -> int:
+        """Add to a counter."""
+        return self._scripts.add(key, amount, ttl_s)
+
+    def forget(self, key: str) -> None:
+        """Remove a key."""
+        self._scripts.forget(key)
+
+    # Patching
+
+    def _loaded(self, module: ModuleType) -> None:
+        try:
+            reason = _compat.probe_limiter(module)
+            if not reason:
+                self._patch(_compat.handler_class(module))
+        except Exception as error:
+            # Somebody else's import must not fail because of us.
+            logger.exception("the rate limiter seam could not be applied")
+            reason = f"{type(error).__name__}: {error}"
+        if reason:
+            self.state, self.reason = "not_applied", reason
+            logger.warning("limits are NOT shared between workers: %s", reason)
+
+    def _patch(self, handler_class: Any) -> None:
+        original = handler_class.__init__
+        seam = self
+
+        @functools.wraps(original)
+        def __init__(self: Any, internal_usage_cache: Any, *args: Any, **kwargs: Any) -> None:
+            original(self, internal_usage_cache, *args, **kwargs)
+            seam._adopt(self)
+
+        # LiteLLM looks the parameters up by name before it calls.
+        __init__.__signature__ = inspect.signature(original)  # type: ignore[attr-defined]
+        handler_class.__init__ = __init__
+        self._class, self._original_init = handler_class, original
+        self.state, self.reason = "applied", ""
+        logger.info("LiteLLM %s: the rate limiter counts in the shared region", _compat.version())
+
+    def _adopt(self, handler: Any) -> None:
+        """Fill the places for scripts of a new limiter, unless Redis has filled them."""
+        try:
+            if _compat.has_redis(handler):
+                self.state = "not_applied"
+                self.reason = "Redis is configured: LiteLLM's limiter counts there"
+                logger.info("rate limiter: %s", self.reason)
+                return
+            cache = _compat.dual_cache(handler)
+            if not is_mirror(cache.in_memory_cache):
+                cache.in_memory_cache = mirror_of(cache.in_memory_cache, self)
+            for script in _compat.script_attributes(handler):
+                method = getattr(self._scripts, script.method)
+                setattr(handler, script.attribute, _Script(self, script.attribute, method))
+            self._handlers.append(weakref.ref(handler))
+            self.state, self.reason = "applied", ""
+        except Exception as error:
+            self._release(handler)
+            self.state, self.reason = "not_applied", f"{type(error).__name__}: {error}"
+            logger.exception("limits are NOT shared between workers: a limiter was left as it is")
+
+    def _release(self, handler: Any) -> None:
+        for script in _compat.script_attributes(handler):
+            if isinstance(getattr(handler, script.attribute), _Script):
+                setattr(handler, script.attribute, None)
+        cache = _compat.dual_cache(handler)
+        if is_mirror(cache.in_memory_cache):
+            mirror = cache.in_memory_cache
+            original = type(mirror).__bases__[0]
+            plain = original.__new__(original)
+            plain.__dict__ = mirror.__dict__
+            cache.in_memory_cache = plain
+
+    def _live_handlers(self) -> list[Any]:
+        return [handler for ref in self._handlers if (handler := ref()) is not None]
