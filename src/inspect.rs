@@ -82,7 +82,7 @@ pub struct WorkerReport {
     pub age_s: u64,
     /// Concurrency slots it holds.
     pub leases: u64,
-    /// Decisions it took, over all holders of the row.
+    /// Window and slot decisions it took, over all holders of the row.
     pub decisions: u64,
 }
 
@@ -170,11 +170,9 @@ fn liveness_name(liveness: Liveness) -> &'static str {
 }
 
 /// Statistics counters by name.
-pub fn counters() -> [(&'static str, crate::engine::Counter); 16] {
+pub fn counters() -> [(&'static str, crate::engine::Counter); 14] {
     [
-        ("gcra_allowed", |row: &StatsRow| &row.gcra_allowed),
-        ("gcra_denied", |row| &row.gcra_denied),
-        ("window_charged", |row| &row.window_charged),
+        ("window_charged", |row: &StatsRow| &row.window_charged),
         ("window_denied", |row| &row.window_denied),
         ("window_refunded", |row| &row.window_refunded),
         ("lease_acquired", |row| &row.lease_acquired),
@@ -302,8 +300,6 @@ fn worker_reports(
         };
         let decisions = region.stats().get(worker.row).map_or(0, |row| {
             [
-                &row.gcra_allowed,
-                &row.gcra_denied,
                 &row.window_charged,
                 &row.window_denied,
                 &row.lease_acquired,
@@ -457,7 +453,7 @@ mod tests {
         assert_eq!(report.leases.len(), 1);
         assert_eq!((report.leases[0].owner, report.leases[0].oldest_s), ("alive", 10));
         assert_eq!((report.workers.len(), report.workers[0].leases), (1, 1));
-        assert_eq!(report.stats["gcra_allowed"], 1);
+        assert_eq!((limit("k").allowed, report.stats["window_charged"]), (1, 1));
         assert!(report.header.keys == 3 && report.header.chunks == 1);
     }
 

@@ -21,7 +21,7 @@ const ROUNDS: u32 = 16;
 /// How often one process looks for dead workers while it is being refused, microseconds.
 const REAP_INTERVAL_US: u64 = 50_000;
 /// Every so many operations on a key its name is looked after.
-const NAME_CHECK_MASK: u64 = 63;
+const NAME_CHECK_MASK: u64 = 15;
 
 /// A region in use by this process.
 ///

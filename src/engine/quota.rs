@@ -1,8 +1,8 @@
 //! The GCRA limiter: one key, one rate, one swap.
 
-use super::{Engine, ROUNDS};
+use super::{Engine, Key, ROUNDS};
 use crate::error::OpError;
-use crate::layout::{KeyKind, PairWord};
+use crate::layout::{Bucket, IdentityWord, KeyKind, PairWord};
 use crate::primitives::gcra::{self, Decision, Quota};
 use crate::sync::Ordering;
 use crate::tables::names::redact;
@@ -14,6 +14,15 @@ pub struct Limiter {
     quota: Quota,
     label: String,
     domain: u64,
+}
+
+/// Where a key's bucket is, for callers that see the same keys again and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Position in the index.
+    pub slot: usize,
+    /// What stands there as long as the place is the key's.
+    pub identity: IdentityWord,
 }
 
 /// What a limiter's keys have seen, over all workers.
@@ -45,32 +54,54 @@ impl Engine {
     /// Charges one request to `key`, or refuses it.
     #[inline]
     pub fn check(&self, limiter: &Limiter, key: &[u8]) -> Result<Decision, OpError> {
+        let found = self.quota_key(limiter, key)?;
+        self.charge(limiter, found.bucket)
+    }
+
+    /// The key's place, which [`Self::check_at`] takes instead of the key.
+    #[inline]
+    pub fn place(&self, limiter: &Limiter, key: &[u8]) -> Result<Place, OpError> {
+        let found = self.quota_key(limiter, key)?;
+        Ok(Place { slot: found.slot, identity: found.identity })
+    }
+
+    /// As [`Self::check`], for a key whose place is remembered; `None` = the key is no longer there.
+    #[inline]
+    pub fn check_at(&self, limiter: &Limiter, place: Place) -> Option<Result<Decision, OpError>> {
+        let seen = self.region.index().get(place.slot)?.identity.load(Ordering::Acquire);
+        let bucket = self.region.buckets().get(place.slot)?;
+        (seen == place.identity).then(|| self.charge(limiter, bucket))
+    }
+
+    #[inline]
+    fn quota_key(&self, limiter: &Limiter, key: &[u8]) -> Result<Key<'_>, OpError> {
         let label = || label(limiter, key);
         let found = self.key(KeyKind::Gcra, limiter.domain, key, label)?;
-        if found.bucket.limits.load(Ordering::Relaxed) == PairWord::default() {
-            let limits = PairWord::new(
-                u64::from(limiter.quota.per_minute()),
-                u64::from(limiter.quota.burst()),
-            );
+        let limits =
+            PairWord::new(u64::from(limiter.quota.per_minute()), u64::from(limiter.quota.burst()));
+        if found.bucket.limits.load(Ordering::Relaxed) != limits {
             found.bucket.limits.store(limits, Ordering::Relaxed);
         }
+        Ok(found)
+    }
+
+    #[inline]
+    fn charge(&self, limiter: &Limiter, bucket: &Bucket) -> Result<Decision, OpError> {
         for _ in 0..ROUNDS {
             let mut suspect = false;
             let now_us = self.now().us();
-            let decision = gcra::charge(&found.bucket.gcra, now_us, limiter.quota, &mut suspect);
-            if suspect && gcra::repair(&found.bucket.gcra, self.now().us(), limiter.quota) {
+            let decision = gcra::charge(&bucket.gcra, now_us, limiter.quota, &mut suspect);
+            if suspect && gcra::repair(&bucket.gcra, self.now().us(), limiter.quota) {
                 self.count(|row| &row.corrected);
                 continue;
             }
             match decision {
                 Ok(decision @ Decision::Allowed { .. }) => {
-                    found.bucket.allowed.fetch_add(1, Ordering::Relaxed);
-                    self.count(|row| &row.gcra_allowed);
+                    bucket.allowed.fetch_add(1, Ordering::Relaxed);
                     return Ok(decision);
                 }
                 Ok(decision) => {
-                    found.bucket.denied.fetch_add(1, Ordering::Relaxed);
-                    self.count(|row| &row.gcra_denied);
+                    bucket.denied.fetch_add(1, Ordering::Relaxed);
                     return Ok(decision);
                 }
                 Err(_) => {}

@@ -31,12 +31,8 @@ super::record! {
 super::record! {
     /// Counters of one worker row: written by its holder only, reused by the next holder without being
     /// zeroed, so that sums over all rows never go backwards.
-    #[size(192)] #[align(64)]
+    #[size(128)] #[align(64)]
     pub struct StatsRow {
-        /// GCRA checks that were admitted.
-        gcra_allowed: Word<u64>,
-        /// GCRA checks that were refused.
-        gcra_denied: Word<u64>,
         /// Window charges that were admitted, unconditional ones included.
         window_charged: Word<u64>,
         /// Conditional window charges that were refused.
@@ -66,7 +62,7 @@ super::record! {
         /// Rows of dead workers this worker reaped.
         workers_reaped: Word<u64>,
         /// Reserved, zero.
-        reserved: [Word<u64>; 8],
+        reserved: [Word<u64>; 2],
     }
 }
 

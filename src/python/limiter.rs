@@ -2,6 +2,7 @@
 
 use super::convert::key_bytes;
 use super::errors::OutOfRangeError;
+use super::place_cache::PlaceCache;
 use super::region::{Region, shared_engine};
 use crate::engine::Engine;
 use crate::engine::quota::Limiter;
@@ -9,7 +10,7 @@ use crate::error::OpError;
 use crate::primitives::gcra::{Decision, Quota};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 use std::sync::Arc;
 
 /// The key of requests that name none.
@@ -38,6 +39,7 @@ const UNDECIDED_RETRY_MS: u64 = 1_000;
 pub(super) struct SimpleRateLimiter {
     engine: Arc<Engine>,
     limiter: Limiter,
+    places: PlaceCache,
 }
 
 fn quota(requests_per_minute: i64, burst: Option<i64>) -> PyResult<Quota> {
@@ -69,7 +71,7 @@ impl SimpleRateLimiter {
             None => shared_engine(py)?,
         };
         let limiter = engine.limiter(name, quota);
-        Ok(Self { engine, limiter })
+        Ok(Self { engine, limiter, places: PlaceCache::new() })
     }
 
     /// Charges one request to `key` and tells whether it is admitted.
@@ -152,10 +154,23 @@ impl SimpleRateLimiter {
 impl SimpleRateLimiter {
     #[inline]
     fn decide(&self, key: Option<&Bound<'_, PyAny>>) -> PyResult<Result<Decision, OpError>> {
-        Ok(match key {
-            Some(key) if !key.is_none() => self.engine.check(&self.limiter, &key_bytes(key)?),
-            _ => self.engine.check(&self.limiter, DEFAULT_KEY),
-        })
+        let Some(key) = key.filter(|key| !key.is_none()) else {
+            return Ok(self.engine.check(&self.limiter, DEFAULT_KEY));
+        };
+        if key.is_exact_instance_of::<PyString>() {
+            let hash = key.hash()?.cast_unsigned() as u64;
+            let known = self.places.get(hash);
+            if let Some(answer) = known.and_then(|at| self.engine.check_at(&self.limiter, at)) {
+                return Ok(answer);
+            }
+            if let Ok(place) = self.engine.place(&self.limiter, &key_bytes(key)?) {
+                self.places.insert(hash, place);
+                if let Some(answer) = self.engine.check_at(&self.limiter, place) {
+                    return Ok(answer);
+                }
+            }
+        }
+        Ok(self.engine.check(&self.limiter, &key_bytes(key)?))
     }
 }
 

@@ -4,6 +4,7 @@ mod cli;
 mod convert;
 mod errors;
 mod limiter;
+mod place_cache;
 mod region;
 mod scripts;
 

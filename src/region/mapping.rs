@@ -18,6 +18,8 @@ use crate::sync::{Ordering, Word};
 use memmap2::{MmapOptions, MmapRaw};
 use std::fs::File;
 use std::num::NonZeroUsize;
+use std::ptr::NonNull;
+use std::sync::Arc;
 
 /// A place in the region: bytes from the start, and number of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +32,7 @@ pub struct Span {
 
 enum Memory {
     File(MmapRaw),
-    Shared { start: std::ptr::NonNull<u8>, len: usize },
+    Shared { start: NonNull<u8>, len: usize },
     Heap(Box<[Line]>),
 }
 
@@ -130,6 +132,35 @@ impl Mapping {
     /// When the mapping is shorter than a header; every constructor's caller has checked that.
     pub(crate) fn header(&self) -> &Header {
         &self.records::<Header>(Span { offset: 0, count: 1 })[0]
+    }
+
+    /// As [`Self::records`], checked once and kept with the mapping.
+    pub(crate) fn table<T: Record>(self: &Arc<Self>, span: Span) -> Table<T> {
+        let records = self.records::<T>(span);
+        Table { first: NonNull::from(records).cast(), count: records.len(), _mapping: self.clone() }
+    }
+}
+
+/// Records of one section, with the mapping they lie in.
+pub(crate) struct Table<T> {
+    first: NonNull<T>,
+    count: usize,
+    _mapping: Arc<Mapping>,
+}
+
+// SAFETY: a table is a shared slice of records, and records are atomic words; the mapping is `Send`.
+unsafe impl<T: Record> Send for Table<T> {}
+// SAFETY: as for `Send`.
+unsafe impl<T: Record> Sync for Table<T> {}
+
+impl<T> std::ops::Deref for Table<T> {
+    type Target = [T];
+
+    #[inline]
+    fn deref(&self) -> &[T] {
+        // SAFETY: the parts of a slice that `records` handed out, of a mapping that `self` keeps alive and
+        // that never moves.
+        unsafe { std::slice::from_raw_parts(self.first.as_ptr(), self.count) }
     }
 }
 

@@ -19,23 +19,37 @@ use crate::clock::{Clock, Instant};
 use crate::layout::{
     Bucket, Feature, Header, IndexSlot, LeaseChunk, Name, SectionRow, StatsRow, WorkerRow, section,
 };
-use crate::sync::Ordering;
-use mapping::Mapping;
+use crate::sync::{Ordering, Word};
+use mapping::{Mapping, Span, Table};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::hash::Hasher;
+use std::sync::Arc;
 
 /// A mapped region whose header and sections have been checked.
 ///
 /// Everything is reached through slices of atomic records, so that no other process can invalidate what
 /// this one sees. A region mapped read-only must not be written; [`crate::inspect`] never does.
 pub struct Region {
-    mapping: Mapping,
+    header: Table<Header>,
+    tables: Tables,
     sections: Sections,
     backing: Backing,
     clock: Box<dyn Clock>,
     base_ns: u64,
     wall_base_s: u64,
     seed: [u64; 2],
+}
+
+/// The sections, each checked once.
+struct Tables {
+    sections: Table<SectionRow>,
+    workers: Table<WorkerRow>,
+    stats: Table<StatsRow>,
+    features: Table<Feature>,
+    index: Table<IndexSlot>,
+    buckets: Table<Bucket>,
+    chunks: Table<LeaseChunk>,
+    names: Table<Name>,
 }
 
 impl std::fmt::Debug for Region {
@@ -47,23 +61,28 @@ impl std::fmt::Debug for Region {
 impl Region {
     /// Wraps a mapping whose header has been written or checked.
     fn new(mapping: Mapping, sections: Sections, backing: Backing, clock: Box<dyn Clock>) -> Self {
-        let (base_ns, wall_base_s, seed) = {
-            let header = mapping.header();
-            (
-                header.clock_base_ns.load(Ordering::Relaxed),
-                header.wall_base_s.load(Ordering::Relaxed),
-                [
-                    header.seed_high.load(Ordering::Relaxed),
-                    header.seed_low.load(Ordering::Relaxed),
-                ],
-            )
+        let mapping = Arc::new(mapping);
+        let header = mapping.table::<Header>(Span { offset: 0, count: 1 });
+        let read = |word: &Word<u64>| word.load(Ordering::Relaxed);
+        let base_ns = read(&header[0].clock_base_ns);
+        let wall_base_s = read(&header[0].wall_base_s);
+        let seed = [read(&header[0].seed_high), read(&header[0].seed_low)];
+        let tables = Tables {
+            sections: mapping.table(sections.table()),
+            workers: mapping.table(sections.at(section::WORKERS)),
+            stats: mapping.table(sections.at(section::STATS)),
+            features: mapping.table(sections.at(section::FEATURES)),
+            index: mapping.table(sections.at(section::INDEX)),
+            buckets: mapping.table(sections.at(section::BUCKETS)),
+            chunks: mapping.table(sections.at(section::LEASES)),
+            names: mapping.table(sections.at(section::NAMES)),
         };
-        Self { mapping, sections, backing, clock, base_ns, wall_base_s, seed }
+        Self { header, tables, sections, backing, clock, base_ns, wall_base_s, seed }
     }
 
     /// The header.
     pub fn header(&self) -> &Header {
-        self.mapping.header()
+        &self.header[0]
     }
 
     /// Where the memory comes from.
@@ -114,43 +133,43 @@ impl Region {
 
     /// Worker table.
     pub fn workers(&self) -> &[WorkerRow] {
-        self.mapping.records(self.sections.at(section::WORKERS))
+        &self.tables.workers
     }
 
     /// Statistics rows.
     pub fn stats(&self) -> &[StatsRow] {
-        self.mapping.records(self.sections.at(section::STATS))
+        &self.tables.stats
     }
 
     /// Feature breakers.
     pub fn features(&self) -> &[Feature] {
-        self.mapping.records(self.sections.at(section::FEATURES))
+        &self.tables.features
     }
 
     /// Key index.
     #[inline]
     pub fn index(&self) -> &[IndexSlot] {
-        self.mapping.records(self.sections.at(section::INDEX))
+        &self.tables.index
     }
 
     /// Buckets.
     #[inline]
     pub fn buckets(&self) -> &[Bucket] {
-        self.mapping.records(self.sections.at(section::BUCKETS))
+        &self.tables.buckets
     }
 
     /// Lease chunks.
     pub fn chunks(&self) -> &[LeaseChunk] {
-        self.mapping.records(self.sections.at(section::LEASES))
+        &self.tables.chunks
     }
 
     /// Names.
     pub fn names(&self) -> &[Name] {
-        self.mapping.records(self.sections.at(section::NAMES))
+        &self.tables.names
     }
 
     /// Section table.
     pub fn section_rows(&self) -> &[SectionRow] {
-        self.mapping.records(self.sections.table())
+        &self.tables.sections
     }
 }
