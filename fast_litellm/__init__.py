@@ -15,6 +15,7 @@ from fast_litellm._acceleration import (
     health_check,
     remove_acceleration,
 )
+from fast_litellm._cli import is_running as _is_inspector
 from fast_litellm._limits import SimpleRateLimiter, check_rate_limit, get_rate_limit_stats
 from fast_litellm._native import RUST_ACCELERATION_AVAILABLE, __version__
 from fast_litellm.errors import (
@@ -42,4 +43,6 @@ __all__ = [
     "remove_acceleration",
 ]
 
-apply_acceleration()
+# The fl-shm command imports this package too, but looks at other processes' regions and needs none.
+if not _is_inspector():
+    apply_acceleration()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from fast_litellm import _native
 from fast_litellm._config import flag
-
-logger = logging.getLogger("fast_litellm")
+from fast_litellm._log import logger
 
 #: Why nothing is applied; empty while something is.
 _refusal = "apply_acceleration() has not been called"
@@ -42,7 +40,7 @@ def apply_acceleration() -> bool:
         region = process_region()
     except _native.RegionError as error:
         _refusal = f"no shared region: {error}"
-        logger.error("limits are NOT shared between workers: %s", error)
+        logger().error("limits are NOT shared between workers: %s", error)
         return False
     _refusal = ""
     gunicorn.arm(region)
@@ -95,7 +93,9 @@ def health_check() -> dict[str, Any]:
     """
     region = _native.default_region()
     if region is None:
-        healthy = _native.RUST_ACCELERATION_AVAILABLE and not _refusal.startswith("no shared region")
+        healthy = _native.RUST_ACCELERATION_AVAILABLE and not _refusal.startswith(
+            "no shared region"
+        )
         return {
             "status": "ok" if healthy else "degraded",
             "rust_available": _native.RUST_ACCELERATION_AVAILABLE,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
 from fast_litellm.errors import ConfigError
 
@@ -44,8 +43,7 @@ def _words(name: str) -> tuple[str, ...] | None:
     return words or None
 
 
-@dataclass(frozen=True)
-class RegionSettings:
+class RegionSettings(NamedTuple):
     """Where the region lives and how large it is.
 
     Attributes:
@@ -60,7 +58,7 @@ class RegionSettings:
         force: `FAST_LITELLM_SHM_FORCE`: accept a file that is not on tmpfs.
     """
 
-    path: Path | None
+    path: str | None
     name: str
     keys: int
     lease_chunks: int
@@ -78,7 +76,7 @@ class RegionSettings:
         """
         path = os.environ.get("FAST_LITELLM_SHM", "").strip()
         return cls(
-            path=Path(path) if path else None,
+            path=path or None,
             name=os.environ.get("FAST_LITELLM_SHM_NAME", "").strip() or "fast_litellm",
             keys=_integer("FAST_LITELLM_SHM_KEYS", 65_536),
             lease_chunks=_integer("FAST_LITELLM_SHM_LEASE_CHUNKS", 8_192),

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import importlib.abc
-import importlib.machinery
-import importlib.util
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
 
 Hook = Callable[[ModuleType], None]
 
 _hooks: dict[str, Hook] = {}
-_looking = threading.local()
 
 
-class _Loader(importlib.abc.Loader):
+class _Loader:
     """Loads as the module's own loader does, then calls the hook."""
 
-    def __init__(self, loader: importlib.abc.Loader, hook: Hook) -> None:
+    def __init__(self, loader: Any, hook: Hook) -> None:
         self._loader = loader
         self._hook = hook
 
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
-        return self._loader.create_module(spec)
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """Leave it to the module's own loader."""
+        module: ModuleType | None = self._loader.create_module(spec)
+        return module
 
     def exec_module(self, module: ModuleType) -> None:
+        """Run the module, then the hook."""
         # From here on the module is its own loader's: whoever asks (pickle, inspect, resources) must
         # find what it would have found without us.
         module.__loader__ = self._loader
@@ -36,30 +38,31 @@ class _Loader(importlib.abc.Loader):
         self._hook(module)
 
 
-class _Finder(importlib.abc.MetaPathFinder):
-    """Finds hooked modules by asking everybody else."""
+class _Finder:
+    """Finds hooked modules by asking everybody behind it."""
 
     def find_spec(
         self,
         fullname: str,
-        path: Sequence[str] | None,
+        path: Sequence[str] | None = None,
         target: ModuleType | None = None,
-    ) -> importlib.machinery.ModuleSpec | None:
+    ) -> ModuleSpec | None:
+        """Answer for hooked modules only."""
         hook = _hooks.get(fullname)
-        looking = getattr(_looking, "names", ())
-        if hook is None or fullname in looking:
+        if hook is None:
             return None
-        _looking.names = (*looking, fullname)
-        try:
-            spec = importlib.util.find_spec(fullname)
-        finally:
-            _looking.names = looking
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader, hook)
-        return spec
+        for finder in sys.meta_path:
+            if finder is self or not hasattr(finder, "find_spec"):
+                continue
+            spec = finder.find_spec(fullname, path, target)
+            if spec is not None:
+                if spec.loader is not None and hasattr(spec.loader, "exec_module"):
+                    spec.loader = _Loader(spec.loader, hook)  # type: ignore[assignment]
+                return spec
+        return None
 
 
-_finder = _Finder()
+_finder: Any = _Finder()
 
 
 def when_imported(name: str, hook: Hook) -> None:

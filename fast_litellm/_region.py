@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
 
 from fast_litellm import _native
 from fast_litellm._config import RegionSettings
-
-logger = logging.getLogger("fast_litellm")
+from fast_litellm._log import logger
 
 
 def process_region() -> _native.Region:
@@ -52,7 +50,7 @@ def _make(settings: RegionSettings) -> _native.Region:
         directories=None if settings.directories is None else list(settings.directories),
     )
     if region.fallbacks:
-        logger.warning(
+        logger().warning(
             "the shared region uses %s memory, because: %s",
             region.backing,
             "; ".join(region.fallbacks),
@@ -63,7 +61,7 @@ def _make(settings: RegionSettings) -> _native.Region:
 def _register_child() -> None:
     region = _native.default_region()
     if region is not None and not region.register():
-        logger.warning(
+        logger().warning(
             "the region's worker table is full: process %d enforces rates but cannot hold concurrency "
             "slots in the region; raise FAST_LITELLM_SHM_WORKERS and restart",
             os.getpid(),

@@ -129,7 +129,9 @@ pub enum AttachError {
         found: u64,
     },
     /// The object is not as long as the header says.
-    #[error("region has {found} bytes, its header says {expected}: truncated or overwritten; remove it")]
+    #[error(
+        "region has {found} bytes, its header says {expected}: truncated or overwritten; remove it"
+    )]
     Length {
         /// Size of the object.
         found: u64,
@@ -137,7 +139,9 @@ pub enum AttachError {
         expected: u64,
     },
     /// Left over from before the last boot.
-    #[error("region is of another boot ({found}, now {expected}): its clock means nothing; remove it")]
+    #[error(
+        "region is of another boot ({found}, now {expected}): its clock means nothing; remove it"
+    )]
     Boot {
         /// Its boot id.
         found: String,
@@ -145,7 +149,9 @@ pub enum AttachError {
         expected: String,
     },
     /// Its process ids or times mean something else here.
-    #[error("region is of another {kind} namespace ({found}, here {expected}): use one per namespace")]
+    #[error(
+        "region is of another {kind} namespace ({found}, here {expected}): use one per namespace"
+    )]
     Namespace {
         /// `pid` or `time`.
         kind: &'static str,

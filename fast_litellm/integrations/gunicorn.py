@@ -9,13 +9,11 @@ say so can name the hooks instead::
 from __future__ import annotations
 
 import functools
-import logging
 from types import ModuleType
 from typing import Any
 
 from fast_litellm import _native, _post_import
-
-logger = logging.getLogger("fast_litellm")
+from fast_litellm._log import logger
 
 _MODULE = "gunicorn.arbiter"
 _MARK = "_fast_litellm_original"
@@ -79,7 +77,7 @@ def _reap() -> None:
     try:
         reaped = region.reap() if region is not None else 0
     except Exception:
-        logger.exception("reaping dead workers failed; workers that meet a full key will do it")
+        logger().exception("reaping dead workers failed; workers that meet a full key will do it")
         return
     if reaped:
-        logger.info("freed what %d dead worker(s) held", reaped)
+        logger().info("freed what %d dead worker(s) held", reaped)

@@ -62,8 +62,16 @@ fn listed(found: Found) -> Listed {
     match attach_read_only(&found.path) {
         Ok(region) => {
             let report = Report::of(&region);
-            listed.alive = report.workers.iter().filter(|worker| worker.alive == "alive").count();
-            listed.dead = report.workers.iter().filter(|worker| worker.alive == "dead").count();
+            listed.alive = report
+                .workers
+                .iter()
+                .filter(|worker| worker.alive == "alive")
+                .count();
+            listed.dead = report
+                .workers
+                .iter()
+                .filter(|worker| worker.alive == "dead")
+                .count();
             listed.layout = Some(report.header.layout);
             listed.age_s = Some(report.header.age_s);
             listed.keys = Some(report.header.keys);
@@ -84,16 +92,23 @@ pub(super) fn ls(arguments: &Ls, out: &mut impl Write) -> Outcome {
         let rows = regions.iter().map(|region| {
             vec![
                 region.name.clone(),
-                region.pids.first().map_or_else(String::new, ToString::to_string),
+                region
+                    .pids
+                    .first()
+                    .map_or_else(String::new, ToString::to_string),
                 region.age_s.map_or_else(|| "-".into(), output::duration),
                 output::bytes(region.size),
                 region.layout.clone().unwrap_or_else(|| "-".into()),
-                region.keys.map_or_else(|| "-".into(), |keys| keys.to_string()),
+                region
+                    .keys
+                    .map_or_else(|| "-".into(), |keys| keys.to_string()),
                 format!("{} alive, {} dead", region.alive, region.dead),
                 region.problem.clone().unwrap_or_default(),
             ]
         });
-        let head = ["REGION", "PID", "AGE", "SIZE", "LAYOUT", "KEYS", "WORKERS", ""];
+        let head = [
+            "REGION", "PID", "AGE", "SIZE", "LAYOUT", "KEYS", "WORKERS", "",
+        ];
         output::table(out, &head, rows)?;
     }
     Ok(if regions.is_empty() { NOTHING } else { OK })
@@ -102,7 +117,10 @@ pub(super) fn ls(arguments: &Ls, out: &mut impl Write) -> Outcome {
 /// `fl-shm inspect`
 pub(super) fn inspect(arguments: &Inspect, out: &mut impl Write) -> Outcome {
     let Some((name, region)) = open(arguments)? else {
-        writeln!(std::io::stderr(), "fl-shm: no live region that you may see; is the proxy running?")?;
+        writeln!(
+            std::io::stderr(),
+            "fl-shm: no live region that you may see; is the proxy running?"
+        )?;
         return Ok(NOTHING);
     };
     let mut times = 0_u64;
@@ -161,7 +179,9 @@ fn open(arguments: &Inspect) -> Result<Option<(String, Region)>, Failure> {
     if let Some(name) = &arguments.region {
         found.retain(|region| region.name == *name);
         if found.is_empty() {
-            return Err(Failure::Message(format!("no live region is named {name:?}: try fl-shm ls")));
+            return Err(Failure::Message(format!(
+                "no live region is named {name:?}: try fl-shm ls"
+            )));
         }
     }
     if let Some(pid) = arguments.pid {

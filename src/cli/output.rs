@@ -10,10 +10,15 @@ pub(super) fn table(
     head: &[&str],
     rows: impl Iterator<Item = Vec<String>>,
 ) -> Result<()> {
-    let rows: Vec<Vec<String>> =
-        std::iter::once(head.iter().map(ToString::to_string).collect()).chain(rows).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(head.iter().map(ToString::to_string).collect())
+        .chain(rows)
+        .collect();
     let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0)
     };
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     for row in &rows {
@@ -42,13 +47,20 @@ pub(super) fn duration(seconds: u64) -> String {
 pub(super) fn bytes(count: u64) -> String {
     #[allow(clippy::cast_precision_loss, reason = "one decimal is shown")]
     let mebibytes = count as f64 / f64::from(1 << 20);
-    if count >= 1 << 20 { format!("{mebibytes:.1}M") } else { format!("{}K", count >> 10) }
+    if count >= 1 << 20 {
+        format!("{mebibytes:.1}M")
+    } else {
+        format!("{}K", count >> 10)
+    }
 }
 
 fn usage(usage: Option<Usage>) -> String {
     match usage {
         None => "-".to_string(),
-        Some(Usage { used, limit: Some(limit) }) => format!("{used}/{limit}"),
+        Some(Usage {
+            used,
+            limit: Some(limit),
+        }) => format!("{used}/{limit}"),
         Some(Usage { used, limit: None }) => used.to_string(),
     }
 }
@@ -62,7 +74,11 @@ fn limit_row(limit: &LimitReport) -> Vec<String> {
         usage(limit.requests),
         usage(limit.tokens),
         usage(limit.parallel),
-        seconds(limit.resets_in_s.or(limit.retry_after_ms.map(|ms| ms.div_ceil(1_000)))),
+        seconds(
+            limit
+                .resets_in_s
+                .or(limit.retry_after_ms.map(|ms| ms.div_ceil(1_000))),
+        ),
         limit.allowed.to_string(),
         limit.denied.to_string(),
     ]
@@ -91,7 +107,10 @@ pub(super) fn report(
             header.chunk_capacity,
         )?;
         if !header.same_pid_namespace {
-            writeln!(out, "of another pid namespace: whether workers live cannot be told from here")?;
+            writeln!(
+                out,
+                "of another pid namespace: whether workers live cannot be told from here"
+            )?;
         }
     }
     if wanted(Section::Workers) {
@@ -105,12 +124,24 @@ pub(super) fn report(
                 worker.decisions.to_string(),
             ]
         });
-        table(out, &["  PID", "STATE", "AGE", "SLOTS HELD", "DECISIONS"], indent(rows))?;
+        table(
+            out,
+            &["  PID", "STATE", "AGE", "SLOTS HELD", "DECISIONS"],
+            indent(rows),
+        )?;
     }
     if wanted(Section::Limits) {
         writeln!(out, "\nlimits")?;
         let head = [
-            "  KEY", "KIND", "WINDOW", "REQUESTS", "TOKENS", "PARALLEL", "RESETS IN", "ALLOWED", "DENIED",
+            "  KEY",
+            "KIND",
+            "WINDOW",
+            "REQUESTS",
+            "TOKENS",
+            "PARALLEL",
+            "RESETS IN",
+            "ALLOWED",
+            "DENIED",
         ];
         table(out, &head, indent(report.limits.iter().map(limit_row)))?;
     }
@@ -118,14 +149,20 @@ pub(super) fn report(
         writeln!(out, "\nslots held")?;
         let rows = report.leases.iter().map(|lease| {
             vec![
-                lease.pid.map_or_else(|| "-".to_string(), |pid| pid.to_string()),
+                lease
+                    .pid
+                    .map_or_else(|| "-".to_string(), |pid| pid.to_string()),
                 lease.owner.to_string(),
                 lease.held.to_string(),
                 duration(lease.oldest_s),
                 lease.key.clone(),
             ]
         });
-        table(out, &["  PID", "OWNER", "SLOTS", "OLDEST", "KEY"], indent(rows))?;
+        table(
+            out,
+            &["  PID", "OWNER", "SLOTS", "OLDEST", "KEY"],
+            indent(rows),
+        )?;
     }
     if wanted(Section::Stats) {
         writeln!(out, "\nstatistics")?;
@@ -161,7 +198,10 @@ mod tests {
 
     #[test]
     fn numbers_for_people() {
-        assert_eq!([8, 67, 3_900, 183_600].map(duration), ["8s", "1m07s", "1h05m", "2d03h"]);
+        assert_eq!(
+            [8, 67, 3_900, 183_600].map(duration),
+            ["8s", "1m07s", "1h05m", "2d03h"]
+        );
         assert_eq!([4096, 16 << 20].map(bytes), ["4K", "16.0M"]);
     }
 }

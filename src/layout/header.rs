@@ -38,7 +38,7 @@ pub enum State {
 }
 
 super::record! {
-    /// The header. Written once by the creator and published by `state`; only `epoch`, `incarnations`
+    /// The header. Written once by the creator and published by `state`; only `epoch`
     /// and `maint_owner` change afterwards.
     #[size(256)] #[align(64)]
     pub struct Header {

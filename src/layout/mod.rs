@@ -13,8 +13,7 @@ mod words;
 pub use header::{BYTE_ORDER, HEADER_LEN, Header, MAGIC, SectionRow, State, section};
 pub use packed::BitField;
 pub use records::{
-    Bucket, CHUNK_SLOTS, Feature, IndexSlot, LeaseChunk, NAME_BYTES, Name, StatsRow,
-    WorkerRow,
+    Bucket, CHUNK_SLOTS, Feature, IndexSlot, LeaseChunk, NAME_BYTES, Name, StatsRow, WorkerRow,
 };
 pub use words::{
     ClaimWord, CounterWord, FeatureWord, GcraWord, IdentityWord, KeyKind, LeaseLimits, LeaseWord,
@@ -140,7 +139,10 @@ pub fn fingerprint() -> u64 {
     for record in records() {
         feed(&format!("{}:{}:{}", record.name, record.size, record.align));
         for field in record.fields {
-            feed(&format!("{}:{}:{}:{}", field.name, field.offset, field.size, field.kind));
+            feed(&format!(
+                "{}:{}:{}:{}",
+                field.name, field.offset, field.size, field.kind
+            ));
         }
     }
     for word in words::all() {

@@ -63,7 +63,7 @@ macro_rules! packed {
             };
         }
 
-        const _: () = assert!(0 $( + $bits )* <= 64, concat!(stringify!($name), ": more than 64 bits"));
+        const _: () = assert!(0 $( + $bits )* < 65, concat!(stringify!($name), ": more than 64 bits"));
 
         impl $crate::sync::Bits for $name {
             const NAME: &'static str = stringify!($name);

@@ -86,7 +86,7 @@ packed! {
         /// 0 = absent, 1 = being written, 2 = complete.
         state @ 0, 2;
         /// Bytes of UTF-8.
-        len @ 2, 8;
+        length @ 2, 8;
         /// `OwnerTag` of the writer while `state` is 1.
         owner @ 32, 32;
     }
@@ -239,7 +239,10 @@ impl CounterWord {
     }
 
     /// The count.
-    #[allow(clippy::cast_possible_wrap, reason = "two's complement is the encoding")]
+    #[allow(
+        clippy::cast_possible_wrap,
+        reason = "two's complement is the encoding"
+    )]
     pub fn count(self) -> i64 {
         ((self.count_bits() << (64 - COUNT_BITS)) as i64) >> (64 - COUNT_BITS)
     }
@@ -333,7 +336,10 @@ mod tests {
         assert_eq!(WindowWord::default().left(5, 60), None);
         assert_eq!(CounterWord::default().count(), 0);
         assert_eq!(OwnerTag::from_raw(0), None);
-        assert_eq!(WorkerState::from_raw(ClaimWord::default().state()), WorkerState::Free);
+        assert_eq!(
+            WorkerState::from_raw(ClaimWord::default().state()),
+            WorkerState::Free
+        );
         assert_eq!(OwnerTag::new(0, 0), None);
         assert_eq!(OwnerTag::new(0, OwnerTag::MAX_GENERATION + 1), None);
     }

@@ -22,7 +22,11 @@ pub fn redact(text: &str) -> String {
             shown.push(':');
         }
         let part = part.trim_matches(['{', '}']);
-        let keyed = position > 0 && matches!(previous, "api_key" | "model_per_key" | "tag_per_key" | "mcp_per_key");
+        let keyed = position > 0
+            && matches!(
+                previous,
+                "api_key" | "model_per_key" | "tag_per_key" | "mcp_per_key"
+            );
         push_part(&mut shown, part, keyed);
         previous = part;
     }
@@ -36,7 +40,11 @@ fn push_part(shown: &mut String, part: &str, keyed: bool) {
     let secret = keyed || part.starts_with("sk-") || longest >= SECRET_LEN;
     let hide = secret && part.chars().count() > SHOWN;
     let limit = if hide { SHOWN } else { usize::MAX };
-    shown.extend(part.chars().take(limit).map(|c| if c.is_control() { '?' } else { c }));
+    shown.extend(
+        part.chars()
+            .take(limit)
+            .map(|c| if c.is_control() { '?' } else { c }),
+    );
     if hide {
         shown.push_str("..");
     }
@@ -44,7 +52,10 @@ fn push_part(shown: &mut String, part: &str, keyed: bool) {
 
 fn truncate(text: &mut String, max: usize) {
     if text.len() > max {
-        let end = (0..=max).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+        let end = (0..=max)
+            .rev()
+            .find(|&end| text.is_char_boundary(end))
+            .unwrap_or(0);
         text.truncate(end);
     }
 }
@@ -55,12 +66,17 @@ pub fn publish(record: &Name, owner: OwnerTag, name: &str, dead: impl Fn(OwnerTa
     let seen = record.head.load(Ordering::Acquire);
     let free = match seen.state() {
         ABSENT => true,
-        WRITING => OwnerTag::from_raw(seen.owner()).is_none_or(|writer| writer == owner || dead(writer)),
+        WRITING => {
+            OwnerTag::from_raw(seen.owner()).is_none_or(|writer| writer == owner || dead(writer))
+        }
         _ => false,
     };
     let claim = NameWord::new(WRITING, 0, owner.raw());
     if !free
-        || record.head.compare_exchange(seen, claim, Ordering::AcqRel, Ordering::Relaxed).is_err()
+        || record
+            .head
+            .compare_exchange(seen, claim, Ordering::AcqRel, Ordering::Relaxed)
+            .is_err()
     {
         return;
     }
@@ -72,7 +88,9 @@ pub fn publish(record: &Name, owner: OwnerTag, name: &str, dead: impl Fn(OwnerTa
         word.store(u64::from_le_bytes(packed), Ordering::Relaxed);
     }
     // SYNC name-complete: Release pairs with the Acquire of `read`.
-    record.head.store(NameWord::new(COMPLETE, len as u64, 0), Ordering::Release);
+    record
+        .head
+        .store(NameWord::new(COMPLETE, len as u64, 0), Ordering::Release);
 }
 
 /// True when the name still has to be written.
@@ -87,11 +105,18 @@ pub fn read(record: &Name) -> Option<String> {
     if head.state() != COMPLETE {
         return None;
     }
-    let len = usize::try_from(head.len()).unwrap_or(0).min(NAME_BYTES);
-    let bytes: Vec<u8> =
-        record.bytes.iter().flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()).collect();
+    let len = usize::try_from(head.length()).unwrap_or(0).min(NAME_BYTES);
+    let bytes: Vec<u8> = record
+        .bytes
+        .iter()
+        .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes())
+        .collect();
     let text = String::from_utf8_lossy(&bytes[..len]).into_owned();
-    Some(text.chars().map(|c| if c.is_control() { '?' } else { c }).collect())
+    Some(
+        text.chars()
+            .map(|c| if c.is_control() { '?' } else { c })
+            .collect(),
+    )
 }
 
 #[cfg(test)]
@@ -110,7 +135,10 @@ mod tests {
     fn no_secret_is_ever_shown() {
         let hash = "88dc28d0f030c55ed4ab77ed8faf098196cb1c05df778539800c9f1243fe6b4b";
         assert_eq!(redact(&format!("{{api_key:{hash}}}")), "api_key:88dc28..");
-        assert_eq!(redact(&format!("{{model_per_key:{hash}:gpt-4o}}")), "model_per_key:88dc28..:gpt-4o");
+        assert_eq!(
+            redact(&format!("{{model_per_key:{hash}:gpt-4o}}")),
+            "model_per_key:88dc28..:gpt-4o"
+        );
         assert_eq!(redact("{api_key:hunter2-plain}"), "api_key:hunter..");
         assert_eq!(redact("sk-abcdefghijklmnop"), "sk-abc..");
         assert_eq!(redact("{user:alice@example.com}"), "user:alice@example.com");
@@ -122,7 +150,11 @@ mod tests {
 
     #[test]
     fn names_fit_their_record_whatever_the_key() {
-        for text in ["é:".repeat(500), "x y ".repeat(9_000), "\u{1F600} ".repeat(100)] {
+        for text in [
+            "é:".repeat(500),
+            "x y ".repeat(9_000),
+            "\u{1F600} ".repeat(100),
+        ] {
             let name = redact(&text);
             assert!(name.len() <= NAME_BYTES);
             let record = blank();
@@ -135,7 +167,9 @@ mod tests {
     fn a_dead_writers_name_is_written_again_and_a_live_ones_is_not() {
         let record = blank();
         let (first, second) = (OwnerTag::new(1, 1).unwrap(), OwnerTag::new(2, 1).unwrap());
-        record.head.store(NameWord::new(WRITING, 0, first.raw()), Ordering::Relaxed);
+        record
+            .head
+            .store(NameWord::new(WRITING, 0, first.raw()), Ordering::Relaxed);
         publish(&record, second, "k", |_| false);
         assert_eq!(read(&record), None);
         publish(&record, second, "k", |owner| owner == first);
@@ -147,8 +181,13 @@ mod tests {
     #[test]
     fn damaged_names_are_shown_harmlessly() {
         let record = blank();
-        record.head.store(NameWord::new(COMPLETE, 255, 0), Ordering::Relaxed);
-        record.bytes[0].store(u64::from_le_bytes(*b"\x1b[31m\xff\xfe\0"), Ordering::Relaxed);
+        record
+            .head
+            .store(NameWord::new(COMPLETE, 255, 0), Ordering::Relaxed);
+        record.bytes[0].store(
+            u64::from_le_bytes(*b"\x1b[31m\xff\xfe\0"),
+            Ordering::Relaxed,
+        );
         let name = read(&record).unwrap();
         assert!(!name.chars().any(char::is_control), "{name:?}");
     }

@@ -31,8 +31,13 @@ pub struct SlotCache {
 
 impl Default for SlotCache {
     fn default() -> Self {
-        let entry = || Entry { tag: Word::new(0), place: Word::new(0) };
-        Self { entries: std::iter::repeat_with(entry).take(ENTRIES).collect() }
+        let entry = || Entry {
+            tag: Word::new(0),
+            place: Word::new(0),
+        };
+        Self {
+            entries: std::iter::repeat_with(entry).take(ENTRIES).collect(),
+        }
     }
 }
 
@@ -40,7 +45,8 @@ impl SlotCache {
     fn window(&self, tag: u64) -> impl Iterator<Item = &Entry> {
         #[allow(clippy::cast_possible_truncation, reason = "masked")]
         let home = tag as usize;
-        (0..WINDOW).filter_map(move |step| self.entries.get(home.wrapping_add(step) & (ENTRIES - 1)))
+        (0..WINDOW)
+            .filter_map(move |step| self.entries.get(home.wrapping_add(step) & (ENTRIES - 1)))
     }
 
     /// Remembers; forgets silently when its window is full. `tag` is not 0.
@@ -50,7 +56,10 @@ impl SlotCache {
             | (place.acquired_s & u64::from(u32::MAX));
         for entry in self.window(tag) {
             if entry.tag.load(Ordering::Relaxed) == 0
-                && entry.tag.compare_exchange(0, u64::MAX, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+                && entry
+                    .tag
+                    .compare_exchange(0, u64::MAX, Ordering::AcqRel, Ordering::Relaxed)
+                    .is_ok()
             {
                 entry.place.store(packed, Ordering::Relaxed);
                 entry.tag.store(tag, Ordering::Release);
@@ -61,7 +70,9 @@ impl SlotCache {
 
     /// Looks up.
     pub fn get(&self, tag: u64) -> Option<Place> {
-        let entry = self.window(tag).find(|entry| entry.tag.load(Ordering::Acquire) == tag)?;
+        let entry = self
+            .window(tag)
+            .find(|entry| entry.tag.load(Ordering::Acquire) == tag)?;
         Some(unpack(entry.place.load(Ordering::Relaxed)))
     }
 
@@ -70,7 +81,9 @@ impl SlotCache {
         for entry in self.window(tag) {
             if entry.tag.load(Ordering::Acquire) == tag {
                 let place = unpack(entry.place.load(Ordering::Relaxed));
-                let won = entry.tag.compare_exchange(tag, 0, Ordering::AcqRel, Ordering::Relaxed);
+                let won = entry
+                    .tag
+                    .compare_exchange(tag, 0, Ordering::AcqRel, Ordering::Relaxed);
                 return won.ok().map(|_| place);
             }
         }
@@ -86,8 +99,13 @@ impl SlotCache {
 }
 
 fn unpack(packed: u64) -> Place {
-    let part = |shift: u32, bits: u32| u32::try_from((packed >> shift) & ((1 << bits) - 1)).unwrap_or(0);
-    Place { chunk: part(37, 27), slot: part(32, 5), acquired_s: packed & u64::from(u32::MAX) }
+    let part =
+        |shift: u32, bits: u32| u32::try_from((packed >> shift) & ((1 << bits) - 1)).unwrap_or(0);
+    Place {
+        chunk: part(37, 27),
+        slot: part(32, 5),
+        acquired_s: packed & u64::from(u32::MAX),
+    }
 }
 
 #[cfg(test)]
@@ -123,11 +141,22 @@ mod tests {
         let tag = |n: u64| (n << 20) | 5;
         for n in 1..=40 {
             let chunk = u32::try_from(n).unwrap();
-            cache.insert(tag(n), Place { chunk, slot: 0, acquired_s: n });
+            cache.insert(
+                tag(n),
+                Place {
+                    chunk,
+                    slot: 0,
+                    acquired_s: n,
+                },
+            );
         }
         let known = (1..=40).filter(|&n| cache.get(tag(n)).is_some()).count();
         assert_eq!(known, WINDOW);
-        assert!((1..=40).filter_map(|n| Some((n, cache.get(tag(n))?))).all(|(n, p)| p.acquired_s == n));
+        assert!(
+            (1..=40)
+                .filter_map(|n| Some((n, cache.get(tag(n))?)))
+                .all(|(n, p)| p.acquired_s == n)
+        );
         cache.clear();
         assert_eq!(cache.get(tag(1)), None);
     }

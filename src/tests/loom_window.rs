@@ -13,7 +13,10 @@ struct Words {
 
 impl Words {
     fn pair(&self) -> Pair<'_> {
-        Pair { window: Some(&self.window), counter: &self.counter }
+        Pair {
+            window: Some(&self.window),
+            counter: &self.counter,
+        }
     }
 }
 
@@ -59,7 +62,10 @@ fn loom_window_late_charge_does_not_erase_the_new_window() {
         let window = words.window.load(Ordering::Acquire);
         assert_eq!(window.start_s(), 160);
         let counter = words.counter.load(Ordering::Acquire);
-        assert!(counter.in_window(160).is_some_and(|count| count >= 1), "{counter:?}");
+        assert!(
+            counter.in_window(160).is_some_and(|count| count >= 1),
+            "{counter:?}"
+        );
     });
 }
 

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-#: Module whose loading applies the limiter seam.
-LIMITER_MODULE = "litellm.proxy.hooks.parallel_request_limiter_v3"
 LIMITER_CLASS = "_PROXY_MaxParallelRequestsHandler_v3"
 #: Parameter that callers pass by name and look for with `inspect.getfullargspec`.
 CACHE_PARAMETER = "internal_usage_cache"

@@ -17,8 +17,7 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
-from fast_litellm import _native, _post_import
-from fast_litellm._config import flag
+from fast_litellm import _native
 from fast_litellm.integrations.litellm import _compat
 from fast_litellm.integrations.litellm.mirror import is_mirror, mirror_of
 
@@ -65,12 +64,9 @@ class LimiterSeam:
     """Patches the limiter's class so that every instance without Redis uses the region.
 
     Attributes:
-        name: what `get_patch_status` calls it.
-        state: "armed", "applied" or "not_applied".
-        reason: why it is not applied, or what it waits for.
+        state: "applied" or "not_applied".
+        reason: why it is not applied; else empty.
     """
-
-    name = "rate_limiting"
 
     def __init__(self, region: _native.Region) -> None:
         self.state = "not_applied"
@@ -84,17 +80,8 @@ class LimiterSeam:
         self._looked_at = 0.0
         self._logged_at: dict[str, float] = {}
 
-    def arm(self) -> None:
-        """Wait for LiteLLM's limiter to be loaded."""
-        if not flag("FAST_LITELLM_RUST_RATE_LIMITING", default=True):
-            self.reason = "FAST_LITELLM_RUST_RATE_LIMITING is false"
-            return
-        self.state, self.reason = "armed", "LiteLLM's limiter has not been loaded yet"
-        _post_import.when_imported(_compat.LIMITER_MODULE, self._loaded)
-
-    def disarm(self) -> None:
+    def remove(self) -> None:
         """Put the class and all its instances back as they were."""
-        _post_import.forget(_compat.LIMITER_MODULE)
         if self._class is not None:
             self._class.__init__ = self._original_init
             self._class = None
@@ -156,7 +143,8 @@ class LimiterSeam:
 
     # Patching
 
-    def _loaded(self, module: ModuleType) -> None:
+    def apply(self, module: ModuleType) -> None:
+        """Patch the limiter's class in its module, if the probe finds everything it knows."""
         try:
             reason = _compat.probe_limiter(module)
             if not reason:
