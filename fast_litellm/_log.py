@@ -1,5 +1,6 @@
-"""The package's logger, made when there is something to say: importing `logging` takes a third of the
-time that `import fast_litellm` may take.
+"""The package's logger, made when there is something to say.
+
+Importing `logging` takes a third of the time that `import fast_litellm` may take.
 """
 
 from __future__ import annotations

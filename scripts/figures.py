@@ -21,8 +21,8 @@ from typing import Any
 # Not the root of the checkout: its `fast_litellm` directory would hide the installed package.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from harness.proxy import FakeBackend, Proxy, RedisServer  # noqa: E402
-from harness.scenarios import SCENARIOS, Figure, warm_up  # noqa: E402
+from harness.proxy import FakeBackend, Proxy, RedisServer
+from harness.scenarios import SCENARIOS, Figure, warm_up
 
 VARIANTS = ("litellm", "redis", "fast_litellm")
 

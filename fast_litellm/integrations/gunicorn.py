@@ -76,7 +76,7 @@ def _reap() -> None:
     region = _native.default_region()
     try:
         reaped = region.reap() if region is not None else 0
-    except Exception:
+    except Exception:  # noqa: BLE001  # gunicorn's master must go on
         logger().exception("reaping dead workers failed; workers that meet a full key will do it")
         return
     if reaped:

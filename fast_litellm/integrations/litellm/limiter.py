@@ -19,7 +19,7 @@ from typing import Any
 
 from fast_litellm import _native
 from fast_litellm.integrations.litellm import _compat
-from fast_litellm.integrations.litellm.mirror import is_mirror, mirror_of
+from fast_litellm.integrations.litellm.mirror import is_mirror, mirror_of, original_of
 
 logger = logging.getLogger("fast_litellm")
 
@@ -101,6 +101,9 @@ class LimiterSeam:
                 self._open = is_open
                 word = "open: limits are NOT shared between workers" if is_open else "closed"
                 logger.error("the rate limiter's breaker is %s", word)
+                # Without scripts LiteLLM counts in its own memory at once, instead of after each failure.
+                for handler in self._live_handlers():
+                    (self._clear if is_open else self._fill)(handler)
         return self._open
 
     # Source of the in-memory tier
@@ -162,7 +165,9 @@ class LimiterSeam:
         seam = self
 
         @functools.wraps(original)
-        def __init__(self: Any, internal_usage_cache: Any, *args: Any, **kwargs: Any) -> None:
+        def __init__(  # noqa: N807  # it becomes one
+            self: Any, internal_usage_cache: Any, *args: Any, **kwargs: Any
+        ) -> None:
             original(self, internal_usage_cache, *args, **kwargs)
             seam._adopt(self)
 
@@ -184,9 +189,7 @@ class LimiterSeam:
             cache = _compat.dual_cache(handler)
             if not is_mirror(cache.in_memory_cache):
                 cache.in_memory_cache = mirror_of(cache.in_memory_cache, self)
-            for script in _compat.script_attributes(handler):
-                method = getattr(self._scripts, script.method)
-                setattr(handler, script.attribute, _Script(self, script.attribute, method))
+            self._fill(handler)
             self._handlers.append(weakref.ref(handler))
             self.state, self.reason = "applied", ""
         except Exception as error:
@@ -195,16 +198,20 @@ class LimiterSeam:
             logger.exception("limits are NOT shared between workers: a limiter was left as it is")
 
     def _release(self, handler: Any) -> None:
+        self._clear(handler)
+        cache = _compat.dual_cache(handler)
+        if is_mirror(cache.in_memory_cache):
+            cache.in_memory_cache = original_of(cache.in_memory_cache)
+
+    def _fill(self, handler: Any) -> None:
+        for script in _compat.script_attributes(handler):
+            method = getattr(self._scripts, script.method)
+            setattr(handler, script.attribute, _Script(self, script.attribute, method))
+
+    def _clear(self, handler: Any) -> None:
         for script in _compat.script_attributes(handler):
             if isinstance(getattr(handler, script.attribute), _Script):
                 setattr(handler, script.attribute, None)
-        cache = _compat.dual_cache(handler)
-        if is_mirror(cache.in_memory_cache):
-            mirror = cache.in_memory_cache
-            original = type(mirror).__bases__[0]
-            plain = original.__new__(original)
-            plain.__dict__ = mirror.__dict__
-            cache.in_memory_cache = plain
 
     def _live_handlers(self) -> list[Any]:
         return [handler for ref in self._handlers if (handler := ref()) is not None]

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 _ENDINGS = ("}:window", "}:requests", "}:tokens", "}:max_parallel_requests")
 #: LiteLLM's own time to live where a caller names none, seconds.
 _DEFAULT_TTL_S = 600
+_MARK = "_fast_litellm_mirror"
 
 
 class Source(Protocol):
@@ -44,33 +45,34 @@ def mirror_of(cache: Any, source: Source) -> Any:
 
     `cache` itself stays intact and can be put back at any time: both see the same entries.
     """
-    kind = _mirror_class(type(cache))
-    mirror = kind.__new__(kind)
-    mirror.__dict__ = cache.__dict__
-    _sources[id(cache.__dict__)] = source
-    return mirror
+    return _sharing(cache, _mirror_class(type(cache), source))
 
 
-#: By identity of the shared attribute dictionary, so that no attribute is added to LiteLLM's cache.
-_sources: dict[int, Source] = {}
-_classes: dict[type, type] = {}
+def original_of(mirror: Any) -> Any:
+    """Return a plain cache with the entries of a mirror."""
+    return _sharing(mirror, type(mirror).__bases__[0])
 
 
 def is_mirror(cache: Any) -> bool:
     """Whether `cache` came from `mirror_of`."""
-    return type(cache) in _classes.values()
+    return hasattr(type(cache), _MARK)
 
 
-def _mirror_class(base: Any) -> Any:
-    if base in _classes:
-        return _classes[base]
+def _sharing(cache: Any, kind: Any) -> Any:
+    twin = kind.__new__(kind)
+    twin.__dict__ = cache.__dict__
+    return twin
+
+
+def _mirror_class(base: Any, source: Source) -> Any:
+    def live(key: object) -> bool:
+        return _is_limiter_key(key) and source.usable()
 
     class RegionMirror(base):  # type: ignore[misc]
         """`InMemoryCache` whose limiter keys live in the region."""
 
         def get_cache(self, key: Any, **kwargs: Any) -> Any:
-            source = _source(self, key)
-            if source is not None:
+            if live(key):
                 try:
                     return source.value(key)
                 except Exception as error:  # noqa: BLE001  # counted; LiteLLM's own copy answers
@@ -79,12 +81,11 @@ def _mirror_class(base: Any) -> Any:
 
         def set_cache(self, key: Any, value: Any, **kwargs: Any) -> None:
             # Dropped: the region already holds the value that this would be a copy of.
-            if _source(self, key) is None:
+            if not live(key):
                 super().set_cache(key, value, **kwargs)
 
         def increment_cache(self, key: Any, value: float, **kwargs: Any) -> float:
-            source = _source(self, key)
-            if source is not None:
+            if live(key):
                 ttl_s = int(kwargs.get("ttl") or _DEFAULT_TTL_S)
                 try:
                     return source.add(key, value, ttl_s)
@@ -94,8 +95,7 @@ def _mirror_class(base: Any) -> Any:
             return result
 
         def delete_cache(self, key: Any) -> None:
-            source = _source(self, key)
-            if source is not None:
+            if live(key):
                 try:
                     source.forget(key)
                 except Exception as error:  # noqa: BLE001  # counted; nothing else to delete
@@ -104,12 +104,5 @@ def _mirror_class(base: Any) -> Any:
 
     RegionMirror.__name__ = base.__name__
     RegionMirror.__qualname__ = base.__qualname__
-    _classes[base] = RegionMirror
+    setattr(RegionMirror, _MARK, True)
     return RegionMirror
-
-
-def _source(mirror: Any, key: object) -> Source | None:
-    if not _is_limiter_key(key):
-        return None
-    source = _sources.get(id(mirror.__dict__))
-    return source if source is not None and source.usable() else None
