@@ -358,7 +358,7 @@ class SlotsMachine(RuleBasedStateMachine):
 
 def test_any_history_of_processes_and_slots_follows_the_model() -> None:
     run_state_machine_as_test(
-        SlotsMachine, settings=settings(max_examples=25, stateful_step_count=25)
+        SlotsMachine, settings=settings(max_examples=50, stateful_step_count=25)
     )
 
 
