@@ -3,7 +3,7 @@
     .venv/bin/python scripts/bench.py            # calls and slots
     .venv/bin/python scripts/bench.py --instructions   # also counts instructions under callgrind
 
-Both sides of every ratio are measured in one run, in turns; medians of rounds are printed, and losses too.
+Both sides of every ratio are measured in one run, in turns; medians are printed, and losses too.
 """
 
 from __future__ import annotations
@@ -91,10 +91,11 @@ def bench_calls() -> dict[str, float]:
 
 def make_handlers(redis_port: int | None = None) -> dict[str, Any]:
     """One limiter of LiteLLM's own, one in the region, one in Redis if there is one."""
-    import fast_litellm
     from litellm.caching.caching import DualCache
     from litellm.proxy.hooks import parallel_request_limiter_v3 as limiter
     from litellm.proxy.utils import InternalUsageCache
+
+    import fast_litellm
 
     make = limiter._PROXY_MaxParallelRequestsHandler_v3
     handlers = {"LiteLLM in memory": make(InternalUsageCache(DualCache(default_in_memory_ttl=1)))}
@@ -183,7 +184,10 @@ def pre_call(handler: Any) -> Callable[[], Awaitable[None]]:
     from litellm.proxy._types import UserAPIKeyAuth
 
     key = UserAPIKeyAuth(
-        api_key="sk-bench", rpm_limit=10_000_000, tpm_limit=1_000_000_000, max_parallel_requests=1_000
+        api_key="sk-bench",
+        rpm_limit=10_000_000,
+        tpm_limit=1_000_000_000,
+        max_parallel_requests=1_000,
     )
     cache = DualCache()
     message = {"role": "user", "content": "hello"}
@@ -284,7 +288,9 @@ def print_report(report: dict[str, Any]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--instructions", action="store_true", help="count under callgrind (minutes)")
+    parser.add_argument(
+        "--instructions", action="store_true", help="count under callgrind (minutes)"
+    )
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--requests", type=int, default=100, help=argparse.SUPPRESS)

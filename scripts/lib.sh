@@ -154,7 +154,8 @@ check_cargo() {
 # check_python: sets PYTHON to an interpreter that is new enough and can make environments.
 check_python() {
     local candidate version seen="" wanted="python3 python python3.13 python3.12 python3.11 python3.10 python3.14"
-    [ -z "${PYTHON:-}" ] || wanted=$PYTHON
+    PYTHON_ASKED=${PYTHON:-}
+    [ -z "$PYTHON_ASKED" ] || wanted=$PYTHON_ASKED
     for candidate in $wanted; do
         version=$("$candidate" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null) || continue
         if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
@@ -196,14 +197,18 @@ wheel_hash() {
 # stamped FILE HASH: whether the step of that stamp has been done with these inputs.
 stamped() { [ -f "$1" ] && [ "$(cat "$1")" = "$2" ]; }
 
-# make_venv DIRECTORY: a working environment of this checkout, made anew when it is not one.
+# venv_works DIRECTORY: whether it is an environment made here, and of the Python that was asked for.
+venv_works() {
+    stamped "$1/.made" "$1" && "$1/bin/python" -c '' 2>/dev/null || return
+    [ -z "$PYTHON_ASKED" ] || [ "$(minor_of "$1/bin/python")" = "$(minor_of "$PYTHON")" ]
+}
+
+minor_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
+
+# make_venv DIRECTORY: an environment; what is there is replaced when it does not work.
 make_venv() {
-    local directory=$1 stamp
-    stamp="$(hash_of "$directory" "$("$PYTHON" -c 'import sys; print(sys.version_info[:2])')")"
-    if stamped "$directory/.made" "$stamp" && "$directory/bin/python" -c '' 2>/dev/null; then
-        return
-    fi
-    "$PYTHON" -m venv --clear "$directory" && printf '%s' "$stamp" >"$directory/.made"
+    venv_works "$1" && return
+    "$PYTHON" -m venv --clear "$1" && printf '%s' "$1" >"$1/.made"
 }
 
 # pip_install DIRECTORY STAMP ARGUMENT...: installs once; again when the arguments change.
@@ -240,9 +245,8 @@ install_main_wheel() { install_wheel "$VENV"; }
 
 # up_to_date: whether .venv holds LiteLLM and the wheel of these very sources.
 up_to_date() {
-    "$VENV/bin/python" -c '' 2>/dev/null && stamped "$VENV/.wheel" "$(wheel_hash)" &&
-        stamped "$VENV/.litellm" "$(hash_of "${LITELLM[@]}")" &&
-        stamped "$VENV/.made" "$(hash_of "$VENV" "$("$PYTHON" -c 'import sys; print(sys.version_info[:2])')")"
+    venv_works "$VENV" && stamped "$VENV/.litellm" "$(hash_of "${LITELLM[@]}")" &&
+        stamped "$VENV/.wheel" "$(wheel_hash)"
 }
 
 # set_up: .venv with LiteLLM and the wheel of the checkout.

@@ -6,7 +6,7 @@
 
 use super::{Engine, Key};
 use crate::error::OpError;
-use crate::layout::{CounterWord, KeyKind, WindowWord};
+use crate::layout::{CounterWord, KeyKind, PairWord, WindowWord};
 use crate::primitives::window::Pair;
 use crate::sync::Word;
 use crate::tables::names::redact;
@@ -24,6 +24,17 @@ pub enum Part {
     Slots,
     /// Not a subject's word: the key is a counter of its own.
     Own,
+}
+
+impl Part {
+    /// The limit that concerns this counter; 0 = unknown.
+    pub fn limit(self, limits: PairWord) -> u64 {
+        if self == Self::Tokens {
+            limits.tokens()
+        } else {
+            limits.requests()
+        }
+    }
 }
 
 /// A parsed key.

@@ -127,8 +127,16 @@ impl Engine {
                 }
             }
         }
-        for entry in &found {
-            entry.key.bucket.allowed.fetch_add(1, Ordering::Relaxed);
+        for (entry, charged) in found.iter().zip(&done) {
+            let bucket = entry.key.bucket;
+            let limit = entry.part.limit(bucket.limits.load(Ordering::Relaxed));
+            let over = limit > 0 && charged.count > i64::try_from(limit).unwrap_or(i64::MAX);
+            let tally = if over {
+                &bucket.denied
+            } else {
+                &bucket.allowed
+            };
+            tally.fetch_add(1, Ordering::Relaxed);
         }
         self.stats()
             .window_charged
@@ -137,6 +145,19 @@ impl Engine {
             .into_iter()
             .map(|charged| self.count_of(charged))
             .collect())
+    }
+
+    /// Remembers the limits of a window's subject (`{...}`, 0 = none), which its unconditional hits do
+    /// not tell. For display, and for telling admitted hits from refused ones in the tallies.
+    pub fn note_limits(&self, subject: &str, requests: u64, tokens: u64) -> Result<(), OpError> {
+        let key = self.subject(Subject {
+            name: subject,
+            part: Part::Window,
+        })?;
+        let most = u64::from(u32::MAX);
+        let limits = PairWord::new(requests.min(most), tokens.min(most));
+        key.bucket.limits.store(limits, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Charges all or none. Every counter is looked at before any is charged, so a refusal usually
@@ -416,6 +437,18 @@ mod tests {
             assert_eq!(counts[0].window_start, counts[1].window_start);
             assert_eq!(engine.value(W), i64::try_from(counts[0].window_start).ok());
         }
+    }
+
+    #[test]
+    fn hits_past_a_known_limit_are_tallied_as_refused() {
+        let (engine, _) = engine();
+        engine.note_limits("{api_key:a}", 3, 0).unwrap();
+        for _ in 0..5 {
+            engine.hit_all(&[(W, R)], 60).unwrap();
+        }
+        let bucket = engine.known_subject(Subject::parse(W)).unwrap().bucket;
+        let tally = |word: &crate::sync::Word<u64>| word.load(Ordering::Relaxed);
+        assert_eq!((tally(&bucket.allowed), tally(&bucket.denied)), (3, 2));
     }
 
     #[test]

@@ -79,7 +79,7 @@ pub(super) fn numbers(values: &Bound<'_, PyAny>) -> PyResult<Vec<i64>> {
     values.try_iter()?.map(|value| number(&value?)).collect()
 }
 
-/// A length of time in seconds; anything below zero is zero.
-pub(super) fn seconds(value: i64) -> u64 {
+/// A length of time or a limit; anything below zero is zero.
+pub(super) fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }

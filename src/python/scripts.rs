@@ -1,6 +1,6 @@
 //! The eight limiter scripts as methods: `(keys, args) -> list`, with the scripts' replies.
 
-use super::convert::{number, numbers, script_key, script_keys, seconds};
+use super::convert::{number, numbers, script_key, script_keys, unsigned};
 use super::errors::OutOfRangeError;
 use super::region::Region;
 use crate::engine::Engine;
@@ -59,7 +59,7 @@ impl LimiterScripts {
     ) -> PyResult<Bound<'py, PyList>> {
         let (keys, args) = (script_keys(keys)?, numbers(args)?);
         expect_len(&args, 2)?;
-        let counts = self.engine.hit_all(&pairs(&keys)?, seconds(args[1]))?;
+        let counts = self.engine.hit_all(&pairs(&keys)?, unsigned(args[1]))?;
         let reply = PyList::empty(py);
         for count in counts {
             reply.append(count.window_start.to_string())?;
@@ -101,7 +101,7 @@ impl LimiterScripts {
                 counter,
                 limit: args[0],
                 amount: args[1],
-                size_s: seconds(args[3]),
+                size_s: unsigned(args[3]),
             })
             .collect();
         Ok(match self.engine.admit_all(&asks)? {
@@ -166,7 +166,7 @@ impl LimiterScripts {
         let mut reply = Vec::with_capacity(keys.len());
         for (key, args) in keys.iter().zip(args.chunks_exact(2)) {
             let ttl = if args[1] > 0 {
-                seconds(args[1])
+                unsigned(args[1])
             } else {
                 u64::MAX
             };
@@ -194,7 +194,7 @@ impl LimiterScripts {
             .zip(args.chunks_exact(3))
             .zip(&ids)
             .map(|((key, args), slot_id)| {
-                let (limit, ttl_s) = (number(&args[0])?, seconds(number(&args[1])?));
+                let (limit, ttl_s) = (number(&args[0])?, unsigned(number(&args[1])?));
                 Ok(SlotAsk {
                     key,
                     limit,
@@ -244,7 +244,7 @@ impl LimiterScripts {
     ) -> PyResult<Vec<u64>> {
         let (keys, ttls) = (script_keys(keys)?, numbers(args)?);
         expect_len(&ttls, keys.len())?;
-        let count = |(key, &ttl): (&String, &i64)| Ok(self.engine.in_flight(key, seconds(ttl))?);
+        let count = |(key, &ttl): (&String, &i64)| Ok(self.engine.in_flight(key, unsigned(ttl))?);
         keys.iter().zip(&ttls).map(count).collect()
     }
 
@@ -264,6 +264,20 @@ impl LimiterScripts {
     /// Adds to one counter; returns the new value.
     fn add(&self, key: &Bound<'_, PyAny>, amount: &Bound<'_, PyAny>, ttl: u64) -> PyResult<i64> {
         Ok(self.engine.add(&script_key(key)?, number(amount)?, ttl)?)
+    }
+
+    /// Remembers a subject's limits for display: `subject` in braces, requests and tokens per window, 0 =
+    /// none.
+    fn note_limits(
+        &self,
+        subject: &Bound<'_, PyAny>,
+        requests: &Bound<'_, PyAny>,
+        tokens: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let (requests, tokens) = (unsigned(number(requests)?), unsigned(number(tokens)?));
+        Ok(self
+            .engine
+            .note_limits(&script_key(subject)?, requests, tokens)?)
     }
 
     /// Removes what is known of one limiter key.

@@ -15,6 +15,9 @@ from types import ModuleType
 from typing import Any
 
 LIMITER_CLASS = "_PROXY_MaxParallelRequestsHandler_v3"
+#: Method that sees every limit before it is checked, and its first parameter.
+CHECK_METHOD = "should_rate_limit"
+CHECK_PARAMETER = "descriptors"
 #: Parameter that callers pass by name and look for with `inspect.getfullargspec`.
 CACHE_PARAMETER = "internal_usage_cache"
 CACHE_MODULE = "litellm.caching.in_memory_cache"
@@ -190,3 +193,23 @@ def has_redis(handler: Any) -> bool:
 def script_attributes(handler: Any) -> list[Script]:
     """The scripts that this handler has a place for."""
     return [script for script in SCRIPTS if hasattr(handler, script.attribute)]
+
+
+def check_method(handler_class: Any) -> Any:
+    """The method that is told all limits of a request, or None where it is not as it was."""
+    method = getattr(handler_class, CHECK_METHOD, None)
+    if method is None or CHECK_PARAMETER not in inspect.signature(method).parameters:
+        return None
+    return method
+
+
+def limits_of(descriptors: Any) -> list[tuple[str, int, int]]:
+    """Subject, requests and tokens per window (0 = none) of each descriptor."""
+    found = []
+    for descriptor in descriptors:
+        limits = descriptor.get("rate_limit") or {}
+        requests, tokens = limits.get("requests_per_unit"), limits.get("tokens_per_unit")
+        if requests is not None or tokens is not None:
+            subject = f"{{{descriptor['key']}:{descriptor['value']}}}"
+            found.append((subject, int(requests or 0), int(tokens or 0)))
+    return found

@@ -29,6 +29,8 @@ FEATURE = 2
 MAX_ERRORS = 10
 #: How often the breaker is looked at while it is open or closed, seconds.
 _BREAKER_INTERVAL_S = 0.25
+#: Subjects whose limits this process remembers to have noted.
+_MAX_NOTED = 10_000
 #: How often one kind of trouble is logged, seconds.
 _LOG_INTERVAL_S = 30.0
 
@@ -74,7 +76,8 @@ class LimiterSeam:
         self._region = region
         self._scripts = _native.LimiterScripts(region)
         self._class: Any = None
-        self._original_init: Any = None
+        self._originals: list[tuple[str, Any]] = []
+        self._noted: dict[str, tuple[int, int]] = {}
         self._handlers: list[weakref.ref[Any]] = []
         self._open = False
         self._looked_at = 0.0
@@ -83,7 +86,8 @@ class LimiterSeam:
     def remove(self) -> None:
         """Put the class and all its instances back as they were."""
         if self._class is not None:
-            self._class.__init__ = self._original_init
+            for name, original in self._originals:
+                setattr(self._class, name, original)
             self._class = None
         for handler in self._live_handlers():
             self._release(handler)
@@ -174,9 +178,41 @@ class LimiterSeam:
         # LiteLLM looks the parameters up by name before it calls.
         __init__.__signature__ = inspect.signature(original)  # type: ignore[attr-defined]
         handler_class.__init__ = __init__
-        self._class, self._original_init = handler_class, original
+        self._originals = [("__init__", original)]
+        self._class = handler_class
+        self._patch_check(handler_class)
         self.state, self.reason = "applied", ""
         logger.info("LiteLLM %s: the rate limiter counts in the shared region", _compat.version())
+
+    def _patch_check(self, handler_class: Any) -> None:
+        """Note limits on their way to being checked, so that inspectors can show used *of what*.
+
+        The scripts are not told the limits of unconditional hits. Nothing depends on these notes, so a
+        version without the method is no reason to leave the seam out.
+        """
+        original = _compat.check_method(handler_class)
+        if original is None:
+            return
+        seam = self
+
+        @functools.wraps(original)
+        async def should_rate_limit(self: Any, descriptors: Any, *args: Any, **kwargs: Any) -> Any:
+            seam._note(descriptors)
+            return await original(self, descriptors, *args, **kwargs)
+
+        setattr(handler_class, _compat.CHECK_METHOD, should_rate_limit)
+        self._originals.append((_compat.CHECK_METHOD, original))
+
+    def _note(self, descriptors: Any) -> None:
+        try:
+            for subject, requests, tokens in _compat.limits_of(descriptors):
+                if self._noted.get(subject) != (requests, tokens):
+                    if len(self._noted) >= _MAX_NOTED:
+                        self._noted.clear()
+                    self._noted[subject] = (requests, tokens)
+                    self._scripts.note_limits(subject, requests, tokens)
+        except Exception as error:  # noqa: BLE001  # for display only; the check itself counts errors
+            logger.debug("limits were not noted: %s", error)
 
     def _adopt(self, handler: Any) -> None:
         """Fill the places for scripts of a new limiter, unless Redis has filled them."""
