@@ -53,9 +53,7 @@ pub struct FakeClock {
 
 impl Clone for FakeClock {
     fn clone(&self) -> Self {
-        Self {
-            now: self.now.clone(),
-        }
+        Self { now: self.now.clone() }
     }
 }
 
@@ -98,9 +96,7 @@ impl Instant {
     /// From a raw reading and the base; a reading before the base is the base.
     #[inline]
     pub fn since(base_ns: u64, now_ns: u64) -> Self {
-        Self {
-            us: now_ns.saturating_sub(base_ns) / 1_000,
-        }
+        Self { us: now_ns.saturating_sub(base_ns) / 1_000 }
     }
 
     /// Whole microseconds since the base.

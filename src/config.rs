@@ -16,11 +16,7 @@ pub struct Capacity {
 
 impl Default for Capacity {
     fn default() -> Self {
-        Self {
-            keys: 1 << 16,
-            lease_chunks: 1 << 13,
-            workers: 256,
-        }
+        Self { keys: 1 << 16, lease_chunks: 1 << 13, workers: 256 }
     }
 }
 
@@ -29,20 +25,10 @@ impl Capacity {
     pub fn checked(keys: u64, lease_chunks: u64, workers: u64) -> Result<Self, CreateError> {
         let rounded = Self {
             keys: round("FAST_LITELLM_SHM_KEYS", keys, 1 << 10, 1 << 23)?,
-            lease_chunks: round(
-                "FAST_LITELLM_SHM_LEASE_CHUNKS",
-                lease_chunks,
-                1 << 6,
-                1 << 20,
-            )?,
+            lease_chunks: round("FAST_LITELLM_SHM_LEASE_CHUNKS", lease_chunks, 1 << 6, 1 << 20)?,
             workers,
         };
-        within(
-            "FAST_LITELLM_SHM_WORKERS",
-            workers,
-            4,
-            u64::from(OwnerTag::MAX_ROWS),
-        )?;
+        within("FAST_LITELLM_SHM_WORKERS", workers, 4, u64::from(OwnerTag::MAX_ROWS))?;
         Ok(rounded)
     }
 }
@@ -72,9 +58,7 @@ mod tests {
         let capacity = Capacity::checked(1_000_000, 100, 8).unwrap();
         assert_eq!((capacity.keys, capacity.lease_chunks), (1 << 20, 128));
         for (keys, chunks, workers) in [(0, 64, 8), (1 << 24, 64, 8), (1024, 0, 8), (1024, 64, 2)] {
-            let message = Capacity::checked(keys, chunks, workers)
-                .unwrap_err()
-                .to_string();
+            let message = Capacity::checked(keys, chunks, workers).unwrap_err().to_string();
             assert!(message.contains("FAST_LITELLM_SHM_"), "{message}");
         }
     }

@@ -223,37 +223,20 @@ fn header(region: &Region) -> HeaderReport {
         epoch: get(&header.epoch),
         key_capacity: region.sections().capacity().keys,
         keys: used(
-            region
-                .index()
-                .iter()
-                .filter(|slot| get(&slot.identity).occupied() == 1)
-                .count(),
+            region.index().iter().filter(|slot| get(&slot.identity).occupied() == 1).count(),
         ),
         chunk_capacity: region.sections().capacity().lease_chunks,
-        chunks: used(
-            region
-                .chunks()
-                .iter()
-                .filter(|chunk| get(&chunk.identity) != 0)
-                .count(),
-        ),
+        chunks: used(region.chunks().iter().filter(|chunk| get(&chunk.identity) != 0).count()),
         worker_capacity: region.sections().capacity().workers,
         same_pid_namespace: get(&header.pid_namespace) == host::namespace("pid"),
     }
 }
 
 fn key_name(region: &Region, slot: usize) -> String {
-    region
-        .names()
-        .get(slot)
-        .and_then(names::read)
-        .unwrap_or_else(|| {
-            let hash = region
-                .index()
-                .get(slot)
-                .map_or(0, |slot| get(&slot.identity).hash());
-            format!("#{hash:015x}")
-        })
+    region.names().get(slot).and_then(names::read).unwrap_or_else(|| {
+        let hash = region.index().get(slot).map_or(0, |slot| get(&slot.identity).hash());
+        format!("#{hash:015x}")
+    })
 }
 
 /// Held slots, three ways.
@@ -287,14 +270,7 @@ fn holdings(region: &Region, same_namespace: bool) -> Holdings {
         *holdings.by_key.entry(key).or_default() += held;
         let (row, pid, state) = owner_of(region, owner, same_namespace);
         let key = key_name(region, key);
-        holdings.leases.push(LeaseReport {
-            key,
-            row,
-            pid,
-            owner: state,
-            held,
-            oldest_s,
-        });
+        holdings.leases.push(LeaseReport { key, row, pid, owner: state, held, oldest_s });
     }
     holdings
 }
@@ -308,16 +284,8 @@ fn owner_of(region: &Region, raw: u64, same_namespace: bool) -> (u32, Option<i32
     }
     let row = &region.workers()[owner.row() as usize];
     let claim = get(&row.claim);
-    let liveness = if same_namespace {
-        workers::liveness(row, claim)
-    } else {
-        Liveness::Unknown
-    };
-    (
-        owner.row(),
-        i32::try_from(claim.pid()).ok(),
-        liveness_name(liveness),
-    )
+    let liveness = if same_namespace { workers::liveness(row, claim) } else { Liveness::Unknown };
+    (owner.row(), i32::try_from(claim.pid()).ok(), liveness_name(liveness))
 }
 
 fn worker_reports(
@@ -332,14 +300,9 @@ fn worker_reports(
             _ => worker.liveness,
         };
         let decisions = region.stats().get(worker.row).map_or(0, |row| {
-            [
-                &row.window_charged,
-                &row.window_denied,
-                &row.lease_acquired,
-                &row.lease_denied,
-            ]
-            .iter()
-            .fold(0, |sum: u64, word| sum.wrapping_add(get(word)))
+            [&row.window_charged, &row.window_denied, &row.lease_acquired, &row.lease_denied]
+                .iter()
+                .fold(0, |sum: u64, word| sum.wrapping_add(get(word)))
         });
         WorkerReport {
             row: worker.row,
@@ -351,10 +314,7 @@ fn worker_reports(
             decisions,
         }
     };
-    workers::list(region.workers())
-        .into_iter()
-        .map(report)
-        .collect()
+    workers::list(region.workers()).into_iter().map(report).collect()
 }
 
 fn limits(region: &Region, held: &BTreeMap<usize, u64>) -> Vec<LimitReport> {
@@ -390,10 +350,7 @@ fn limits(region: &Region, held: &BTreeMap<usize, u64>) -> Vec<LimitReport> {
                 }
             }
             KeyKind::Counter => {
-                let pair = Pair {
-                    window: None,
-                    counter: &bucket.requests,
-                };
+                let pair = Pair { window: None, counter: &bucket.requests };
                 report.resets_in_s = get(&bucket.requests).loose_left(now.s());
                 report.requests = window::read(pair, now.s()).map(|used| usage(used, 0));
             }
@@ -404,10 +361,7 @@ fn limits(region: &Region, held: &BTreeMap<usize, u64>) -> Vec<LimitReport> {
 }
 
 fn usage(used: i64, limit: u64) -> Usage {
-    Usage {
-        used,
-        limit: (limit > 0).then_some(limit),
-    }
+    Usage { used, limit: (limit > 0).then_some(limit) }
 }
 
 fn gcra_report(report: &mut LimitReport, bucket: &Bucket, now: Instant) {
@@ -431,10 +385,7 @@ fn window_report(report: &mut LimitReport, bucket: &Bucket, now: Instant) {
     report.window_s = (state.size_s() > 0).then(|| state.size_s());
     report.resets_in_s = left;
     let read = |counter: &Word<CounterWord>, limit| {
-        let pair = Pair {
-            window: Some(&bucket.window),
-            counter,
-        };
+        let pair = Pair { window: Some(&bucket.window), counter };
         let used = window::read(pair, now.s());
         (used.is_some_and(|used| used != 0) || limit > 0).then(|| usage(used.unwrap_or(0), limit))
     };
@@ -454,25 +405,14 @@ fn features(region: &Region) -> Vec<FeatureReport> {
             last_s: now_s.saturating_sub(breaker.last_s()),
         })
     };
-    region
-        .features()
-        .iter()
-        .enumerate()
-        .filter_map(report)
-        .collect()
+    region.features().iter().enumerate().filter_map(report).collect()
 }
 
 fn stats(region: &Region) -> BTreeMap<&'static str, u64> {
     let sum = |counter: crate::engine::Counter| {
-        region
-            .stats()
-            .iter()
-            .fold(0_u64, |sum, row| sum.wrapping_add(get(counter(row))))
+        region.stats().iter().fold(0_u64, |sum, row| sum.wrapping_add(get(counter(row))))
     };
-    counters()
-        .into_iter()
-        .map(|(name, counter)| (name, sum(counter)))
-        .collect()
+    counters().into_iter().map(|(name, counter)| (name, sum(counter))).collect()
 }
 
 #[cfg(test)]
@@ -494,12 +434,8 @@ mod tests {
             size_s: 60,
         };
         let admitted = engine.admit_all(&[ask("{api_key:0123456789abcdef0123}:requests", 20)]);
-        let slot = SlotAsk {
-            key: "{user:u}:max_parallel_requests",
-            limit: 5,
-            ttl_s: 60,
-            slot_id: "x",
-        };
+        let slot =
+            SlotAsk { key: "{user:u}:max_parallel_requests", limit: 5, ttl_s: 60, slot_id: "x" };
         let held = engine.acquire_all(&[slot]);
         let checked = engine.check(&engine.limiter("", Quota::new(60, 6).unwrap()), b"k");
         [admitted.is_ok(), held.is_ok(), checked.is_ok()]
@@ -513,32 +449,18 @@ mod tests {
         assert_eq!(use_all(&engine), [true; 3]);
         clock.advance_s(10);
         let report = Report::of(engine.region());
-        let limit = |key: &str| {
-            report
-                .limits
-                .iter()
-                .find(|limit| limit.key == key)
-                .unwrap()
-                .clone()
-        };
+        let limit =
+            |key: &str| report.limits.iter().find(|limit| limit.key == key).unwrap().clone();
         let window = limit("api_key:012345..");
         let requests = window.requests.unwrap();
+        assert_eq!((requests.used, requests.limit, window.resets_in_s), (3, Some(20), Some(50)));
         assert_eq!(
-            (requests.used, requests.limit, window.resets_in_s),
-            (3, Some(20), Some(50))
-        );
-        assert_eq!(
-            limit("user:u")
-                .parallel
-                .map(|usage| (usage.used, usage.limit)),
+            limit("user:u").parallel.map(|usage| (usage.used, usage.limit)),
             Some((1, Some(5)))
         );
         assert_eq!(limit("k").remaining, Some(6));
         assert_eq!(report.leases.len(), 1);
-        assert_eq!(
-            (report.leases[0].owner, report.leases[0].oldest_s),
-            ("alive", 10)
-        );
+        assert_eq!((report.leases[0].owner, report.leases[0].oldest_s), ("alive", 10));
         assert_eq!((report.workers.len(), report.workers[0].leases), (1, 1));
         assert_eq!((limit("k").allowed, report.stats["window_charged"]), (1, 1));
         assert!(report.header.keys == 3 && report.header.chunks == 1);
@@ -560,28 +482,15 @@ mod tests {
             let engine = Engine::new(create_heap(capacity, Box::new(clock.clone())).unwrap());
             let region = engine.region();
             for slot in region.index() {
-                slot.identity
-                    .store(crate::sync::Bits::from_bits(random()), Ordering::Relaxed);
+                slot.identity.store(crate::sync::Bits::from_bits(random()), Ordering::Relaxed);
             }
             for bucket in region.buckets() {
-                bucket
-                    .gcra
-                    .store(crate::sync::Bits::from_bits(random()), Ordering::Relaxed);
-                bucket
-                    .window
-                    .store(crate::sync::Bits::from_bits(random()), Ordering::Relaxed);
-                bucket
-                    .requests
-                    .store(crate::sync::Bits::from_bits(random()), Ordering::Relaxed);
-                bucket
-                    .tokens
-                    .store(crate::sync::Bits::from_bits(random()), Ordering::Relaxed);
-                bucket
-                    .limits
-                    .store(crate::sync::Bits::from_bits(random()), Ordering::Relaxed);
-                bucket
-                    .lease
-                    .store(crate::sync::Bits::from_bits(random()), Ordering::Relaxed);
+                bucket.gcra.store(crate::sync::Bits::from_bits(random()), Ordering::Relaxed);
+                bucket.window.store(crate::sync::Bits::from_bits(random()), Ordering::Relaxed);
+                bucket.requests.store(crate::sync::Bits::from_bits(random()), Ordering::Relaxed);
+                bucket.tokens.store(crate::sync::Bits::from_bits(random()), Ordering::Relaxed);
+                bucket.limits.store(crate::sync::Bits::from_bits(random()), Ordering::Relaxed);
+                bucket.lease.store(crate::sync::Bits::from_bits(random()), Ordering::Relaxed);
             }
             for chunk in region.chunks() {
                 chunk.identity.store(random(), Ordering::Relaxed);
@@ -593,15 +502,13 @@ mod tests {
                 }
             }
             for name in region.names() {
-                name.head
-                    .store(crate::sync::Bits::from_bits(random()), Ordering::Relaxed);
+                name.head.store(crate::sync::Bits::from_bits(random()), Ordering::Relaxed);
                 for word in &name.bytes {
                     word.store(random(), Ordering::Relaxed);
                 }
             }
             for row in region.workers() {
-                row.claim
-                    .store(crate::sync::Bits::from_bits(random()), Ordering::Relaxed);
+                row.claim.store(crate::sync::Bits::from_bits(random()), Ordering::Relaxed);
             }
             let report = Report::of(region);
             serde_json::to_string(&report).unwrap();

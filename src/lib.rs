@@ -8,10 +8,7 @@
 //! them), `primitives` (one word, one rule), [`tables`] (keys, leases, workers), [`engine`] (the
 //! operations), [`inspect`] (reading without touching).
 
-#![cfg_attr(
-    loom,
-    allow(dead_code, reason = "model builds compile only what the models use")
-)]
+#![cfg_attr(loom, allow(dead_code, reason = "model builds compile only what the models use"))]
 
 pub mod layout;
 pub mod primitives;

@@ -35,10 +35,7 @@ pub type Word<T> = atomic::Atomic<T>;
 
 #[cfg(not(loom))]
 const _: () = {
-    assert!(
-        atomic::Atomic::<u64>::is_lock_free(),
-        "64-bit atomics must be native here"
-    );
+    assert!(atomic::Atomic::<u64>::is_lock_free(), "64-bit atomics must be native here");
     assert!(size_of::<Word<u64>>() == 8 && align_of::<Word<u64>>() == 8);
 };
 

@@ -17,10 +17,7 @@ fn tables_are_generated_from_the_declarations() {
     if std::env::var_os("UPDATE_SPEC").is_some() {
         std::fs::write(path(), format!("{before}{BEGIN}{wanted}{END}{after}")).expect("writable");
     } else {
-        assert!(
-            present == wanted,
-            "stale tables: run UPDATE_SPEC=1 cargo test --test layout_spec"
-        );
+        assert!(present == wanted, "stale tables: run UPDATE_SPEC=1 cargo test --test layout_spec");
     }
 }
 
@@ -28,23 +25,15 @@ fn tables_are_generated_from_the_declarations() {
 #[test]
 fn the_history_ends_with_this_layout() {
     let text = std::fs::read_to_string(path()).expect("shm_layout.md exists");
-    let (_, history) = text
-        .split_once("## 11. Version history")
-        .expect("the history");
-    let rows: Vec<&str> = history
-        .lines()
-        .filter(|line| line.starts_with("| 1"))
-        .collect();
+    let (_, history) = text.split_once("## 11. Version history").expect("the history");
+    let rows: Vec<&str> = history.lines().filter(|line| line.starts_with("| 1")).collect();
     let last = rows.last().copied().unwrap_or_default();
     let wanted = version_line();
     assert!(
         last.starts_with(&wanted),
         "the layout changed: raise VERSION_MAJOR or VERSION_MINOR and append {wanted} with what changed"
     );
-    let versions: Vec<&str> = rows
-        .iter()
-        .filter_map(|row| row.split('|').nth(1))
-        .collect();
+    let versions: Vec<&str> = rows.iter().filter_map(|row| row.split('|').nth(1)).collect();
     let mut unique = versions.clone();
     unique.dedup();
     assert_eq!(versions, unique, "one row for each version");

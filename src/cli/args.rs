@@ -63,8 +63,6 @@ pub(super) enum Section {
 fn interval(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.01..=86_400.0).contains(&seconds) => Ok(seconds),
-        _ => Err(format!(
-            "{text:?} is no interval: use 0.01 to 86400 seconds"
-        )),
+        _ => Err(format!("{text:?} is no interval: use 0.01 to 86400 seconds")),
     }
 }

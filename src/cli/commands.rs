@@ -62,16 +62,8 @@ fn listed(found: Found) -> Listed {
     match attach_read_only(&found.path) {
         Ok(region) => {
             let report = Report::of(&region);
-            listed.alive = report
-                .workers
-                .iter()
-                .filter(|worker| worker.alive == "alive")
-                .count();
-            listed.dead = report
-                .workers
-                .iter()
-                .filter(|worker| worker.alive == "dead")
-                .count();
+            listed.alive = report.workers.iter().filter(|worker| worker.alive == "alive").count();
+            listed.dead = report.workers.iter().filter(|worker| worker.alive == "dead").count();
             listed.layout = Some(report.header.layout);
             listed.age_s = Some(report.header.age_s);
             listed.keys = Some(report.header.keys);
@@ -92,23 +84,16 @@ pub(super) fn ls(arguments: &Ls, out: &mut impl Write) -> Outcome {
         let rows = regions.iter().map(|region| {
             vec![
                 region.name.clone(),
-                region
-                    .pids
-                    .first()
-                    .map_or_else(String::new, ToString::to_string),
+                region.pids.first().map_or_else(String::new, ToString::to_string),
                 region.age_s.map_or_else(|| "-".into(), output::duration),
                 output::bytes(region.size),
                 region.layout.clone().unwrap_or_else(|| "-".into()),
-                region
-                    .keys
-                    .map_or_else(|| "-".into(), |keys| keys.to_string()),
+                region.keys.map_or_else(|| "-".into(), |keys| keys.to_string()),
                 format!("{} alive, {} dead", region.alive, region.dead),
                 region.problem.clone().unwrap_or_default(),
             ]
         });
-        let head = [
-            "REGION", "PID", "AGE", "SIZE", "LAYOUT", "KEYS", "WORKERS", "",
-        ];
+        let head = ["REGION", "PID", "AGE", "SIZE", "LAYOUT", "KEYS", "WORKERS", ""];
         output::table(out, &head, rows)?;
     }
     Ok(if regions.is_empty() { NOTHING } else { OK })

@@ -10,9 +10,8 @@ pub(super) fn table(
     head: &[&str],
     rows: impl Iterator<Item = Vec<String>>,
 ) -> Result<()> {
-    let rows: Vec<Vec<String>> = std::iter::once(head.iter().map(ToString::to_string).collect())
-        .chain(rows)
-        .collect();
+    let rows: Vec<Vec<String>> =
+        std::iter::once(head.iter().map(ToString::to_string).collect()).chain(rows).collect();
     let width = |column: usize| {
         rows.iter()
             .filter_map(|row| row.get(column))
@@ -47,20 +46,13 @@ pub(super) fn duration(seconds: u64) -> String {
 pub(super) fn bytes(count: u64) -> String {
     #[allow(clippy::cast_precision_loss, reason = "one decimal is shown")]
     let mebibytes = count as f64 / f64::from(1 << 20);
-    if count >= 1 << 20 {
-        format!("{mebibytes:.1}M")
-    } else {
-        format!("{}K", count >> 10)
-    }
+    if count >= 1 << 20 { format!("{mebibytes:.1}M") } else { format!("{}K", count >> 10) }
 }
 
 fn usage(usage: Option<Usage>) -> String {
     match usage {
         None => "-".to_string(),
-        Some(Usage {
-            used,
-            limit: Some(limit),
-        }) => format!("{used}/{limit}"),
+        Some(Usage { used, limit: Some(limit) }) => format!("{used}/{limit}"),
         Some(Usage { used, limit: None }) => used.to_string(),
     }
 }
@@ -74,11 +66,7 @@ fn limit_row(limit: &LimitReport) -> Vec<String> {
         usage(limit.requests),
         usage(limit.tokens),
         usage(limit.parallel),
-        seconds(
-            limit
-                .resets_in_s
-                .or(limit.retry_after_ms.map(|ms| ms.div_ceil(1_000))),
-        ),
+        seconds(limit.resets_in_s.or(limit.retry_after_ms.map(|ms| ms.div_ceil(1_000)))),
         limit.allowed.to_string(),
         limit.denied.to_string(),
     ]
@@ -124,11 +112,7 @@ pub(super) fn report(
                 worker.decisions.to_string(),
             ]
         });
-        table(
-            out,
-            &["  PID", "STATE", "AGE", "SLOTS HELD", "DECISIONS"],
-            indent(rows),
-        )?;
+        table(out, &["  PID", "STATE", "AGE", "SLOTS HELD", "DECISIONS"], indent(rows))?;
     }
     if wanted(Section::Limits) {
         writeln!(out, "\nlimits")?;
@@ -149,20 +133,14 @@ pub(super) fn report(
         writeln!(out, "\nslots held")?;
         let rows = report.leases.iter().map(|lease| {
             vec![
-                lease
-                    .pid
-                    .map_or_else(|| "-".to_string(), |pid| pid.to_string()),
+                lease.pid.map_or_else(|| "-".to_string(), |pid| pid.to_string()),
                 lease.owner.to_string(),
                 lease.held.to_string(),
                 duration(lease.oldest_s),
                 lease.key.clone(),
             ]
         });
-        table(
-            out,
-            &["  PID", "OWNER", "SLOTS", "OLDEST", "KEY"],
-            indent(rows),
-        )?;
+        table(out, &["  PID", "OWNER", "SLOTS", "OLDEST", "KEY"], indent(rows))?;
     }
     if wanted(Section::Stats) {
         writeln!(out, "\nstatistics")?;
@@ -198,10 +176,7 @@ mod tests {
 
     #[test]
     fn numbers_for_people() {
-        assert_eq!(
-            [8, 67, 3_900, 183_600].map(duration),
-            ["8s", "1m07s", "1h05m", "2d03h"]
-        );
+        assert_eq!([8, 67, 3_900, 183_600].map(duration), ["8s", "1m07s", "1h05m", "2d03h"]);
         assert_eq!([4096, 16 << 20].map(bytes), ["4K", "16.0M"]);
     }
 }

@@ -112,10 +112,7 @@ impl Engine {
             workers::register(rows, pid, start, now_s)
         });
         let mine = forks << 32 | owner.map_or(0, OwnerTag::raw);
-        let won = self
-            .local
-            .me
-            .compare_exchange(seen, mine, Ordering::AcqRel, Ordering::Acquire);
+        let won = self.local.me.compare_exchange(seen, mine, Ordering::AcqRel, Ordering::Acquire);
         match won {
             Ok(_) => {
                 self.local.held.clear();
@@ -207,11 +204,7 @@ impl Engine {
         if slot.inserted || operations & NAME_CHECK_MASK == NAME_CHECK_MASK {
             self.look_after_name(slot.index, label);
         }
-        Ok(Key {
-            slot: slot.index,
-            identity,
-            bucket,
-        })
+        Ok(Key { slot: slot.index, identity, bucket })
     }
 
     #[cold]
@@ -221,9 +214,7 @@ impl Engine {
         };
         if names::missing(record) {
             let rows = self.region.workers();
-            names::publish(record, owner, &label(), |writer| {
-                workers::is_gone(rows, writer)
-            });
+            names::publish(record, owner, &label(), |writer| workers::is_gone(rows, writer));
         }
     }
 
@@ -232,11 +223,7 @@ impl Engine {
         let (hash, home) = self.region.hash(domain ^ kind as u64, bytes);
         let identity = index::identity(kind, hash);
         let slot = index::find(self.region.index(), home, identity)?;
-        Some(Key {
-            slot,
-            identity,
-            bucket: self.region.buckets().get(slot)?,
-        })
+        Some(Key { slot, identity, bucket: self.region.buckets().get(slot)? })
     }
 
     /// Proves which workers are dead and frees what they held. Returns the number of workers reaped.
@@ -294,9 +281,7 @@ impl Engine {
             let errors = (seen.errors() + 1).min(u64::from(u32::MAX));
             let next = crate::layout::FeatureWord::new(errors, now_s);
             let swap =
-                record
-                    .breaker
-                    .compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed);
+                record.breaker.compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed);
             match swap {
                 Ok(_) => return errors,
                 Err(now) => seen = now,
@@ -314,9 +299,7 @@ impl Engine {
     /// Forgets a feature's errors.
     pub fn reset_feature(&self, feature: usize) {
         if let Some(record) = self.region.features().get(feature) {
-            record
-                .breaker
-                .store(crate::layout::FeatureWord::default(), Ordering::Relaxed);
+            record.breaker.store(crate::layout::FeatureWord::default(), Ordering::Relaxed);
         }
     }
 }
@@ -342,10 +325,7 @@ mod tests {
         let first = engine.me().unwrap();
         engine.leave();
         let second = engine.me().unwrap();
-        assert_eq!(
-            (first.row(), second.generation()),
-            (second.row(), first.generation() + 1)
-        );
+        assert_eq!((first.row(), second.generation()), (second.row(), first.generation() + 1));
     }
 
     #[test]
@@ -367,18 +347,10 @@ mod tests {
         engine.leave();
         // The row just freed is taken by somebody else.
         workers::register(rows, std::process::id(), own, 0).unwrap();
-        let ask = slots::SlotAsk {
-            key: "{a:b}:max_parallel_requests",
-            limit: 1,
-            ttl_s: 0,
-            slot_id: "x",
-        };
+        let ask =
+            slots::SlotAsk { key: "{a:b}:max_parallel_requests", limit: 1, ttl_s: 0, slot_id: "x" };
         assert_eq!(engine.acquire_all(&[ask]), Err(OpError::WorkersFull));
-        assert!(
-            engine
-                .hit_all(&[("{a:b}:window", "{a:b}:requests")], 60)
-                .is_ok()
-        );
+        assert!(engine.hit_all(&[("{a:b}:window", "{a:b}:requests")], 60).is_ok());
         assert!(engine.total(|row| &row.table_full) >= 1);
     }
 }

@@ -48,11 +48,7 @@ impl Engine {
     pub fn limiter(&self, name: &str, quota: Quota) -> Limiter {
         let text = format!("{}/{}:{name}", quota.per_minute(), quota.burst());
         let (domain, _) = self.region.hash(0, text.as_bytes());
-        Limiter {
-            quota,
-            label: name.to_string(),
-            domain,
-        }
+        Limiter { quota, label: name.to_string(), domain }
     }
 
     /// Charges one request to `key`, or refuses it.
@@ -66,21 +62,13 @@ impl Engine {
     #[inline]
     pub fn place(&self, limiter: &Limiter, key: &[u8]) -> Result<Place, OpError> {
         let found = self.quota_key(limiter, key)?;
-        Ok(Place {
-            slot: found.slot,
-            identity: found.identity,
-        })
+        Ok(Place { slot: found.slot, identity: found.identity })
     }
 
     /// As [`Self::check`], for a key whose place is remembered; `None` = the key is no longer there.
     #[inline]
     pub fn check_at(&self, limiter: &Limiter, place: Place) -> Option<Result<Decision, OpError>> {
-        let seen = self
-            .region
-            .index()
-            .get(place.slot)?
-            .identity
-            .load(Ordering::Acquire);
+        let seen = self.region.index().get(place.slot)?.identity.load(Ordering::Acquire);
         let bucket = self.region.buckets().get(place.slot)?;
         (seen == place.identity).then(|| self.charge(limiter, bucket))
     }
@@ -89,10 +77,8 @@ impl Engine {
     fn quota_key(&self, limiter: &Limiter, key: &[u8]) -> Result<Key<'_>, OpError> {
         let label = || label(limiter, key);
         let found = self.key(KeyKind::Gcra, limiter.domain, key, label)?;
-        let limits = PairWord::new(
-            u64::from(limiter.quota.per_minute()),
-            u64::from(limiter.quota.burst()),
-        );
+        let limits =
+            PairWord::new(u64::from(limiter.quota.per_minute()), u64::from(limiter.quota.burst()));
         if found.bucket.limits.load(Ordering::Relaxed) != limits {
             found.bucket.limits.store(limits, Ordering::Relaxed);
         }
@@ -155,11 +141,7 @@ impl Engine {
 
 fn label(limiter: &Limiter, key: &[u8]) -> String {
     let key = redact(&String::from_utf8_lossy(key));
-    if limiter.label.is_empty() {
-        key
-    } else {
-        format!("{}/{key}", redact(&limiter.label))
-    }
+    if limiter.label.is_empty() { key } else { format!("{}/{key}", redact(&limiter.label)) }
 }
 
 #[cfg(test)]
@@ -168,10 +150,7 @@ mod tests {
     use super::*;
 
     fn allowed(engine: &Engine, limiter: &Limiter, key: &str) -> bool {
-        matches!(
-            engine.check(limiter, key.as_bytes()),
-            Ok(Decision::Allowed { .. })
-        )
+        matches!(engine.check(limiter, key.as_bytes()), Ok(Decision::Allowed { .. }))
     }
 
     #[test]
@@ -187,14 +166,7 @@ mod tests {
         assert_eq!((0..99).filter(|_| allowed(&engine, &fast, "k")).count(), 60);
         assert_eq!((0..50).filter(|_| allowed(&engine, &named, "k")).count(), 6);
         let totals = engine.limiter_totals(Some(quota(60, 6)));
-        assert_eq!(
-            totals,
-            LimiterTotals {
-                keys: 2,
-                allowed: 12,
-                denied: 89
-            }
-        );
+        assert_eq!(totals, LimiterTotals { keys: 2, allowed: 12, denied: 89 });
     }
 
     #[test]
@@ -235,12 +207,8 @@ mod tests {
         let (engine, clock) = engine();
         let limiter = engine.limiter("", Quota::new(60, 2).unwrap());
         assert!(allowed(&engine, &limiter, "k"));
-        let key = engine
-            .existing(KeyKind::Gcra, limiter.domain, b"k")
-            .unwrap();
-        key.bucket
-            .gcra
-            .store(crate::layout::GcraWord::new(u64::MAX, 0), Ordering::Relaxed);
+        let key = engine.existing(KeyKind::Gcra, limiter.domain, b"k").unwrap();
+        key.bucket.gcra.store(crate::layout::GcraWord::new(u64::MAX, 0), Ordering::Relaxed);
         assert!(!allowed(&engine, &limiter, "k"));
         assert_eq!(engine.total(|row| &row.corrected), 1);
         clock.advance_s(1);

@@ -62,11 +62,7 @@ impl Engine {
         };
         let (hash, _) = self.region.hash(key.identity.bits(), slot_id.as_bytes());
         // 0 means absent and u64::MAX means being written in the cache.
-        Wanted {
-            key,
-            leases,
-            tag: hash.clamp(1, u64::MAX - 1),
-        }
+        Wanted { key, leases, tag: hash.clamp(1, u64::MAX - 1) }
     }
 
     /// Acquires all or none. A slot id that already holds a slot of a key keeps that one.
@@ -100,25 +96,15 @@ impl Engine {
                     wanted.key.bucket.denied.fetch_add(1, Ordering::Relaxed);
                     self.count(|row| &row.lease_denied);
                     let in_flight = wanted.leases.correct_held();
-                    return Ok(Grant::Refused {
-                        position,
-                        in_flight,
-                        limit: ask.limit,
-                    });
+                    return Ok(Grant::Refused { position, in_flight, limit: ask.limit });
                 }
             }
             in_flight.push(wanted.leases.held_hint().clamp(1, limit.max(1)));
         }
         for (position, _) in &new {
-            found[*position]
-                .key
-                .bucket
-                .allowed
-                .fetch_add(1, Ordering::Relaxed);
+            found[*position].key.bucket.allowed.fetch_add(1, Ordering::Relaxed);
         }
-        self.stats()
-            .lease_acquired
-            .fetch_add(new.len() as u64, Ordering::Relaxed);
+        self.stats().lease_acquired.fetch_add(new.len() as u64, Ordering::Relaxed);
         Ok(Grant::Held(in_flight))
     }
 
@@ -145,11 +131,7 @@ impl Engine {
         if let Some(claim) = claim {
             cursor.store(wanted.leases.ordinal_of(claim), Ordering::Relaxed);
             if let (Ok(chunk), Ok(slot)) = (u32::try_from(claim.chunk), u32::try_from(claim.slot)) {
-                let place = Place {
-                    chunk,
-                    slot,
-                    acquired_s: claim.word.acquired_s(),
-                };
+                let place = Place { chunk, slot, acquired_s: claim.word.acquired_s() };
                 self.local.held.insert(wanted.tag, place);
             }
         }
@@ -178,11 +160,8 @@ impl Engine {
     /// Whether this process's slot id already holds a slot of the key.
     fn holds(&self, wanted: &Wanted<'_>) -> bool {
         self.cached(wanted).is_some_and(|claim| {
-            let holder = wanted
-                .leases
-                .chunks
-                .get(claim.chunk)
-                .map(|chunk| &chunk.holders[claim.slot]);
+            let holder =
+                wanted.leases.chunks.get(claim.chunk).map(|chunk| &chunk.holders[claim.slot]);
             holder.is_some_and(|holder| holder.load(Ordering::Acquire) == claim.word)
         })
     }
@@ -190,10 +169,7 @@ impl Engine {
     fn cached(&self, wanted: &Wanted<'_>) -> Option<Claim> {
         // Before the cache is believed: after a fork it is the parent's.
         let owner = self.me()?;
-        self.local
-            .held
-            .get(wanted.tag)
-            .map(|place| claim_at(place, owner.raw()))
+        self.local.held.get(wanted.tag).map(|place| claim_at(place, owner.raw()))
     }
 
     fn give_back(&self, wanted: &Wanted<'_>, claim: Claim) -> bool {
@@ -218,9 +194,7 @@ impl Engine {
             return Ok(0);
         };
         let wanted = self.leases_of(found, slot_id);
-        let claim = self
-            .cached(&wanted)
-            .or_else(|| wanted.leases.find(wanted.tag));
+        let claim = self.cached(&wanted).or_else(|| wanted.leases.find(wanted.tag));
         if claim.is_some_and(|claim| self.give_back(&wanted, claim)) {
             self.count(|row| &row.lease_released);
         }
@@ -270,19 +244,11 @@ mod tests {
     const U: &str = "{user:u}:max_parallel_requests";
 
     fn ask<'a>(key: &'a str, limit: i64, slot_id: &'a str) -> SlotAsk<'a> {
-        SlotAsk {
-            key,
-            limit,
-            ttl_s: 3600,
-            slot_id,
-        }
+        SlotAsk { key, limit, ttl_s: 3600, slot_id }
     }
 
     fn held(engine: &Engine, key: &str, limit: i64, id: &str) -> bool {
-        matches!(
-            engine.acquire_all(&[ask(key, limit, id)]),
-            Ok(Grant::Held(_))
-        )
+        matches!(engine.acquire_all(&[ask(key, limit, id)]), Ok(Grant::Held(_)))
     }
 
     #[test]
@@ -303,11 +269,7 @@ mod tests {
         let (engine, _) = engine();
         assert!(held(&engine, U, 1, "x"));
         let both = [ask(K, 5, "y"), ask(U, 1, "y")];
-        let refused = Grant::Refused {
-            position: 1,
-            in_flight: 1,
-            limit: 1,
-        };
+        let refused = Grant::Refused { position: 1, in_flight: 1, limit: 1 };
         assert_eq!(engine.acquire_all(&both), Ok(refused));
         assert_eq!(engine.in_flight(K, 0), Ok(0));
         engine.release(U, "x").unwrap();
@@ -326,11 +288,7 @@ mod tests {
     fn zero_and_negative_limits_hold_nothing() {
         let (engine, _) = engine();
         for limit in [0, -3] {
-            let refused = Grant::Refused {
-                position: 0,
-                in_flight: 0,
-                limit,
-            };
+            let refused = Grant::Refused { position: 0, in_flight: 0, limit };
             assert_eq!(engine.acquire_all(&[ask(K, limit, "x")]), Ok(refused));
         }
     }
@@ -381,25 +339,16 @@ mod tests {
     #[test]
     fn other_keys_hold_no_slots() {
         let (engine, _) = engine();
-        assert_eq!(
-            engine.release("{a:b}:requests", "x"),
-            Err(OpError::OutOfRange)
-        );
+        assert_eq!(engine.release("{a:b}:requests", "x"), Err(OpError::OutOfRange));
         assert_eq!(engine.in_flight("x", 0), Err(OpError::OutOfRange));
-        assert_eq!(
-            engine.in_flight("{never:seen}:max_parallel_requests", 0),
-            Ok(0)
-        );
+        assert_eq!(engine.in_flight("{never:seen}:max_parallel_requests", 0), Ok(0));
     }
 
     #[test]
     fn threads_never_hold_more_than_the_limit() {
         let (engine, _) = engine();
-        let (engine, in_flight, peak) = (
-            &engine,
-            crate::sync::Word::new(0_u64),
-            crate::sync::Word::new(0_u64),
-        );
+        let (engine, in_flight, peak) =
+            (&engine, crate::sync::Word::new(0_u64), crate::sync::Word::new(0_u64));
         let (in_flight, peak) = (&in_flight, &peak);
         std::thread::scope(|scope| {
             for thread in 0..4 {

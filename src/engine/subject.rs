@@ -29,11 +29,7 @@ pub enum Part {
 impl Part {
     /// The limit that concerns this counter; 0 = unknown.
     pub fn limit(self, limits: PairWord) -> u64 {
-        if self == Self::Tokens {
-            limits.tokens()
-        } else {
-            limits.requests()
-        }
+        if self == Self::Tokens { limits.tokens() } else { limits.requests() }
     }
 }
 
@@ -59,26 +55,16 @@ impl<'a> Subject<'a> {
                 "tokens" => Part::Tokens,
                 "max_parallel_requests" => Part::Slots,
                 _ => {
-                    return Self {
-                        name: key,
-                        part: Part::Own,
-                    };
+                    return Self { name: key, part: Part::Own };
                 }
             };
             return Self { name, part };
         }
-        Self {
-            name: key,
-            part: Part::Own,
-        }
+        Self { name: key, part: Part::Own }
     }
 
     fn kind(self) -> KeyKind {
-        if self.part == Part::Own {
-            KeyKind::Counter
-        } else {
-            KeyKind::Window
-        }
+        if self.part == Part::Own { KeyKind::Counter } else { KeyKind::Window }
     }
 }
 
@@ -105,18 +91,11 @@ impl<'a> Key<'a> {
     pub(super) fn pair(&self, part: Part) -> Option<Pair<'a>> {
         let bucket = self.bucket;
         match part {
-            Part::Requests => Some(Pair {
-                window: Some(&bucket.window),
-                counter: &bucket.requests,
-            }),
-            Part::Tokens => Some(Pair {
-                window: Some(&bucket.window),
-                counter: &bucket.tokens,
-            }),
-            Part::Own => Some(Pair {
-                window: None,
-                counter: &bucket.requests,
-            }),
+            Part::Requests => {
+                Some(Pair { window: Some(&bucket.window), counter: &bucket.requests })
+            }
+            Part::Tokens => Some(Pair { window: Some(&bucket.window), counter: &bucket.tokens }),
+            Part::Own => Some(Pair { window: None, counter: &bucket.requests }),
             Part::Window | Part::Slots => None,
         }
     }
@@ -142,16 +121,10 @@ mod tests {
             subject("{model_per_key:a:b:c}:tokens"),
             ("{model_per_key:a:b:c}", Part::Tokens)
         );
-        assert_eq!(
-            subject("{user:u}:max_parallel_requests"),
-            ("{user:u}", Part::Slots)
-        );
+        assert_eq!(subject("{user:u}:max_parallel_requests"), ("{user:u}", Part::Slots));
         assert_eq!(subject("{user:u}:other"), ("{user:u}:other", Part::Own));
         assert_eq!(subject("user:u:requests"), ("user:u:requests", Part::Own));
-        assert_eq!(
-            subject("{user:x}:window:requests"),
-            ("{user:x}:window:requests", Part::Own)
-        );
+        assert_eq!(subject("{user:x}:window:requests"), ("{user:x}:window:requests", Part::Own));
         assert_eq!(subject(""), ("", Part::Own));
     }
 }

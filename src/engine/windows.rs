@@ -63,11 +63,7 @@ impl Engine {
         let key = self.subject(of_counter)?;
         let pair = key.pair(of_counter.part).ok_or(OpError::OutOfRange)?;
         self.mend_window(&key);
-        Ok(Resolved {
-            key,
-            pair,
-            part: of_counter.part,
-        })
+        Ok(Resolved { key, pair, part: of_counter.part })
     }
 
     /// A window that starts in the future can only be damage: the clock is read after the word, and a
@@ -77,8 +73,7 @@ impl Engine {
         if seen.size_s() != 0 && seen.start_s() > self.now().s() {
             let closed = WindowWord::default();
             let swap =
-                key.window()
-                    .compare_exchange(seen, closed, Ordering::AcqRel, Ordering::Relaxed);
+                key.window().compare_exchange(seen, closed, Ordering::AcqRel, Ordering::Relaxed);
             if swap.is_ok() {
                 self.count(|row| &row.corrected);
             }
@@ -97,10 +92,7 @@ impl Engine {
 
     fn count_of(&self, charged: Charged) -> Count {
         let window_start = self.region.wall_s(charged.window.start_s());
-        Count {
-            count: charged.count,
-            window_start,
-        }
+        Count { count: charged.count, window_start }
     }
 
     /// Adds 1 to each counter, limits or not, opening windows of `size_s` seconds as needed.
@@ -131,29 +123,17 @@ impl Engine {
             let bucket = entry.key.bucket;
             let limit = entry.part.limit(bucket.limits.load(Ordering::Relaxed));
             let over = limit > 0 && charged.count > i64::try_from(limit).unwrap_or(i64::MAX);
-            let tally = if over {
-                &bucket.denied
-            } else {
-                &bucket.allowed
-            };
+            let tally = if over { &bucket.denied } else { &bucket.allowed };
             tally.fetch_add(1, Ordering::Relaxed);
         }
-        self.stats()
-            .window_charged
-            .fetch_add(done.len() as u64, Ordering::Relaxed);
-        Ok(done
-            .into_iter()
-            .map(|charged| self.count_of(charged))
-            .collect())
+        self.stats().window_charged.fetch_add(done.len() as u64, Ordering::Relaxed);
+        Ok(done.into_iter().map(|charged| self.count_of(charged)).collect())
     }
 
     /// Remembers the limits of a window's subject (`{...}`, 0 = none), which its unconditional hits do
     /// not tell. For display, and for telling admitted hits from refused ones in the tallies.
     pub fn note_limits(&self, subject: &str, requests: u64, tokens: u64) -> Result<(), OpError> {
-        let key = self.subject(Subject {
-            name: subject,
-            part: Part::Window,
-        })?;
+        let key = self.subject(Subject { name: subject, part: Part::Window })?;
         let most = u64::from(u32::MAX);
         let limits = PairWord::new(requests.min(most), tokens.min(most));
         key.bucket.limits.store(limits, Ordering::Relaxed);
@@ -185,9 +165,7 @@ impl Engine {
         let mut done: Vec<Charged> = Vec::with_capacity(found.len());
         for (position, (entry, ask)) in found.iter().zip(asks).enumerate() {
             let charge = || {
-                window::charge(entry.pair, now_s, ask.size_s, ask.amount, |count| {
-                    fits(count, ask)
-                })
+                window::charge(entry.pair, now_s, ask.size_s, ask.amount, |count| fits(count, ask))
             };
             let outcome = self.rounds(charge);
             if let Ok(Outcome::Admitted(charged)) = outcome {
@@ -205,24 +183,14 @@ impl Engine {
         for entry in &found {
             entry.key.bucket.allowed.fetch_add(1, Ordering::Relaxed);
         }
-        self.stats()
-            .window_charged
-            .fetch_add(done.len() as u64, Ordering::Relaxed);
-        Ok(Verdict::Admitted(
-            done.into_iter()
-                .map(|charged| self.count_of(charged))
-                .collect(),
-        ))
+        self.stats().window_charged.fetch_add(done.len() as u64, Ordering::Relaxed);
+        Ok(Verdict::Admitted(done.into_iter().map(|charged| self.count_of(charged)).collect()))
     }
 
     fn refused(&self, entry: &Resolved<'_>, position: usize, count: i64, limit: i64) -> Verdict {
         entry.key.bucket.denied.fetch_add(1, Ordering::Relaxed);
         self.count(|row| &row.window_denied);
-        Verdict::Refused {
-            position,
-            count,
-            limit,
-        }
+        Verdict::Refused { position, count, limit }
     }
 
     fn take_back(&self, entry: &Resolved<'_>, charged: Charged, amount: i64) {
@@ -292,17 +260,9 @@ impl Engine {
         };
         if subject.part == Part::Window {
             // The counters too: a window opened in the same second would find them again.
-            found
-                .window()
-                .store(WindowWord::default(), Ordering::Release);
-            found
-                .bucket
-                .requests
-                .store(CounterWord::default(), Ordering::Release);
-            found
-                .bucket
-                .tokens
-                .store(CounterWord::default(), Ordering::Release);
+            found.window().store(WindowWord::default(), Ordering::Release);
+            found.bucket.requests.store(CounterWord::default(), Ordering::Release);
+            found.bucket.tokens.store(CounterWord::default(), Ordering::Release);
         }
         if let Some(counter) = found.counter(subject.part) {
             counter.store(CounterWord::default(), Ordering::Release);
@@ -311,33 +271,19 @@ impl Engine {
 }
 
 fn check_size(size_s: u64) -> Result<(), OpError> {
-    if (1..=u64::from(u32::MAX)).contains(&size_s) {
-        Ok(())
-    } else {
-        Err(OpError::OutOfRange)
-    }
+    if (1..=u64::from(u32::MAX)).contains(&size_s) { Ok(()) } else { Err(OpError::OutOfRange) }
 }
 
 fn fits(count: i64, ask: &Ask<'_>) -> bool {
-    if ask.amount > 0 {
-        count.saturating_add(ask.amount) <= ask.limit
-    } else {
-        count < ask.limit
-    }
+    if ask.amount > 0 { count.saturating_add(ask.amount) <= ask.limit } else { count < ask.limit }
 }
 
 /// The value that a charge at `now_s` would start from.
 fn peek(pair: Pair<'_>, now_s: u64, size_s: u64) -> i64 {
     let seen = pair.counter.load(Ordering::Acquire);
-    let window = pair
-        .window
-        .map_or(WindowWord::default(), |word| word.load(Ordering::Acquire));
+    let window = pair.window.map_or(WindowWord::default(), |word| word.load(Ordering::Acquire));
     let open = window.left(now_s, size_s).is_some();
-    if open {
-        seen.in_window(window.start_s()).unwrap_or(0)
-    } else {
-        0
-    }
+    if open { seen.in_window(window.start_s()).unwrap_or(0) } else { 0 }
 }
 
 fn note_limit(entry: &Resolved<'_>, limit: i64) {
@@ -368,13 +314,7 @@ mod tests {
     const T: &str = "{api_key:a}:tokens";
 
     fn ask<'a>(window: &'a str, counter: &'a str, limit: i64, amount: i64) -> Ask<'a> {
-        Ask {
-            window,
-            counter,
-            limit,
-            amount,
-            size_s: 60,
-        }
+        Ask { window, counter, limit, amount, size_s: 60 }
     }
 
     #[test]
@@ -382,11 +322,7 @@ mod tests {
         let (engine, clock) = engine();
         let both = [ask(W, R, 100, 1), ask(W, T, 10, 6)];
         assert!(matches!(engine.admit_all(&both), Ok(Verdict::Admitted(_))));
-        let refused = Verdict::Refused {
-            position: 1,
-            count: 6,
-            limit: 10,
-        };
+        let refused = Verdict::Refused { position: 1, count: 6, limit: 10 };
         assert_eq!(engine.admit_all(&both), Ok(refused));
         assert_eq!((engine.value(R), engine.value(T)), (Some(1), Some(6)));
         clock.advance_s(60);
@@ -397,18 +333,9 @@ mod tests {
     #[test]
     fn zero_amounts_ask_whether_there_is_room() {
         let (engine, _) = engine();
-        assert!(matches!(
-            engine.admit_all(&[ask(W, R, 1, 0)]),
-            Ok(Verdict::Admitted(_))
-        ));
-        assert!(matches!(
-            engine.admit_all(&[ask(W, R, 1, 1)]),
-            Ok(Verdict::Admitted(_))
-        ));
-        assert!(matches!(
-            engine.admit_all(&[ask(W, R, 1, 0)]),
-            Ok(Verdict::Refused { .. })
-        ));
+        assert!(matches!(engine.admit_all(&[ask(W, R, 1, 0)]), Ok(Verdict::Admitted(_))));
+        assert!(matches!(engine.admit_all(&[ask(W, R, 1, 1)]), Ok(Verdict::Admitted(_))));
+        assert!(matches!(engine.admit_all(&[ask(W, R, 1, 0)]), Ok(Verdict::Refused { .. })));
     }
 
     #[test]
@@ -416,14 +343,7 @@ mod tests {
         let (engine, _) = engine();
         for limit in [0, -1, i64::MIN] {
             let verdict = engine.admit_all(&[ask(W, R, limit, 1)]);
-            assert_eq!(
-                verdict,
-                Ok(Verdict::Refused {
-                    position: 0,
-                    count: 0,
-                    limit
-                })
-            );
+            assert_eq!(verdict, Ok(Verdict::Refused { position: 0, count: 0, limit }));
         }
         assert_eq!(engine.value(W), None);
     }
@@ -457,10 +377,7 @@ mod tests {
         let start = engine.hit_all(&[(W, R)], 60).unwrap()[0].window_start;
         assert_eq!(engine.adjust_if_window(W, R, Some(start), -1), Ok(Ok(0)));
         engine.hit_all(&[(W, R)], 60).unwrap();
-        assert_eq!(
-            engine.adjust_if_window(W, R, Some(start + 1), -1),
-            Ok(Err(1))
-        );
+        assert_eq!(engine.adjust_if_window(W, R, Some(start + 1), -1), Ok(Err(1)));
         assert_eq!(engine.adjust_if_window(W, R, None, -1), Ok(Err(1)));
         clock.advance_s(60);
         assert_eq!(engine.adjust_if_window(W, R, Some(start), -1), Ok(Err(0)));
@@ -495,8 +412,7 @@ mod tests {
         let (engine, clock) = engine();
         engine.hit_all(&[(W, R)], 60).unwrap();
         let key = engine.known_subject(Subject::parse(W)).unwrap();
-        key.window()
-            .store(WindowWord::new(u64::from(u32::MAX), 60), Ordering::Relaxed);
+        key.window().store(WindowWord::new(u64::from(u32::MAX), 60), Ordering::Relaxed);
         assert_eq!(engine.value(W), None);
         assert_eq!(engine.total(|row| &row.corrected), 1);
         clock.advance_s(1);
@@ -520,10 +436,7 @@ mod tests {
                     })
                 })
                 .collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap())
-                .sum()
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
         assert_eq!(total, 700);
         assert_eq!((engine.value(R), engine.value(T)), (Some(700), Some(7_000)));

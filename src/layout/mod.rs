@@ -139,10 +139,7 @@ pub fn fingerprint() -> u64 {
     for record in records() {
         feed(&format!("{}:{}:{}", record.name, record.size, record.align));
         for field in record.fields {
-            feed(&format!(
-                "{}:{}:{}:{}",
-                field.name, field.offset, field.size, field.kind
-            ));
+            feed(&format!("{}:{}:{}:{}", field.name, field.offset, field.size, field.kind));
         }
     }
     for word in words::all() {

@@ -11,10 +11,7 @@ pub const END: &str = "<!-- end generated -->";
 
 /// Version and fingerprint, as the document's history writes them.
 pub fn version_line() -> String {
-    format!(
-        "| {VERSION_MAJOR}.{VERSION_MINOR} | `{:#018x}` |",
-        fingerprint()
-    )
+    format!("| {VERSION_MAJOR}.{VERSION_MINOR} | `{:#018x}` |", fingerprint())
 }
 
 /// All tables.
@@ -30,10 +27,7 @@ pub fn tables() -> String {
 }
 
 fn sentence(doc: &str) -> String {
-    doc.split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
-        .replace('|', "\\|")
+    doc.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
 }
 
 fn record_table(text: &mut String, record: &RecordInfo) {

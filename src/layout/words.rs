@@ -239,10 +239,7 @@ impl CounterWord {
     }
 
     /// The count.
-    #[allow(
-        clippy::cast_possible_wrap,
-        reason = "two's complement is the encoding"
-    )]
+    #[allow(clippy::cast_possible_wrap, reason = "two's complement is the encoding")]
     pub fn count(self) -> i64 {
         ((self.count_bits() << (64 - COUNT_BITS)) as i64) >> (64 - COUNT_BITS)
     }
@@ -336,10 +333,7 @@ mod tests {
         assert_eq!(WindowWord::default().left(5, 60), None);
         assert_eq!(CounterWord::default().count(), 0);
         assert_eq!(OwnerTag::from_raw(0), None);
-        assert_eq!(
-            WorkerState::from_raw(ClaimWord::default().state()),
-            WorkerState::Free
-        );
+        assert_eq!(WorkerState::from_raw(ClaimWord::default().state()), WorkerState::Free);
         assert_eq!(OwnerTag::new(0, 0), None);
         assert_eq!(OwnerTag::new(0, OwnerTag::MAX_GENERATION + 1), None);
     }

@@ -81,17 +81,9 @@ fn read(word: GcraWord, now_us: u64, quota: Quota) -> Reading {
     let limit = now_us + quota.tolerance_us();
     let corrupt = word.tat_us() > limit;
     if word.tat_us() < now_us {
-        return Reading {
-            tat_us: now_us,
-            epoch: word.idle_epoch() + 1,
-            corrupt,
-        };
+        return Reading { tat_us: now_us, epoch: word.idle_epoch() + 1, corrupt };
     }
-    Reading {
-        tat_us: word.tat_us().min(limit),
-        epoch: word.idle_epoch(),
-        corrupt,
-    }
+    Reading { tat_us: word.tat_us().min(limit), epoch: word.idle_epoch(), corrupt }
 }
 
 /// Admits and charges one request, or refuses it without writing. Sets `suspect` when the TAT is too far
@@ -114,9 +106,7 @@ pub fn charge(
         let tat_us = reading.tat_us + quota.interval_us;
         let limit = now_us + quota.tolerance_us();
         if tat_us > limit {
-            return Ok(Decision::Denied {
-                retry_after_us: tat_us - limit,
-            });
+            return Ok(Decision::Denied { retry_after_us: tat_us - limit });
         }
         let next = GcraWord::new(tat_us, reading.epoch);
         match word.compare_exchange(current, next, Ordering::Relaxed, Ordering::Relaxed) {
@@ -139,9 +129,7 @@ pub fn repair(word: &Word<GcraWord>, now_us: u64, quota: Quota) -> bool {
     let reading = read(current, now_us, quota);
     let next = GcraWord::new(reading.tat_us, reading.epoch);
     reading.corrupt
-        && word
-            .compare_exchange(current, next, Ordering::Relaxed, Ordering::Relaxed)
-            .is_ok()
+        && word.compare_exchange(current, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }
 
 /// Requests that would be admitted now. Reads only.
@@ -162,10 +150,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn allowed(word: &Word<GcraWord>, now_us: u64, quota: Quota) -> bool {
-        matches!(
-            charge(word, now_us, quota, &mut false),
-            Ok(Decision::Allowed { .. })
-        )
+        matches!(charge(word, now_us, quota, &mut false), Ok(Decision::Allowed { .. }))
     }
 
     #[test]
@@ -175,12 +160,7 @@ mod tests {
         let now = 10_000_000;
         assert_eq!((0..20).filter(|_| allowed(&word, now, quota)).count(), 6);
         let denied = charge(&word, now, quota, &mut false).unwrap();
-        assert_eq!(
-            denied,
-            Decision::Denied {
-                retry_after_us: 1_000_000
-            }
-        );
+        assert_eq!(denied, Decision::Denied { retry_after_us: 1_000_000 });
         assert!(!allowed(&word, now + 999_999, quota));
         assert!(allowed(&word, now + 1_000_000, quota));
     }
@@ -200,12 +180,7 @@ mod tests {
         let mut suspect = false;
         let first = charge(&word, 0, quota, &mut suspect).unwrap();
         assert!(suspect);
-        assert_eq!(
-            first,
-            Decision::Denied {
-                retry_after_us: 1_000_000
-            }
-        );
+        assert_eq!(first, Decision::Denied { retry_after_us: 1_000_000 });
         assert!(repair(&word, 0, quota));
         assert!(!repair(&word, 0, quota));
         assert!(!allowed(&word, 999_999, quota));

@@ -46,9 +46,7 @@ pub enum Outcome {
 
 fn load_window(pair: Pair<'_>) -> WindowWord {
     // SYNC window-after-counter: Acquire pairs with the Release of `open`'s swap.
-    pair.window.map_or(WindowWord::default(), |window| {
-        window.load(Ordering::Acquire)
-    })
+    pair.window.map_or(WindowWord::default(), |window| window.load(Ordering::Acquire))
 }
 
 /// Opens a window at `now_s` unless one of at most `size_s` is open; returns the open one.
@@ -87,11 +85,7 @@ pub fn charge(
         let seen = pair.counter.load(Ordering::Acquire);
         let window = load_window(pair);
         let open_now = window.left(now_s, size_s).is_some();
-        let count = if open_now {
-            seen.in_window(window.start_s()).unwrap_or(0)
-        } else {
-            0
-        };
+        let count = if open_now { seen.in_window(window.start_s()).unwrap_or(0) } else { 0 };
         if !admit(count) {
             return Ok(Outcome::Refused { count });
         }
@@ -101,15 +95,8 @@ pub fn charge(
         }
         let total = count.saturating_add(amount);
         let next = CounterWord::of_window(window.start_s(), total);
-        if pair
-            .counter
-            .compare_exchange(seen, next, Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok()
-        {
-            return Ok(Outcome::Admitted(Charged {
-                window,
-                count: next.count(),
-            }));
+        if pair.counter.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            return Ok(Outcome::Admitted(Charged { window, count: next.count() }));
         }
     }
     Err(Contended)
@@ -130,15 +117,8 @@ pub fn charge_if_window(
         }
         let total = seen.in_window(start_s).unwrap_or(0).saturating_add(amount);
         let next = CounterWord::of_window(start_s, total);
-        if pair
-            .counter
-            .compare_exchange(seen, next, Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok()
-        {
-            return Ok(Some(Charged {
-                window,
-                count: next.count(),
-            }));
+        if pair.counter.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            return Ok(Some(Charged { window, count: next.count() }));
         }
     }
     Err(Contended)
@@ -159,11 +139,7 @@ pub fn add(pair: Pair<'_>, now_s: u64, ttl_s: u64, amount: i64) -> Result<i64, C
         } else {
             CounterWord::loose_until(now_s + ttl_s, amount)
         };
-        if pair
-            .counter
-            .compare_exchange(seen, next, Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok()
-        {
+        if pair.counter.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             return Ok(next.count());
         }
     }
@@ -175,9 +151,7 @@ pub fn read(pair: Pair<'_>, now_s: u64) -> Option<i64> {
     let seen = pair.counter.load(Ordering::Acquire);
     let window = load_window(pair);
     if window.left(now_s, u64::MAX).is_some() {
-        return seen
-            .in_window(window.start_s())
-            .filter(|_| seen != CounterWord::default());
+        return seen.in_window(window.start_s()).filter(|_| seen != CounterWord::default());
     }
     seen.loose_left(now_s).map(|_| seen.count())
 }
@@ -202,16 +176,10 @@ mod tests {
             }
         }
         fn pair(&self) -> Pair<'_> {
-            Pair {
-                window: Some(&self.window),
-                counter: &self.counter,
-            }
+            Pair { window: Some(&self.window), counter: &self.counter }
         }
         fn sibling(&self) -> Pair<'_> {
-            Pair {
-                window: Some(&self.window),
-                counter: &self.sibling,
-            }
+            Pair { window: Some(&self.window), counter: &self.sibling }
         }
     }
 
@@ -226,10 +194,7 @@ mod tests {
             .filter(|_| matches!(within(words.pair(), 7, 20, 1), Outcome::Admitted(_)))
             .count();
         assert_eq!(admitted, 20);
-        assert_eq!(
-            within(words.pair(), 66, 20, 1),
-            Outcome::Refused { count: 20 }
-        );
+        assert_eq!(within(words.pair(), 66, 20, 1), Outcome::Refused { count: 20 });
         assert!(matches!(within(words.pair(), 67, 20, 1), Outcome::Admitted(c) if c.count == 1));
     }
 
@@ -248,10 +213,7 @@ mod tests {
     #[test]
     fn a_refusal_opens_no_window() {
         let words = Words::new();
-        assert_eq!(
-            within(words.pair(), 10, 5, 6),
-            Outcome::Refused { count: 0 }
-        );
+        assert_eq!(within(words.pair(), 10, 5, 6), Outcome::Refused { count: 0 });
         assert_eq!(words.window.load(Ordering::Relaxed), WindowWord::default());
     }
 
@@ -271,13 +233,7 @@ mod tests {
     fn a_charge_for_a_window_that_is_over_changes_nothing() {
         let words = Words::new();
         within(words.pair(), 10, 5, 2);
-        assert_eq!(
-            charge_if_window(words.pair(), 69, 10, -1)
-                .unwrap()
-                .unwrap()
-                .count,
-            1
-        );
+        assert_eq!(charge_if_window(words.pair(), 69, 10, -1).unwrap().unwrap().count, 1);
         assert_eq!(charge_if_window(words.pair(), 70, 10, -1), Ok(None));
         assert_eq!(charge_if_window(words.pair(), 20, 11, -1), Ok(None));
     }

@@ -10,10 +10,7 @@ use std::borrow::Cow;
 #[inline]
 pub(super) fn key_bytes<'a>(key: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, [u8]>> {
     let text = key.cast::<PyString>().map_err(|_| {
-        let kind = key
-            .get_type()
-            .name()
-            .map_or_else(|_| "?".to_string(), |name| name.to_string());
+        let kind = key.get_type().name().map_or_else(|_| "?".to_string(), |name| name.to_string());
         PyTypeError::new_err(format!("key must be a str or None, not {kind}"))
     })?;
     match text.to_str() {
@@ -53,20 +50,12 @@ pub(super) fn number(value: &Bound<'_, PyAny>) -> PyResult<i64> {
     }
     let float = match value.extract::<f64>() {
         Ok(float) => float,
-        Err(_) => value
-            .str()?
-            .to_str()?
-            .trim()
-            .parse::<f64>()
-            .map_err(|_| not_a_number(value))?,
+        Err(_) => value.str()?.to_str()?.trim().parse::<f64>().map_err(|_| not_a_number(value))?,
     };
     if !float.is_finite() {
         return Err(not_a_number(value));
     }
-    #[allow(
-        clippy::cast_possible_truncation,
-        reason = "saturating is what is wanted"
-    )]
+    #[allow(clippy::cast_possible_truncation, reason = "saturating is what is wanted")]
     Ok(float.ceil() as i64)
 }
 

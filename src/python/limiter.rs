@@ -44,9 +44,7 @@ pub(super) struct SimpleRateLimiter {
 
 fn quota(requests_per_minute: i64, burst: Option<i64>) -> PyResult<Quota> {
     let burst = burst.unwrap_or_else(|| (requests_per_minute / 10).max(requests_per_minute.min(5)));
-    let both = u32::try_from(requests_per_minute)
-        .ok()
-        .zip(u32::try_from(burst).ok());
+    let both = u32::try_from(requests_per_minute).ok().zip(u32::try_from(burst).ok());
     both.and_then(|(rate, burst)| Quota::new(rate, burst)).ok_or_else(|| {
         OutOfRangeError::new_err(format!(
             "requests_per_minute={requests_per_minute} with burst={burst}: use a rate of 1 to {} and a \
@@ -73,11 +71,7 @@ impl SimpleRateLimiter {
             None => shared_engine(py)?,
         };
         let limiter = engine.limiter(name, quota);
-        Ok(Self {
-            engine,
-            limiter,
-            places: PlaceCache::new(),
-        })
+        Ok(Self { engine, limiter, places: PlaceCache::new() })
     }
 
     /// Charges one request to `key` and tells whether it is admitted.
@@ -103,12 +97,9 @@ impl SimpleRateLimiter {
     ) -> PyResult<Bound<'py, PyDict>> {
         let (allowed, reason, remaining, retry_ms) = match self.decide(key)? {
             Ok(Decision::Allowed { remaining, .. }) => (true, "ok", remaining, None),
-            Ok(Decision::Denied { retry_after_us }) => (
-                false,
-                "rate_limited",
-                0,
-                Some(retry_after_us.div_ceil(1_000)),
-            ),
+            Ok(Decision::Denied { retry_after_us }) => {
+                (false, "rate_limited", 0, Some(retry_after_us.div_ceil(1_000)))
+            }
             Err(OpError::Contended) => (false, "contended", 0, Some(UNDECIDED_RETRY_MS)),
             Err(_) => (false, "table_full", 0, Some(UNDECIDED_RETRY_MS)),
         };

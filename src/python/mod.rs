@@ -1,10 +1,7 @@
 //! The extension module `fast_litellm._rust`: converts, calls the core, maps errors. No logic here.
 
 #![allow(clippy::doc_markdown, reason = "docstrings are Python's, not rustdoc")]
-#![allow(
-    clippy::needless_pass_by_value,
-    reason = "extracted arguments are owned"
-)]
+#![allow(clippy::needless_pass_by_value, reason = "extracted arguments are owned")]
 
 mod cli;
 mod convert;

@@ -27,21 +27,14 @@ fn mix(identity: u64, slot: u64) -> u64 {
 impl PlaceCache {
     pub(super) fn new() -> Self {
         let secret = std::env::var("PYTHONHASHSEED").is_ok_and(|seed| seed != "random");
-        let entry = || Entry {
-            check: Word::new(0),
-            identity: Word::new(0),
-            slot: Word::new(0),
-        };
+        let entry = || Entry { check: Word::new(0), identity: Word::new(0), slot: Word::new(0) };
         let count = if secret { 0 } else { ENTRIES };
-        Self {
-            entries: (0..count).map(|_| entry()).collect(),
-        }
+        Self { entries: (0..count).map(|_| entry()).collect() }
     }
 
     #[inline]
     fn entry(&self, hash: u64) -> Option<&Entry> {
-        self.entries
-            .get(usize::try_from(hash & (ENTRIES - 1)).unwrap_or(usize::MAX))
+        self.entries.get(usize::try_from(hash & (ENTRIES - 1)).unwrap_or(usize::MAX))
     }
 
     #[inline]
@@ -53,10 +46,7 @@ impl PlaceCache {
             return None;
         }
         let slot = usize::try_from(slot).ok()?;
-        Some(Place {
-            slot,
-            identity: Bits::from_bits(identity),
-        })
+        Some(Place { slot, identity: Bits::from_bits(identity) })
     }
 
     pub(super) fn insert(&self, hash: u64, place: Place) {
@@ -66,8 +56,6 @@ impl PlaceCache {
         let (identity, slot) = (place.identity.bits(), place.slot as u64);
         entry.identity.store(identity, Ordering::Relaxed);
         entry.slot.store(slot, Ordering::Relaxed);
-        entry
-            .check
-            .store(hash ^ mix(identity, slot), Ordering::Relaxed);
+        entry.check.store(hash ^ mix(identity, slot), Ordering::Relaxed);
     }
 }

@@ -31,26 +31,16 @@ impl Region {
 
 fn kinds(names: Option<Vec<String>>) -> PyResult<Vec<BackingKind>> {
     let Some(names) = names else {
-        return Ok(vec![
-            BackingKind::Memfd,
-            BackingKind::File,
-            BackingKind::Anonymous,
-        ]);
+        return Ok(vec![BackingKind::Memfd, BackingKind::File, BackingKind::Anonymous]);
     };
-    let all = [
-        BackingKind::Memfd,
-        BackingKind::File,
-        BackingKind::Anonymous,
-        BackingKind::Heap,
-    ];
-    let find =
-        |name: &String| {
-            all.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
+    let all = [BackingKind::Memfd, BackingKind::File, BackingKind::Anonymous, BackingKind::Heap];
+    let find = |name: &String| {
+        all.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
             OutOfRangeError::new_err(format!(
                 "FAST_LITELLM_SHM_BACKING={name} is unknown: use memfd, file, anonymous or heap"
             ))
         })
-        };
+    };
     names.iter().map(find).collect()
 }
 
@@ -81,21 +71,14 @@ impl Region {
     ) -> PyResult<Self> {
         let capacity = Capacity::checked(keys, lease_chunks, workers)?;
         let mut placement = Placement::inherited(name);
-        if let Placement::Inherited {
-            kinds: wanted,
-            directories: places,
-            ..
-        } = &mut placement
-        {
+        if let Placement::Inherited { kinds: wanted, directories: places, .. } = &mut placement {
             *wanted = kinds(backing)?;
             if let Some(directories) = directories {
                 *places = directories;
             }
         }
         let region = region::create(&placement, capacity, Box::new(MonotonicClock))?;
-        Ok(Self {
-            engine: Arc::new(Engine::new(region)),
-        })
+        Ok(Self { engine: Arc::new(Engine::new(region)) })
     }
 
     /// Attaches to the region at `path`, or creates it there when nothing is.
@@ -113,18 +96,13 @@ impl Region {
         force: bool,
     ) -> PyResult<Self> {
         let capacity = Capacity::checked(keys, lease_chunks, workers)?;
-        let placement = Placement::Named {
-            path: path.clone(),
-            force,
-        };
+        let placement = Placement::Named { path: path.clone(), force };
         // Whoever loses the race to create attaches to the winner's; two rounds suffice, a third would
         // mean that the file comes and goes.
         for _ in 0..3 {
             match region::attach_file(&path) {
                 Ok(region) => {
-                    return Ok(Self {
-                        engine: Arc::new(Engine::new(region)),
-                    });
+                    return Ok(Self { engine: Arc::new(Engine::new(region)) });
                 }
                 Err(AttachError::Open { source, .. })
                     if source.kind() == std::io::ErrorKind::NotFound => {}
@@ -132,19 +110,14 @@ impl Region {
             }
             match region::create(&placement, capacity, Box::new(MonotonicClock)) {
                 Ok(region) => {
-                    return Ok(Self {
-                        engine: Arc::new(Engine::new(region)),
-                    });
+                    return Ok(Self { engine: Arc::new(Engine::new(region)) });
                 }
                 Err(CreateError::Backing { source, .. })
                     if source.kind() == std::io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(RegionError::new_err(format!(
-            "{} keeps appearing and vanishing",
-            path.display()
-        )))
+        Err(RegionError::new_err(format!("{} keeps appearing and vanishing", path.display())))
     }
 
     /// Registers this process in the worker table, as every first operation does.
@@ -248,8 +221,6 @@ pub(super) fn shared_engine(py: Python<'_>) -> PyResult<Arc<Engine>> {
     if let Some(region) = DEFAULT.get() {
         return Ok(region.get().engine());
     }
-    let region = py
-        .import("fast_litellm._region")?
-        .call_method0("process_region")?;
+    let region = py.import("fast_litellm._region")?.call_method0("process_region")?;
     Ok(region.cast::<Region>()?.get().engine())
 }

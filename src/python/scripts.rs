@@ -18,20 +18,14 @@ fn pairs(keys: &[String]) -> PyResult<Vec<(&str, &str)>> {
             keys.len()
         )));
     }
-    Ok(keys
-        .chunks_exact(2)
-        .map(|pair| (pair[0].as_str(), pair[1].as_str()))
-        .collect())
+    Ok(keys.chunks_exact(2).map(|pair| (pair[0].as_str(), pair[1].as_str())).collect())
 }
 
 fn expect_len<T>(args: &[T], wanted: usize) -> PyResult<()> {
     if args.len() == wanted {
         return Ok(());
     }
-    Err(OutOfRangeError::new_err(format!(
-        "{} arguments, expected {wanted}",
-        args.len()
-    )))
+    Err(OutOfRangeError::new_err(format!("{} arguments, expected {wanted}", args.len())))
 }
 
 /// LiteLLM's limiter scripts, answered from a region.
@@ -44,9 +38,7 @@ pub(super) struct LimiterScripts {
 impl LimiterScripts {
     #[new]
     fn new(region: &Bound<'_, Region>) -> Self {
-        Self {
-            engine: region.get().engine(),
-        }
+        Self { engine: region.get().engine() }
     }
 
     /// Adds 1 to each counter: keys are (window, counter) pairs, args `now` (the region's own clock is
@@ -77,10 +69,7 @@ impl LimiterScripts {
     ) -> PyResult<Vec<Option<String>>> {
         let _ = args;
         let keys = script_keys(keys)?;
-        Ok(keys
-            .iter()
-            .map(|key| self.engine.value(key).map(|value| value.to_string()))
-            .collect())
+        Ok(keys.iter().map(|key| self.engine.value(key).map(|value| value.to_string())).collect())
     }
 
     /// Adds to all counters or to none: keys are (window, counter) pairs, args limit, increment, ttl and
@@ -107,23 +96,11 @@ impl LimiterScripts {
         Ok(match self.engine.admit_all(&asks)? {
             Verdict::Admitted(counts) => std::iter::once(0)
                 .chain(counts.into_iter().flat_map(|count| {
-                    [
-                        count.count,
-                        i64::try_from(count.window_start).unwrap_or(i64::MAX),
-                    ]
+                    [count.count, i64::try_from(count.window_start).unwrap_or(i64::MAX)]
                 }))
                 .collect(),
-            Verdict::Refused {
-                position,
-                count,
-                limit,
-            } => {
-                vec![
-                    1,
-                    i64::try_from(position + 1).unwrap_or(i64::MAX),
-                    count,
-                    limit,
-                ]
+            Verdict::Refused { position, count, limit } => {
+                vec![1, i64::try_from(position + 1).unwrap_or(i64::MAX), count, limit]
             }
         })
     }
@@ -145,8 +122,7 @@ impl LimiterScripts {
             let expected = args[0].str()?;
             let expected = expected.to_str()?.parse::<u64>().ok();
             let outcome =
-                self.engine
-                    .adjust_if_window(window, counter, expected, number(&args[1])?)?;
+                self.engine.adjust_if_window(window, counter, expected, number(&args[1])?)?;
             reply.extend(match outcome {
                 Ok(count) => [1, count],
                 Err(count) => [0, count],
@@ -165,11 +141,7 @@ impl LimiterScripts {
         expect_len(&args, keys.len() * 2)?;
         let mut reply = Vec::with_capacity(keys.len());
         for (key, args) in keys.iter().zip(args.chunks_exact(2)) {
-            let ttl = if args[1] > 0 {
-                unsigned(args[1])
-            } else {
-                u64::MAX
-            };
+            let ttl = if args[1] > 0 { unsigned(args[1]) } else { u64::MAX };
             reply.push(self.engine.add(key, args[0], ttl)?.to_string());
         }
         Ok(reply)
@@ -195,24 +167,13 @@ impl LimiterScripts {
             .zip(&ids)
             .map(|((key, args), slot_id)| {
                 let (limit, ttl_s) = (number(&args[0])?, unsigned(number(&args[1])?));
-                Ok(SlotAsk {
-                    key,
-                    limit,
-                    ttl_s,
-                    slot_id,
-                })
+                Ok(SlotAsk { key, limit, ttl_s, slot_id })
             })
             .collect::<PyResult<Vec<_>>>()?;
         let int = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         Ok(match self.engine.acquire_all(&asks)? {
-            Grant::Held(counts) => std::iter::once(0)
-                .chain(counts.into_iter().map(int))
-                .collect(),
-            Grant::Refused {
-                position,
-                in_flight,
-                limit,
-            } => {
+            Grant::Held(counts) => std::iter::once(0).chain(counts.into_iter().map(int)).collect(),
+            Grant::Refused { position, in_flight, limit } => {
                 vec![1, int(position as u64 + 1), int(in_flight), limit]
             }
         })
@@ -230,10 +191,7 @@ impl LimiterScripts {
             .map(|id| script_key(&id?.str()?.into_any()))
             .collect::<PyResult<Vec<_>>>()?;
         expect_len(&ids, keys.len())?;
-        keys.iter()
-            .zip(&ids)
-            .map(|(key, id)| Ok(self.engine.release(key, id)?))
-            .collect()
+        keys.iter().zip(&ids).map(|(key, id)| Ok(self.engine.release(key, id)?)).collect()
     }
 
     /// Counts held slots: args the ttl of each key.
@@ -275,9 +233,7 @@ impl LimiterScripts {
         tokens: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let (requests, tokens) = (unsigned(number(requests)?), unsigned(number(tokens)?));
-        Ok(self
-            .engine
-            .note_limits(&script_key(subject)?, requests, tokens)?)
+        Ok(self.engine.note_limits(&script_key(subject)?, requests, tokens)?)
     }
 
     /// Removes what is known of one limiter key.

@@ -15,10 +15,7 @@ use std::path::Path;
 
 /// Attaches to a named region for use.
 pub fn attach_file(path: &Path) -> Result<Region, AttachError> {
-    let open = |source| AttachError::Open {
-        path: path.to_path_buf(),
-        source,
-    };
+    let open = |source| AttachError::Open { path: path.to_path_buf(), source };
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -27,9 +24,7 @@ pub fn attach_file(path: &Path) -> Result<Region, AttachError> {
         .map_err(open)?;
     let meta = file.metadata().map_err(open)?;
     if !meta.is_file() {
-        return Err(AttachError::NotAFile {
-            path: path.to_path_buf(),
-        });
+        return Err(AttachError::NotAFile { path: path.to_path_buf() });
     }
     let mode = meta.mode() & 0o7777;
     if mode & 0o077 != 0 {
@@ -46,12 +41,8 @@ pub fn attach_file(path: &Path) -> Result<Region, AttachError> {
 
 /// Attaches to a region whose open file was handed over by another process.
 pub fn attach_inherited(file: File) -> Result<Region, AttachError> {
-    let backing = Backing {
-        kind: BackingKind::Memfd,
-        path: None,
-        file: None,
-        fallbacks: Vec::new(),
-    };
+    let backing =
+        Backing { kind: BackingKind::Memfd, path: None, file: None, fallbacks: Vec::new() };
     attach(file, backing, Access::Use)
 }
 
@@ -62,10 +53,7 @@ pub fn attach_read_only(path: &Path) -> Result<Region, AttachError> {
         .read(true)
         .custom_flags(libc::O_CLOEXEC | libc::O_NONBLOCK)
         .open(path)
-        .map_err(|source| AttachError::Open {
-            path: path.to_path_buf(),
-            source,
-        })?;
+        .map_err(|source| AttachError::Open { path: path.to_path_buf(), source })?;
     let backing = Backing {
         kind: BackingKind::File,
         path: Some(path.to_path_buf()),
@@ -86,17 +74,11 @@ fn attach(file: File, mut backing: Backing, access: Access) -> Result<Region, At
     if access == Access::Use {
         let expected = nix::unistd::geteuid().as_raw();
         if meta.uid() != expected {
-            return Err(AttachError::Owner {
-                found: meta.uid(),
-                expected,
-            });
+            return Err(AttachError::Owner { found: meta.uid(), expected });
         }
     }
     if meta.len() < HEADER_LEN {
-        return Err(AttachError::TooShort {
-            found: meta.len(),
-            expected: HEADER_LEN,
-        });
+        return Err(AttachError::TooShort { found: meta.len(), expected: HEADER_LEN });
     }
     // Only the header is mapped until it has been believed.
     let head = Mapping::of_file_read_only(&file, HEADER_LEN).map_err(AttachError::Map)?;
@@ -124,24 +106,16 @@ fn check_identity(header: &Header) -> Result<(), AttachError> {
     let get = |word: &crate::sync::Word<u64>| word.load(Ordering::Relaxed);
     let magic = get(&header.magic);
     if magic != MAGIC {
-        return Err(AttachError::Magic {
-            found: magic,
-            expected: MAGIC,
-        });
+        return Err(AttachError::Magic { found: magic, expected: MAGIC });
     }
     let byte_order = get(&header.byte_order);
     if byte_order != BYTE_ORDER {
-        return Err(AttachError::ByteOrder {
-            found: byte_order,
-            expected: BYTE_ORDER,
-        });
+        return Err(AttachError::ByteOrder { found: byte_order, expected: BYTE_ORDER });
     }
     let version = get(&header.version);
     let (major, minor) = (version >> 32, version & u64::from(u32::MAX));
-    let (our_major, our_minor) = (
-        u64::from(layout::VERSION_MAJOR),
-        u64::from(layout::VERSION_MINOR),
-    );
+    let (our_major, our_minor) =
+        (u64::from(layout::VERSION_MAJOR), u64::from(layout::VERSION_MINOR));
     if major != our_major || minor > our_minor {
         return Err(AttachError::Version {
             found: format!("{major}.{minor}"),
@@ -169,31 +143,20 @@ fn check_host(header: &Header, clock: &dyn Clock, access: Access) -> Result<(), 
     let expected = host::boot_id();
     if found != expected {
         let text = |id: [u64; 2]| format!("{:016x}{:016x}", id[0], id[1]);
-        return Err(AttachError::Boot {
-            found: text(found),
-            expected: text(expected),
-        });
+        return Err(AttachError::Boot { found: text(found), expected: text(expected) });
     }
     if get(&header.clock_id) != clock.id() {
-        return Err(AttachError::Clock {
-            found: get(&header.clock_id),
-            expected: clock.id(),
-        });
+        return Err(AttachError::Clock { found: get(&header.clock_id), expected: clock.id() });
     }
     if access == Access::Look {
         return Ok(());
     }
-    for (kind, found) in [
-        ("pid", get(&header.pid_namespace)),
-        ("time", get(&header.time_namespace)),
-    ] {
+    for (kind, found) in
+        [("pid", get(&header.pid_namespace)), ("time", get(&header.time_namespace))]
+    {
         let expected = host::namespace(kind);
         if found != expected {
-            return Err(AttachError::Namespace {
-                kind,
-                found,
-                expected,
-            });
+            return Err(AttachError::Namespace { kind, found, expected });
         }
     }
     Ok(())
@@ -203,26 +166,13 @@ fn check_lengths(header: &Header, object_len: u64) -> Result<Sections, AttachErr
     let get = |word: &crate::sync::Word<u64>| word.load(Ordering::Relaxed);
     let stated = get(&header.total_len);
     if stated != object_len {
-        return Err(AttachError::Length {
-            found: object_len,
-            expected: stated,
-        });
+        return Err(AttachError::Length { found: object_len, expected: stated });
     }
-    let (keys, chunks, workers) = (
-        get(&header.key_capacity),
-        get(&header.chunk_capacity),
-        get(&header.worker_capacity),
-    );
+    let (keys, chunks, workers) =
+        (get(&header.key_capacity), get(&header.chunk_capacity), get(&header.worker_capacity));
     let capacity = Capacity::checked(keys, chunks, workers)
         .ok()
-        .filter(|checked| {
-            *checked
-                == Capacity {
-                    keys,
-                    lease_chunks: chunks,
-                    workers,
-                }
-        })
+        .filter(|checked| *checked == Capacity { keys, lease_chunks: chunks, workers })
         .ok_or(AttachError::Sections {
             what: "capacity",
             found: keys,
@@ -230,10 +180,7 @@ fn check_lengths(header: &Header, object_len: u64) -> Result<Sections, AttachErr
         })?;
     let sections = Sections::of(capacity);
     if sections.total_len() != stated {
-        return Err(AttachError::Length {
-            found: stated,
-            expected: sections.total_len(),
-        });
+        return Err(AttachError::Length { found: stated, expected: sections.total_len() });
     }
     Ok(sections)
 }
@@ -243,38 +190,18 @@ fn check_sections(mapping: &Mapping, sections: &Sections) -> Result<(), AttachEr
     let rows: &[SectionRow] = mapping.records(sections.table());
     if count != rows.len() as u64 {
         let expected = rows.len() as u64;
-        return Err(AttachError::Sections {
-            what: "section count",
-            found: count,
-            expected,
-        });
+        return Err(AttachError::Sections { what: "section count", found: count, expected });
     }
     for (row, section) in rows.iter().zip(sections.iter()) {
         let fields = [
             ("section number", row.id.load(Ordering::Relaxed), section.id),
-            (
-                "section offset",
-                row.offset.load(Ordering::Relaxed),
-                section.span.offset,
-            ),
-            (
-                "section stride",
-                row.stride.load(Ordering::Relaxed),
-                section.stride,
-            ),
-            (
-                "section record count",
-                row.count.load(Ordering::Relaxed),
-                section.span.count,
-            ),
+            ("section offset", row.offset.load(Ordering::Relaxed), section.span.offset),
+            ("section stride", row.stride.load(Ordering::Relaxed), section.stride),
+            ("section record count", row.count.load(Ordering::Relaxed), section.span.count),
         ];
         for (what, found, expected) in fields {
             if found != expected {
-                return Err(AttachError::Sections {
-                    what,
-                    found,
-                    expected,
-                });
+                return Err(AttachError::Sections { what, found, expected });
             }
         }
     }

@@ -82,11 +82,7 @@ impl Placement {
     pub fn inherited(name: &str) -> Self {
         Self::Inherited {
             name: name.to_string(),
-            kinds: vec![
-                BackingKind::Memfd,
-                BackingKind::File,
-                BackingKind::Anonymous,
-            ],
+            kinds: vec![BackingKind::Memfd, BackingKind::File, BackingKind::Anonymous],
             directories: vec![
                 PathBuf::from("/dev/shm"),
                 PathBuf::from("/run"),
@@ -113,15 +109,7 @@ pub(crate) fn inherited(
         };
         match tried {
             Ok((mapping, file)) => {
-                return Ok((
-                    mapping,
-                    Backing {
-                        kind,
-                        file,
-                        path: None,
-                        fallbacks,
-                    },
-                ));
+                return Ok((mapping, Backing { kind, file, path: None, fallbacks }));
             }
             Err(error) => fallbacks.push(format!("{}: {error}", kind.name())),
         }

@@ -24,11 +24,7 @@ pub fn create(
 ) -> Result<Region, CreateError> {
     let sections = Sections::of(capacity);
     match placement {
-        Placement::Inherited {
-            name,
-            kinds,
-            directories,
-        } => {
+        Placement::Inherited { name, kinds, directories } => {
             let (mapping, backing) =
                 backing::inherited(name, kinds, directories, sections.total_len())?;
             publish(&mapping, &sections, backing.kind, &*clock)?;
@@ -41,11 +37,7 @@ pub fn create(
 /// Creates a region in private memory.
 pub fn create_heap(capacity: Capacity, clock: Box<dyn Clock>) -> Result<Region, CreateError> {
     let kinds = vec![BackingKind::Heap];
-    let placement = Placement::Inherited {
-        name: String::new(),
-        kinds,
-        directories: Vec::new(),
-    };
+    let placement = Placement::Inherited { name: String::new(), kinds, directories: Vec::new() };
     create(&placement, capacity, clock)
 }
 
@@ -76,10 +68,7 @@ fn named(
     let made = (|| {
         if !force && !is_memory_file_system(&file).map_err(failed)? {
             let found = file_system_type(&file).map_err(failed)?;
-            return Err(CreateError::NotTmpfs {
-                path: path.to_path_buf(),
-                found,
-            });
+            return Err(CreateError::NotTmpfs { path: path.to_path_buf(), found });
         }
         reserve(&file, len).map_err(failed)?;
         let mapping = Mapping::of_file(&file, len).map_err(failed)?;
@@ -143,10 +132,7 @@ fn identify(header: &Header, seed: [u64; 2]) {
     set(&header.time_namespace, host::namespace("time"));
     set(&header.seed_high, seed[0]);
     set(&header.seed_low, seed[1]);
-    set(
-        &header.creator_uid,
-        u64::from(nix::unistd::geteuid().as_raw()),
-    );
+    set(&header.creator_uid, u64::from(nix::unistd::geteuid().as_raw()));
     set(&header.creator_pid, u64::from(std::process::id()));
     set(&header.creator_start, host::own_start_ticks());
 }
@@ -162,7 +148,5 @@ fn set_clock(header: &Header, clock: &dyn Clock) {
     let base = now.saturating_sub(back);
     header.clock_id.store(clock.id(), Ordering::Relaxed);
     header.clock_base_ns.store(base, Ordering::Relaxed);
-    header
-        .wall_base_s
-        .store((wall - back) / SECOND, Ordering::Relaxed);
+    header.wall_base_s.store((wall - back) / SECOND, Ordering::Relaxed);
 }

@@ -26,9 +26,7 @@ pub struct Found {
 /// All live regions that this user can see, oldest process first.
 pub fn discover() -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
-    let mut pids: Vec<i32> = entries("/proc")
-        .filter_map(|name| name.parse().ok())
-        .collect();
+    let mut pids: Vec<i32> = entries("/proc").filter_map(|name| name.parse().ok()).collect();
     pids.sort_by_key(|&pid| process_stat(pid).map_or(u64::MAX, |stat| stat.start_ticks));
     for pid in pids {
         let folder = format!("/proc/{pid}/fd");
@@ -44,13 +42,7 @@ pub fn discover() -> Vec<Found> {
             match found.iter_mut().find(|region| region.id == id) {
                 Some(region) if region.pids.contains(&pid) => {}
                 Some(region) => region.pids.push(pid),
-                None => found.push(Found {
-                    name,
-                    path,
-                    pids: vec![pid],
-                    id,
-                    len: meta.len(),
-                }),
+                None => found.push(Found { name, path, pids: vec![pid], id, len: meta.len() }),
             }
         }
     }
@@ -76,9 +68,7 @@ fn region_name(path: &std::path::Path) -> Option<String> {
         let name = file.rsplit('/').next()?;
         return name.starts_with("fl-shm-").then(|| name.to_string());
     }
-    has_magic(path)
-        .filter(|&ours| ours)
-        .map(|_| text.to_string())
+    has_magic(path).filter(|&ours| ours).map(|_| text.to_string())
 }
 
 /// Opens only what can be a named region at all: a private file of whole pages.
@@ -90,9 +80,6 @@ fn has_magic(path: &std::path::Path) -> Option<bool> {
         return None;
     }
     let mut magic = [0_u8; 8];
-    std::fs::File::open(path)
-        .ok()?
-        .read_exact(&mut magic)
-        .ok()?;
+    std::fs::File::open(path).ok()?.read_exact(&mut magic).ok()?;
     Some(u64::from_le_bytes(magic) == crate::layout::MAGIC)
 }

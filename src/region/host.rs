@@ -42,11 +42,7 @@ fn parse_stat(text: &[u8]) -> Option<ProcessStat> {
     let parent = fields.next()?.parse().ok()?;
     // starttime is field 22; state is field 3 and the parent field 4.
     let start_ticks = fields.nth(22 - 5)?.parse().ok()?;
-    Some(ProcessStat {
-        state,
-        parent,
-        start_ticks,
-    })
+    Some(ProcessStat { state, parent, start_ticks })
 }
 
 /// Start time of this process; 0 = unknown.
@@ -82,10 +78,7 @@ pub fn boot_id() -> [u64; 2] {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
     let half = |range: std::ops::Range<usize>| {
-        digits
-            .get(range)
-            .and_then(|hex| u64::from_str_radix(hex, 16).ok())
-            .unwrap_or(0)
+        digits.get(range).and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0)
     };
     [half(0..16), half(16..32)]
 }
@@ -107,10 +100,7 @@ pub fn random_seed() -> std::io::Result<[u64; 2]> {
     let mut bytes = [0_u8; 16];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     let (high, low) = bytes.split_at(8);
-    let word = |half: &[u8]| {
-        half.iter()
-            .fold(0_u64, |word, &byte| word << 8 | u64::from(byte))
-    };
+    let word = |half: &[u8]| half.iter().fold(0_u64, |word, &byte| word << 8 | u64::from(byte));
     Ok([word(high), word(low)])
 }
 
@@ -121,11 +111,7 @@ mod tests {
     #[test]
     fn stat_lines_with_hostile_names_are_parsed() {
         let line = b"42 (a) R 1) \n(x) S 7 1 1 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 1\n";
-        let expected = ProcessStat {
-            state: b'S',
-            parent: 7,
-            start_ticks: 987_654,
-        };
+        let expected = ProcessStat { state: b'S', parent: 7, start_ticks: 987_654 };
         assert_eq!(parse_stat(line), Some(expected));
         assert_eq!(parse_stat(b""), None);
         assert_eq!(parse_stat(b"42 (x"), None);
@@ -144,10 +130,7 @@ mod tests {
 
     #[test]
     fn a_killed_child_is_dead_while_still_a_zombie() {
-        let mut child = std::process::Command::new("sleep")
-            .arg("60")
-            .spawn()
-            .unwrap();
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let start = process_stat(pid).unwrap().start_ticks;
         assert_eq!(liveness(pid, |found| found == start), Liveness::Alive);

@@ -11,10 +11,7 @@
 //!   file is 0600, so only the same user could);
 //! * the mapping lives as long as the value that hands out the slices.
 
-#![allow(
-    unsafe_code,
-    reason = "the only file with unsafe code; see the module's text"
-)]
+#![allow(unsafe_code, reason = "the only file with unsafe code; see the module's text")]
 
 use crate::layout::{Header, Record};
 use crate::sync::{Ordering, Word};
@@ -58,19 +55,13 @@ impl Mapping {
     /// Maps a whole file for reading and writing, shared with everybody who maps it.
     pub(crate) fn of_file(file: &File, len: u64) -> std::io::Result<Self> {
         let map = MmapOptions::new().len(to_usize(len)?).map_raw(file)?;
-        Ok(Self {
-            memory: Memory::File(map),
-        })
+        Ok(Self { memory: Memory::File(map) })
     }
 
     /// Maps a whole file for reading only. A write through it would end this process.
     pub(crate) fn of_file_read_only(file: &File, len: u64) -> std::io::Result<Self> {
-        let map = MmapOptions::new()
-            .len(to_usize(len)?)
-            .map_raw_read_only(file)?;
-        Ok(Self {
-            memory: Memory::File(map),
-        })
+        let map = MmapOptions::new().len(to_usize(len)?).map_raw_read_only(file)?;
+        Ok(Self { memory: Memory::File(map) })
     }
 
     /// Anonymous memory that children share; nobody else can reach it.
@@ -86,12 +77,7 @@ impl Mapping {
                 nix::sys::mman::MapFlags::MAP_SHARED,
             )
         }?;
-        Ok(Self {
-            memory: Memory::Shared {
-                start: start.cast(),
-                len,
-            },
-        })
+        Ok(Self { memory: Memory::Shared { start: start.cast(), len } })
     }
 
     /// Private memory, for one process, for tests and for interpreters that have no mappings.
@@ -99,9 +85,7 @@ impl Mapping {
         let lines = to_usize(len)?.div_ceil(size_of::<Line>());
         let mut memory = Vec::with_capacity(lines);
         memory.resize_with(lines, || Line(std::array::from_fn(|_| Word::new(0))));
-        Ok(Self {
-            memory: Memory::Heap(memory.into_boxed_slice()),
-        })
+        Ok(Self { memory: Memory::Heap(memory.into_boxed_slice()) })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -128,9 +112,7 @@ impl Mapping {
         else {
             return &[];
         };
-        let end = count
-            .checked_mul(size_of::<T>())
-            .and_then(|bytes| bytes.checked_add(offset));
+        let end = count.checked_mul(size_of::<T>()).and_then(|bytes| bytes.checked_add(offset));
         if end.is_none_or(|end| end > self.len()) {
             return &[];
         }
@@ -149,20 +131,13 @@ impl Mapping {
     /// # Panics
     /// When the mapping is shorter than a header; every constructor's caller has checked that.
     pub(crate) fn header(&self) -> &Header {
-        &self.records::<Header>(Span {
-            offset: 0,
-            count: 1,
-        })[0]
+        &self.records::<Header>(Span { offset: 0, count: 1 })[0]
     }
 
     /// As [`Self::records`], checked once and kept with the mapping.
     pub(crate) fn table<T: Record>(self: &Arc<Self>, span: Span) -> Table<T> {
         let records = self.records::<T>(span);
-        Table {
-            first: NonNull::from(records).cast(),
-            count: records.len(),
-            _mapping: self.clone(),
-        }
+        Table { first: NonNull::from(records).cast(), count: records.len(), _mapping: self.clone() }
     }
 }
 
@@ -229,10 +204,7 @@ pub(crate) fn file_system_type(file: &File) -> std::io::Result<i64> {
     #[cfg(target_os = "linux")]
     {
         let stat = nix::sys::statfs::fstatfs(file)?;
-        #[allow(
-            clippy::useless_conversion,
-            reason = "the field's width differs by target"
-        )]
+        #[allow(clippy::useless_conversion, reason = "the field's width differs by target")]
         Ok(i64::from(stat.filesystem_type().0))
     }
     #[cfg(not(target_os = "linux"))]
@@ -263,13 +235,8 @@ mod tests {
     #[test]
     fn words_are_shared_between_overlapping_views() {
         let mapping = Mapping::heap(4096).unwrap();
-        let span = Span {
-            offset: 0,
-            count: 1,
-        };
-        mapping.records::<Bucket>(span)[0]
-            .allowed
-            .store(7, Ordering::Relaxed);
+        let span = Span { offset: 0, count: 1 };
+        mapping.records::<Bucket>(span)[0].allowed.store(7, Ordering::Relaxed);
         let row = &mapping.records::<WorkerRow>(span)[0];
         assert_eq!(row.reserved[2].load(Ordering::Relaxed), 7);
     }

@@ -54,9 +54,7 @@ struct Tables {
 
 impl std::fmt::Debug for Region {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Region")
-            .field("backing", &self.backing)
-            .finish_non_exhaustive()
+        f.debug_struct("Region").field("backing", &self.backing).finish_non_exhaustive()
     }
 }
 
@@ -64,10 +62,7 @@ impl Region {
     /// Wraps a mapping whose header has been written or checked.
     fn new(mapping: Mapping, sections: Sections, backing: Backing, clock: Box<dyn Clock>) -> Self {
         let mapping = Arc::new(mapping);
-        let header = mapping.table::<Header>(Span {
-            offset: 0,
-            count: 1,
-        });
+        let header = mapping.table::<Header>(Span { offset: 0, count: 1 });
         let read = |word: &Word<u64>| word.load(Ordering::Relaxed);
         let base_ns = read(&header[0].clock_base_ns);
         let wall_base_s = read(&header[0].wall_base_s);
@@ -82,16 +77,7 @@ impl Region {
             chunks: mapping.table(sections.at(section::LEASES)),
             names: mapping.table(sections.at(section::NAMES)),
         };
-        Self {
-            header,
-            tables,
-            sections,
-            backing,
-            clock,
-            base_ns,
-            wall_base_s,
-            seed,
-        }
+        Self { header, tables, sections, backing, clock, base_ns, wall_base_s, seed }
     }
 
     /// The header.

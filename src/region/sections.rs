@@ -40,29 +40,17 @@ impl Sections {
             (section::FEATURES, size_of::<Feature>(), FEATURE_CAPACITY),
             (section::INDEX, size_of::<IndexSlot>(), capacity.keys),
             (section::BUCKETS, size_of::<Bucket>(), capacity.keys),
-            (
-                section::LEASES,
-                size_of::<LeaseChunk>(),
-                capacity.lease_chunks,
-            ),
+            (section::LEASES, size_of::<LeaseChunk>(), capacity.lease_chunks),
             (section::NAMES, size_of::<Name>(), capacity.keys),
         ];
         let mut offset = PAGE;
         let list = rows.map(|(id, stride, count)| {
             let stride = stride as u64;
-            let placed = Section {
-                id,
-                stride,
-                span: Span { offset, count },
-            };
+            let placed = Section { id, stride, span: Span { offset, count } };
             offset += (stride * count).next_multiple_of(PAGE);
             placed
         });
-        Self {
-            capacity,
-            list,
-            total_len: offset,
-        }
+        Self { capacity, list, total_len: offset }
     }
 
     /// The capacities.
@@ -84,21 +72,12 @@ impl Sections {
     #[inline]
     pub(crate) fn at(&self, id: u64) -> Span {
         let index = usize::try_from(id.wrapping_sub(1)).unwrap_or(usize::MAX);
-        self.list.get(index).map_or(
-            Span {
-                offset: 0,
-                count: 0,
-            },
-            |section| section.span,
-        )
+        self.list.get(index).map_or(Span { offset: 0, count: 0 }, |section| section.span)
     }
 
     /// Place of the section table.
     pub(crate) fn table(&self) -> Span {
-        Span {
-            offset: HEADER_LEN,
-            count: self.list.len() as u64,
-        }
+        Span { offset: HEADER_LEN, count: self.list.len() as u64 }
     }
 }
 
@@ -122,10 +101,7 @@ mod tests {
             assert_eq!(sections.at(section.id), section.span);
         }
         assert!(sections.total_len() >= end);
-        assert!(
-            sections.total_len() < 17 << 20,
-            "the default is about 16 MiB"
-        );
+        assert!(sections.total_len() < 17 << 20, "the default is about 16 MiB");
         assert_eq!(sections.at(0).count, 0);
         assert_eq!(sections.at(99).count, 0);
     }

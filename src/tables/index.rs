@@ -57,19 +57,13 @@ pub fn find_or_insert(index: &[IndexSlot], home: u64, wanted: IdentityWord) -> O
             // Slots never become empty again, so a failed swap means that somebody filled this one.
             match word.compare_exchange(seen, wanted, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => {
-                    return Some(Slot {
-                        index: position,
-                        inserted: true,
-                    });
+                    return Some(Slot { index: position, inserted: true });
                 }
                 Err(now) => seen = now,
             }
         }
         if seen == wanted {
-            return Some(Slot {
-                index: position,
-                inserted: false,
-            });
+            return Some(Slot { index: position, inserted: false });
         }
     }
     None
@@ -87,11 +81,7 @@ mod tests {
     use std::collections::HashMap;
 
     fn table(len: usize) -> Vec<IndexSlot> {
-        (0..len)
-            .map(|_| IndexSlot {
-                identity: Word::new(IdentityWord::default()),
-            })
-            .collect()
+        (0..len).map(|_| IndexSlot { identity: Word::new(IdentityWord::default()) }).collect()
     }
 
     #[test]
@@ -101,10 +91,7 @@ mod tests {
             let slot = find_or_insert(&index, 7, identity(KeyKind::Gcra, (key + 1) << 4)).unwrap();
             assert!(slot.inserted);
         }
-        assert_eq!(
-            find_or_insert(&index, 7, identity(KeyKind::Gcra, 99 << 4)),
-            None
-        );
+        assert_eq!(find_or_insert(&index, 7, identity(KeyKind::Gcra, 99 << 4)), None);
         let known = find_or_insert(&index, 7, identity(KeyKind::Gcra, 5 << 4)).unwrap();
         assert!(!known.inserted);
     }
@@ -146,19 +133,13 @@ mod tests {
                 })
         };
         let results: Vec<_> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..4)
-                .map(|t| scope.spawn(move || places(t * 31)))
-                .collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap())
-                .collect()
+            let threads: Vec<_> = (0..4).map(|t| scope.spawn(move || places(t * 31))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         assert!(results.iter().all(|places| *places == results[0]));
         assert!(results[0].iter().all(Option::is_some));
-        let used = index
-            .iter()
-            .filter(|slot| slot.identity.load(Ordering::Relaxed).occupied() == 1);
+        let used =
+            index.iter().filter(|slot| slot.identity.load(Ordering::Relaxed).occupied() == 1);
         assert_eq!(used.count(), 1000);
     }
 }

@@ -74,9 +74,7 @@ impl<'a> Leases<'a> {
             if seen == identity {
                 if insert && chunk.key_slot.load(Ordering::Relaxed) == 0 {
                     chunk.ordinal.store(ordinal, Ordering::Relaxed);
-                    chunk
-                        .key_slot
-                        .store(self.key_slot as u64 + 1, Ordering::Relaxed);
+                    chunk.key_slot.store(self.key_slot as u64 + 1, Ordering::Relaxed);
                 }
                 return Ok(Some(position));
             }
@@ -88,10 +86,7 @@ impl<'a> Leases<'a> {
     }
 
     fn existing(&self, ordinal: u64) -> Option<&'a LeaseChunk> {
-        self.chunk(ordinal, false)
-            .ok()
-            .flatten()
-            .and_then(|index| self.chunks.get(index))
+        self.chunk(ordinal, false).ok().flatten().and_then(|index| self.chunks.get(index))
     }
 
     fn high_water(&self) -> u64 {
@@ -104,10 +99,7 @@ impl<'a> Leases<'a> {
         let mut seen = self.limits.load(Ordering::Relaxed);
         while seen.high_water() < above {
             let next = LeaseLimits::new(seen.limit(), above);
-            match self
-                .limits
-                .compare_exchange(seen, next, Ordering::SeqCst, Ordering::Relaxed)
-            {
+            match self.limits.compare_exchange(seen, next, Ordering::SeqCst, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(now) => seen = now,
             }
@@ -120,9 +112,7 @@ impl<'a> Leases<'a> {
         if seen.limit() != limit {
             let next = LeaseLimits::new(limit, seen.high_water());
             // A lost race means that somebody else noted a limit just now.
-            let _ = self
-                .limits
-                .compare_exchange(seen, next, Ordering::SeqCst, Ordering::Relaxed);
+            let _ = self.limits.compare_exchange(seen, next, Ordering::SeqCst, Ordering::Relaxed);
         }
     }
 
@@ -155,11 +145,7 @@ impl<'a> Leases<'a> {
                 let Some(slot) = self.claim_in(index, ordinal, limit, word, trust_hint) else {
                     continue;
                 };
-                let claim = Claim {
-                    chunk: index,
-                    slot,
-                    word,
-                };
+                let claim = Claim { chunk: index, slot, word };
                 self.chunks[index].tags[slot].store(tag, Ordering::Relaxed);
                 if self.high_water() > limit && self.count() > limit {
                     self.release(claim);
@@ -181,11 +167,7 @@ impl<'a> Leases<'a> {
     ) -> Option<usize> {
         let chunk = self.chunks.get(index)?;
         let usable = usable(ordinal, limit);
-        let taken = if trust_hint {
-            chunk.hint.load(Ordering::Relaxed)
-        } else {
-            0
-        };
+        let taken = if trust_hint { chunk.hint.load(Ordering::Relaxed) } else { 0 };
         let mut candidates = usable & !taken;
         while candidates != 0 {
             let slot = candidates.trailing_zeros() as usize;
@@ -196,9 +178,7 @@ impl<'a> Leases<'a> {
                 // Before the claim, so that whoever counts after it looks this far.
                 self.raise_high_water(ordinal * SLOTS + slot as u64 + 1);
                 let free = LeaseWord::default();
-                if holder
-                    .compare_exchange(free, word, Ordering::SeqCst, Ordering::Relaxed)
-                    .is_ok()
+                if holder.compare_exchange(free, word, Ordering::SeqCst, Ordering::Relaxed).is_ok()
                 {
                     chunk.hint.fetch_or(bit, Ordering::Relaxed);
                     self.adjust_held(1);
@@ -221,12 +201,7 @@ impl<'a> Leases<'a> {
             return false;
         };
         let freed = holder
-            .compare_exchange(
-                claim.word,
-                LeaseWord::default(),
-                Ordering::SeqCst,
-                Ordering::Relaxed,
-            )
+            .compare_exchange(claim.word, LeaseWord::default(), Ordering::SeqCst, Ordering::Relaxed)
             .is_ok();
         if freed {
             chunk.hint.fetch_and(!(1 << claim.slot), Ordering::Relaxed);
@@ -246,11 +221,7 @@ impl<'a> Leases<'a> {
                 if found.load(Ordering::Relaxed) == tag {
                     let word = chunk.holders[slot].load(Ordering::Acquire);
                     if word != LeaseWord::default() {
-                        return Some(Claim {
-                            chunk: index,
-                            slot,
-                            word,
-                        });
+                        return Some(Claim { chunk: index, slot, word });
                     }
                 }
             }
@@ -274,11 +245,7 @@ impl<'a> Leases<'a> {
             for (slot, holder) in self.chunks[index].holders.iter().enumerate() {
                 let word = holder.load(Ordering::SeqCst);
                 if word != LeaseWord::default() {
-                    visit(Claim {
-                        chunk: index,
-                        slot,
-                        word,
-                    });
+                    visit(Claim { chunk: index, slot, word });
                 }
             }
         }
@@ -286,24 +253,18 @@ impl<'a> Leases<'a> {
 
     /// About how many are held, in constant time.
     pub fn held_hint(&self) -> u64 {
-        let stated = self
-            .existing(0)
-            .map_or(0, |chunk| chunk.held.load(Ordering::Relaxed));
+        let stated = self.existing(0).map_or(0, |chunk| chunk.held.load(Ordering::Relaxed));
         // A count below zero (a crash between a claim and its count) reads as zero.
         if stated > u64::MAX / 2 { 0 } else { stated }
     }
 
     /// Replaces the hint by the exact count, unless it changes meanwhile.
     pub fn correct_held(&self) -> u64 {
-        let before = self
-            .existing(0)
-            .map(|chunk| chunk.held.load(Ordering::Relaxed));
+        let before = self.existing(0).map(|chunk| chunk.held.load(Ordering::Relaxed));
         let exact = self.count();
         if let (Some(chunk), Some(before)) = (self.existing(0), before) {
             let _ =
-                chunk
-                    .held
-                    .compare_exchange(before, exact, Ordering::Relaxed, Ordering::Relaxed);
+                chunk.held.compare_exchange(before, exact, Ordering::Relaxed, Ordering::Relaxed);
         }
         exact
     }
@@ -316,18 +277,14 @@ impl<'a> Leases<'a> {
 
     /// Chunk ordinal of a claim, where the next search may begin.
     pub fn ordinal_of(&self, claim: Claim) -> u64 {
-        self.chunks
-            .get(claim.chunk)
-            .map_or(0, |chunk| chunk.ordinal.load(Ordering::Relaxed))
+        self.chunks.get(claim.chunk).map_or(0, |chunk| chunk.ordinal.load(Ordering::Relaxed))
     }
 }
 
 /// Bits of the slots of a chunk that lie below the limit.
 fn usable(ordinal: u64, limit: u64) -> u64 {
     let below = limit.saturating_sub(ordinal * SLOTS).min(SLOTS);
-    u64::MAX
-        .checked_shr(u32::try_from(64 - below).unwrap_or(64))
-        .unwrap_or(0)
+    u64::MAX.checked_shr(u32::try_from(64 - below).unwrap_or(64)).unwrap_or(0)
 }
 
 /// Frees every slot of the region whose holder `gone` names; returns how many.
@@ -345,10 +302,7 @@ pub fn reap(chunks: &[LeaseChunk], mut gone: impl FnMut(OwnerTag) -> bool) -> u6
                 continue;
             }
             let free = LeaseWord::default();
-            if holder
-                .compare_exchange(word, free, Ordering::SeqCst, Ordering::Relaxed)
-                .is_ok()
-            {
+            if holder.compare_exchange(word, free, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
                 chunk.hint.fetch_and(!(1 << slot), Ordering::Relaxed);
                 freed += 1;
             }
@@ -394,23 +348,14 @@ mod tests {
     fn exactly_the_limit_over_several_chunks() {
         let chunks = chunks(64);
         let limits = Word::new(LeaseLimits::default());
-        let leases = Leases {
-            chunks: &chunks,
-            key: key(1),
-            key_slot: 0,
-            limits: &limits,
-        };
-        let claims: Vec<Claim> = (0..100)
-            .filter_map(|tag| leases.claim(70, 0, me(), 5, tag + 1).unwrap())
-            .collect();
+        let leases = Leases { chunks: &chunks, key: key(1), key_slot: 0, limits: &limits };
+        let claims: Vec<Claim> =
+            (0..100).filter_map(|tag| leases.claim(70, 0, me(), 5, tag + 1).unwrap()).collect();
         assert_eq!(claims.len(), 70);
         assert_eq!((leases.count(), leases.held_hint()), (70, 70));
         assert!(leases.release(claims[40]));
         assert!(!leases.release(claims[40]));
-        assert_eq!(
-            leases.find(12).map(|claim| claim.word.owner()),
-            Some(me().raw())
-        );
+        assert_eq!(leases.find(12).map(|claim| claim.word.owner()), Some(me().raw()));
         assert!(leases.claim(70, 0, me(), 5, 500).unwrap().is_some());
         assert!(leases.claim(70, 0, me(), 5, 501).unwrap().is_none());
     }
@@ -419,21 +364,14 @@ mod tests {
     fn wrong_hints_change_no_answer() {
         let chunks = chunks(64);
         let limits = Word::new(LeaseLimits::default());
-        let leases = Leases {
-            chunks: &chunks,
-            key: key(1),
-            key_slot: 0,
-            limits: &limits,
-        };
+        let leases = Leases { chunks: &chunks, key: key(1), key_slot: 0, limits: &limits };
         let first = leases.claim(3, 0, me(), 5, 1).unwrap().unwrap();
         chunks[first.chunk].hint.store(u64::MAX, Ordering::Relaxed);
         assert!(leases.claim(3, 0, me(), 5, 2).unwrap().is_some());
         chunks[first.chunk].hint.store(0, Ordering::Relaxed);
         assert!(leases.claim(3, 0, me(), 5, 3).unwrap().is_some());
         assert!(leases.claim(3, 0, me(), 5, 4).unwrap().is_none());
-        chunks[first.chunk]
-            .held
-            .store(u64::MAX - 5, Ordering::Relaxed);
+        chunks[first.chunk].held.store(u64::MAX - 5, Ordering::Relaxed);
         assert_eq!(leases.held_hint(), 0);
         assert_eq!(leases.correct_held(), 3);
         assert_eq!(leases.held_hint(), 3);
@@ -443,15 +381,9 @@ mod tests {
     fn a_lowered_limit_admits_nobody_until_the_overhang_is_gone() {
         let chunks = chunks(64);
         let limits = Word::new(LeaseLimits::default());
-        let leases = Leases {
-            chunks: &chunks,
-            key: key(1),
-            key_slot: 0,
-            limits: &limits,
-        };
-        let claims: Vec<Claim> = (0..10)
-            .map(|tag| leases.claim(10, 0, me(), 5, tag + 1).unwrap().unwrap())
-            .collect();
+        let leases = Leases { chunks: &chunks, key: key(1), key_slot: 0, limits: &limits };
+        let claims: Vec<Claim> =
+            (0..10).map(|tag| leases.claim(10, 0, me(), 5, tag + 1).unwrap().unwrap()).collect();
         for &claim in &claims[..4] {
             leases.release(claim);
         }
@@ -467,12 +399,7 @@ mod tests {
     fn reaping_frees_only_the_dead_and_a_late_release_harms_nobody() {
         let chunks = chunks(64);
         let limits = Word::new(LeaseLimits::default());
-        let leases = Leases {
-            chunks: &chunks,
-            key: key(1),
-            key_slot: 0,
-            limits: &limits,
-        };
+        let leases = Leases { chunks: &chunks, key: key(1), key_slot: 0, limits: &limits };
         let dead = leases.claim(2, 0, other(), 5, 1).unwrap().unwrap();
         let mine = leases.claim(2, 0, me(), 5, 2).unwrap().unwrap();
         assert_eq!(reap(&chunks, |owner| owner == other()), 1);
@@ -487,12 +414,7 @@ mod tests {
     fn holders_that_nobody_can_be_are_reaped() {
         let chunks = chunks(64);
         let limits = Word::new(LeaseLimits::default());
-        let leases = Leases {
-            chunks: &chunks,
-            key: key(1),
-            key_slot: 0,
-            limits: &limits,
-        };
+        let leases = Leases { chunks: &chunks, key: key(1), key_slot: 0, limits: &limits };
         let claim = leases.claim(1, 0, me(), 5, 1).unwrap().unwrap();
         chunks[claim.chunk].holders[claim.slot].store(LeaseWord::new(3, 9), Ordering::Relaxed);
         assert_eq!(reap(&chunks, |_| false), 1);
@@ -502,17 +424,10 @@ mod tests {
     #[test]
     fn a_full_chunk_table_is_an_error_and_hurts_nobody() {
         let chunks = chunks(64);
-        let limits: Vec<_> = (0..2000)
-            .map(|_| Word::new(LeaseLimits::default()))
-            .collect();
+        let limits: Vec<_> = (0..2000).map(|_| Word::new(LeaseLimits::default())).collect();
         let mut full = 0;
         for (n, limits) in limits.iter().enumerate() {
-            let leases = Leases {
-                chunks: &chunks,
-                key: key(n as u64),
-                key_slot: n,
-                limits,
-            };
+            let leases = Leases { chunks: &chunks, key: key(n as u64), key_slot: n, limits };
             full += u32::from(leases.claim(1, 0, me(), 5, 1).is_err());
         }
         assert!(full >= 2000 - 64);

@@ -23,10 +23,7 @@ pub fn redact(text: &str) -> String {
         }
         let part = part.trim_matches(['{', '}']);
         let keyed = position > 0
-            && matches!(
-                previous,
-                "api_key" | "model_per_key" | "tag_per_key" | "mcp_per_key"
-            );
+            && matches!(previous, "api_key" | "model_per_key" | "tag_per_key" | "mcp_per_key");
         push_part(&mut shown, part, keyed);
         previous = part;
     }
@@ -40,11 +37,7 @@ fn push_part(shown: &mut String, part: &str, keyed: bool) {
     let secret = keyed || part.starts_with("sk-") || longest >= SECRET_LEN;
     let hide = secret && part.chars().count() > SHOWN;
     let limit = if hide { SHOWN } else { usize::MAX };
-    shown.extend(
-        part.chars()
-            .take(limit)
-            .map(|c| if c.is_control() { '?' } else { c }),
-    );
+    shown.extend(part.chars().take(limit).map(|c| if c.is_control() { '?' } else { c }));
     if hide {
         shown.push_str("..");
     }
@@ -52,10 +45,7 @@ fn push_part(shown: &mut String, part: &str, keyed: bool) {
 
 fn truncate(text: &mut String, max: usize) {
     if text.len() > max {
-        let end = (0..=max)
-            .rev()
-            .find(|&end| text.is_char_boundary(end))
-            .unwrap_or(0);
+        let end = (0..=max).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
         text.truncate(end);
     }
 }
@@ -73,10 +63,7 @@ pub fn publish(record: &Name, owner: OwnerTag, name: &str, dead: impl Fn(OwnerTa
     };
     let claim = NameWord::new(WRITING, 0, owner.raw());
     if !free
-        || record
-            .head
-            .compare_exchange(seen, claim, Ordering::AcqRel, Ordering::Relaxed)
-            .is_err()
+        || record.head.compare_exchange(seen, claim, Ordering::AcqRel, Ordering::Relaxed).is_err()
     {
         return;
     }
@@ -88,9 +75,7 @@ pub fn publish(record: &Name, owner: OwnerTag, name: &str, dead: impl Fn(OwnerTa
         word.store(u64::from_le_bytes(packed), Ordering::Relaxed);
     }
     // SYNC name-complete: Release pairs with the Acquire of `read`.
-    record
-        .head
-        .store(NameWord::new(COMPLETE, len as u64, 0), Ordering::Release);
+    record.head.store(NameWord::new(COMPLETE, len as u64, 0), Ordering::Release);
 }
 
 /// True when the name still has to be written.
@@ -106,17 +91,10 @@ pub fn read(record: &Name) -> Option<String> {
         return None;
     }
     let len = usize::try_from(head.length()).unwrap_or(0).min(NAME_BYTES);
-    let bytes: Vec<u8> = record
-        .bytes
-        .iter()
-        .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes())
-        .collect();
+    let bytes: Vec<u8> =
+        record.bytes.iter().flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()).collect();
     let text = String::from_utf8_lossy(&bytes[..len]).into_owned();
-    Some(
-        text.chars()
-            .map(|c| if c.is_control() { '?' } else { c })
-            .collect(),
-    )
+    Some(text.chars().map(|c| if c.is_control() { '?' } else { c }).collect())
 }
 
 #[cfg(test)]
@@ -125,10 +103,7 @@ mod tests {
     use crate::sync::Word;
 
     fn blank() -> Name {
-        Name {
-            head: Word::new(NameWord::default()),
-            bytes: std::array::from_fn(|_| Word::new(0)),
-        }
+        Name { head: Word::new(NameWord::default()), bytes: std::array::from_fn(|_| Word::new(0)) }
     }
 
     #[test]
@@ -150,11 +125,7 @@ mod tests {
 
     #[test]
     fn names_fit_their_record_whatever_the_key() {
-        for text in [
-            "é:".repeat(500),
-            "x y ".repeat(9_000),
-            "\u{1F600} ".repeat(100),
-        ] {
+        for text in ["é:".repeat(500), "x y ".repeat(9_000), "\u{1F600} ".repeat(100)] {
             let name = redact(&text);
             assert!(name.len() <= NAME_BYTES);
             let record = blank();
@@ -167,9 +138,7 @@ mod tests {
     fn a_dead_writers_name_is_written_again_and_a_live_ones_is_not() {
         let record = blank();
         let (first, second) = (OwnerTag::new(1, 1).unwrap(), OwnerTag::new(2, 1).unwrap());
-        record
-            .head
-            .store(NameWord::new(WRITING, 0, first.raw()), Ordering::Relaxed);
+        record.head.store(NameWord::new(WRITING, 0, first.raw()), Ordering::Relaxed);
         publish(&record, second, "k", |_| false);
         assert_eq!(read(&record), None);
         publish(&record, second, "k", |owner| owner == first);
@@ -181,13 +150,8 @@ mod tests {
     #[test]
     fn damaged_names_are_shown_harmlessly() {
         let record = blank();
-        record
-            .head
-            .store(NameWord::new(COMPLETE, 255, 0), Ordering::Relaxed);
-        record.bytes[0].store(
-            u64::from_le_bytes(*b"\x1b[31m\xff\xfe\0"),
-            Ordering::Relaxed,
-        );
+        record.head.store(NameWord::new(COMPLETE, 255, 0), Ordering::Relaxed);
+        record.bytes[0].store(u64::from_le_bytes(*b"\x1b[31m\xff\xfe\0"), Ordering::Relaxed);
         let name = read(&record).unwrap();
         assert!(!name.chars().any(char::is_control), "{name:?}");
     }

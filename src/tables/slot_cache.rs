@@ -31,13 +31,8 @@ pub struct SlotCache {
 
 impl Default for SlotCache {
     fn default() -> Self {
-        let entry = || Entry {
-            tag: Word::new(0),
-            place: Word::new(0),
-        };
-        Self {
-            entries: std::iter::repeat_with(entry).take(ENTRIES).collect(),
-        }
+        let entry = || Entry { tag: Word::new(0), place: Word::new(0) };
+        Self { entries: std::iter::repeat_with(entry).take(ENTRIES).collect() }
     }
 }
 
@@ -70,9 +65,7 @@ impl SlotCache {
 
     /// Looks up.
     pub fn get(&self, tag: u64) -> Option<Place> {
-        let entry = self
-            .window(tag)
-            .find(|entry| entry.tag.load(Ordering::Acquire) == tag)?;
+        let entry = self.window(tag).find(|entry| entry.tag.load(Ordering::Acquire) == tag)?;
         Some(unpack(entry.place.load(Ordering::Relaxed)))
     }
 
@@ -81,9 +74,7 @@ impl SlotCache {
         for entry in self.window(tag) {
             if entry.tag.load(Ordering::Acquire) == tag {
                 let place = unpack(entry.place.load(Ordering::Relaxed));
-                let won = entry
-                    .tag
-                    .compare_exchange(tag, 0, Ordering::AcqRel, Ordering::Relaxed);
+                let won = entry.tag.compare_exchange(tag, 0, Ordering::AcqRel, Ordering::Relaxed);
                 return won.ok().map(|_| place);
             }
         }
@@ -101,11 +92,7 @@ impl SlotCache {
 fn unpack(packed: u64) -> Place {
     let part =
         |shift: u32, bits: u32| u32::try_from((packed >> shift) & ((1 << bits) - 1)).unwrap_or(0);
-    Place {
-        chunk: part(37, 27),
-        slot: part(32, 5),
-        acquired_s: packed & u64::from(u32::MAX),
-    }
+    Place { chunk: part(37, 27), slot: part(32, 5), acquired_s: packed & u64::from(u32::MAX) }
 }
 
 #[cfg(test)]
@@ -141,21 +128,12 @@ mod tests {
         let tag = |n: u64| (n << 20) | 5;
         for n in 1..=40 {
             let chunk = u32::try_from(n).unwrap();
-            cache.insert(
-                tag(n),
-                Place {
-                    chunk,
-                    slot: 0,
-                    acquired_s: n,
-                },
-            );
+            cache.insert(tag(n), Place { chunk, slot: 0, acquired_s: n });
         }
         let known = (1..=40).filter(|&n| cache.get(tag(n)).is_some()).count();
         assert_eq!(known, WINDOW);
         assert!(
-            (1..=40)
-                .filter_map(|n| Some((n, cache.get(tag(n))?)))
-                .all(|(n, p)| p.acquired_s == n)
+            (1..=40).filter_map(|n| Some((n, cache.get(tag(n))?))).all(|(n, p)| p.acquired_s == n)
         );
         cache.clear();
         assert_eq!(cache.get(tag(1)), None);

@@ -46,28 +46,17 @@ pub fn register(rows: &[WorkerRow], pid: u32, start_ticks: u64, now_s: u64) -> O
             continue;
         }
         let generation = seen.generation() + 1;
-        let Some(owner) = u32::try_from(number)
-            .ok()
-            .and_then(|n| OwnerTag::new(n, generation))
+        let Some(owner) = u32::try_from(number).ok().and_then(|n| OwnerTag::new(n, generation))
         else {
             retire(row, seen);
             continue;
         };
-        let claim = ClaimWord::new(
-            WorkerState::Live as u64,
-            u64::from(pid),
-            start_ticks,
-            generation,
-        );
-        if row
-            .claim
-            .compare_exchange(seen, claim, Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok()
-        {
+        let claim =
+            ClaimWord::new(WorkerState::Live as u64, u64::from(pid), start_ticks, generation);
+        if row.claim.compare_exchange(seen, claim, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             row.start_ticks.store(start_ticks, Ordering::Relaxed);
             row.registered_s.store(now_s, Ordering::Relaxed);
-            row.pid_namespace
-                .store(host::namespace("pid"), Ordering::Relaxed);
+            row.pid_namespace.store(host::namespace("pid"), Ordering::Relaxed);
             return Some(owner);
         }
     }
@@ -76,9 +65,7 @@ pub fn register(rows: &[WorkerRow], pid: u32, start_ticks: u64, now_s: u64) -> O
 
 fn retire(row: &WorkerRow, seen: ClaimWord) {
     let retired = ClaimWord::new(WorkerState::Retired as u64, 0, 0, seen.generation());
-    let _ = row
-        .claim
-        .compare_exchange(seen, retired, Ordering::AcqRel, Ordering::Relaxed);
+    let _ = row.claim.compare_exchange(seen, retired, Ordering::AcqRel, Ordering::Relaxed);
 }
 
 /// Whether the process of a live row is alive. The region's pid namespace must be this process's.
@@ -88,11 +75,7 @@ pub fn liveness(row: &WorkerRow, claim: ClaimWord) -> Liveness {
     // Between the claim and the store of the full start time only its low bits are known.
     let full = if full & START_MASK == low { full } else { 0 };
     let matches = |found: u64| {
-        if full == 0 {
-            low == 0 || found & START_MASK == low
-        } else {
-            found == full
-        }
+        if full == 0 { low == 0 || found & START_MASK == low } else { found == full }
     };
     host::liveness(i32::try_from(claim.pid()).unwrap_or(0), matches)
 }
@@ -100,9 +83,7 @@ pub fn liveness(row: &WorkerRow, claim: ClaimWord) -> Liveness {
 /// Whether an owner read from a lease can no longer give it back: its registration is over, is proven
 /// dead, or never existed. A registration that is merely not proven dead answers false.
 pub fn is_gone(rows: &[WorkerRow], owner: OwnerTag) -> bool {
-    let Some(row) = rows
-        .get(owner.row() as usize)
-        .filter(|_| owner.row() as usize >= FIRST_ROW)
+    let Some(row) = rows.get(owner.row() as usize).filter(|_| owner.row() as usize >= FIRST_ROW)
     else {
         return true;
     };
@@ -119,9 +100,8 @@ pub fn reap(rows: &[WorkerRow], me: Option<OwnerTag>, mut free: impl FnMut(Owner
     let mut reaped = 0;
     for (number, row) in rows.iter().enumerate().skip(FIRST_ROW) {
         let mut claim = row.claim.load(Ordering::Acquire);
-        let Some(owner) = u32::try_from(number)
-            .ok()
-            .and_then(|n| OwnerTag::new(n, claim.generation()))
+        let Some(owner) =
+            u32::try_from(number).ok().and_then(|n| OwnerTag::new(n, claim.generation()))
         else {
             continue;
         };
@@ -133,10 +113,7 @@ pub fn reap(rows: &[WorkerRow], me: Option<OwnerTag>, mut free: impl FnMut(Owner
                 continue;
             }
             let dead = with_state(claim, WorkerState::Dead);
-            if row
-                .claim
-                .compare_exchange(claim, dead, Ordering::AcqRel, Ordering::Relaxed)
-                .is_err()
+            if row.claim.compare_exchange(claim, dead, Ordering::AcqRel, Ordering::Relaxed).is_err()
             {
                 continue;
             }
@@ -145,10 +122,7 @@ pub fn reap(rows: &[WorkerRow], me: Option<OwnerTag>, mut free: impl FnMut(Owner
         if WorkerState::from_raw(claim.state()) == WorkerState::Dead {
             free(owner);
             let next = with_state(claim, WorkerState::Free);
-            if row
-                .claim
-                .compare_exchange(claim, next, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
+            if row.claim.compare_exchange(claim, next, Ordering::AcqRel, Ordering::Relaxed).is_ok()
             {
                 reaped += 1;
             }
@@ -165,19 +139,12 @@ pub fn leave(rows: &[WorkerRow], owner: OwnerTag) {
     let claim = row.claim.load(Ordering::Acquire);
     if claim.generation() == owner.generation() {
         let free = with_state(claim, WorkerState::Free);
-        let _ = row
-            .claim
-            .compare_exchange(claim, free, Ordering::AcqRel, Ordering::Relaxed);
+        let _ = row.claim.compare_exchange(claim, free, Ordering::AcqRel, Ordering::Relaxed);
     }
 }
 
 fn with_state(claim: ClaimWord, state: WorkerState) -> ClaimWord {
-    ClaimWord::new(
-        state as u64,
-        claim.pid(),
-        claim.start_low(),
-        claim.generation(),
-    )
+    ClaimWord::new(state as u64, claim.pid(), claim.start_low(), claim.generation())
 }
 
 /// All rows that are live or being reaped.
@@ -186,17 +153,12 @@ pub fn list(rows: &[WorkerRow]) -> Vec<Worker> {
     for (number, row) in rows.iter().enumerate().skip(FIRST_ROW) {
         let claim = row.claim.load(Ordering::Acquire);
         let state = WorkerState::from_raw(claim.state());
-        let owner = u32::try_from(number)
-            .ok()
-            .and_then(|n| OwnerTag::new(n, claim.generation()));
+        let owner = u32::try_from(number).ok().and_then(|n| OwnerTag::new(n, claim.generation()));
         let (Some(owner), WorkerState::Live | WorkerState::Dead) = (owner, state) else {
             continue;
         };
-        let liveness = if state == WorkerState::Live {
-            liveness(row, claim)
-        } else {
-            Liveness::Dead
-        };
+        let liveness =
+            if state == WorkerState::Live { liveness(row, claim) } else { Liveness::Dead };
         found.push(Worker {
             row: number,
             owner,
@@ -239,10 +201,7 @@ mod tests {
         assert!(is_gone(&rows, first));
         assert!(!is_gone(&rows, second));
         let third = register(&rows, std::process::id(), own, 0).unwrap();
-        assert_eq!(
-            (third.row(), third.generation()),
-            (first.row(), first.generation() + 1)
-        );
+        assert_eq!((third.row(), third.generation()), (first.row(), first.generation() + 1));
         assert!(is_gone(&rows, first));
     }
 
@@ -251,9 +210,7 @@ mod tests {
         let rows = rows(2);
         let owner = register(&rows, 1, 1, 0).unwrap();
         let claim = rows[1].claim.load(Ordering::Relaxed);
-        rows[1]
-            .claim
-            .store(with_state(claim, WorkerState::Dead), Ordering::Relaxed);
+        rows[1].claim.store(with_state(claim, WorkerState::Dead), Ordering::Relaxed);
         let mut freed = Vec::new();
         assert_eq!(reap(&rows, None, |owner| freed.push(owner)), 1);
         assert_eq!(freed, [owner]);
@@ -262,10 +219,7 @@ mod tests {
     #[test]
     fn a_row_without_generations_left_is_never_used_again() {
         let rows = rows(2);
-        rows[1].claim.store(
-            ClaimWord::new(0, 0, 0, OwnerTag::MAX_GENERATION),
-            Ordering::Relaxed,
-        );
+        rows[1].claim.store(ClaimWord::new(0, 0, 0, OwnerTag::MAX_GENERATION), Ordering::Relaxed);
         assert_eq!(register(&rows, 1, 1, 0), None);
         let state = rows[1].claim.load(Ordering::Relaxed).state();
         assert_eq!(WorkerState::from_raw(state), WorkerState::Retired);
@@ -283,12 +237,7 @@ mod tests {
     fn registering_half_way_is_recognised_by_the_low_start_bits() {
         let rows = rows(2);
         let own = host::own_start_ticks();
-        let claim = ClaimWord::new(
-            WorkerState::Live as u64,
-            u64::from(std::process::id()),
-            own,
-            1,
-        );
+        let claim = ClaimWord::new(WorkerState::Live as u64, u64::from(std::process::id()), own, 1);
         rows[1].claim.store(claim, Ordering::Relaxed);
         assert_eq!(liveness(&rows[1], claim), Liveness::Alive);
         let other = ClaimWord::new(1, u64::from(std::process::id()), own + 1, 1);

@@ -13,18 +13,12 @@ struct Words {
 
 impl Words {
     fn pair(&self) -> Pair<'_> {
-        Pair {
-            window: Some(&self.window),
-            counter: &self.counter,
-        }
+        Pair { window: Some(&self.window), counter: &self.counter }
     }
 }
 
 fn admitted(words: &Words, now_s: u64, limit: i64) -> bool {
-    matches!(
-        charge(words.pair(), now_s, 60, 1, |count| count < limit),
-        Ok(Outcome::Admitted(_))
-    )
+    matches!(charge(words.pair(), now_s, 60, 1, |count| count < limit), Ok(Outcome::Admitted(_)))
 }
 
 /// Mutation `window-blind-store`: replace the counter's swap by a store.
@@ -62,10 +56,7 @@ fn loom_window_late_charge_does_not_erase_the_new_window() {
         let window = words.window.load(Ordering::Acquire);
         assert_eq!(window.start_s(), 160);
         let counter = words.counter.load(Ordering::Acquire);
-        assert!(
-            counter.in_window(160).is_some_and(|count| count >= 1),
-            "{counter:?}"
-        );
+        assert!(counter.in_window(160).is_some_and(|count| count >= 1), "{counter:?}");
     });
 }
 
