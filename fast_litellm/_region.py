@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from fast_litellm import _native
 from fast_litellm._config import RegionSettings
@@ -27,9 +28,34 @@ def process_region() -> _native.Region:
         first = _native.default_region()
         if first is not None:
             return first
+    parent = _server_above()
+    if parent and not os.environ.get("FAST_LITELLM_SHM", "").strip():
+        logger().error(
+            "limits are NOT shared between workers: this worker of %s made a region of its own, because "
+            "fast_litellm was imported after the fork; %s, or set FAST_LITELLM_SHM to a path on tmpfs",
+            parent,
+            "start gunicorn with --preload" if parent == "gunicorn" else "import it in the parent",
+        )
     # Children register with their first operation anyway; this shows them to inspectors earlier.
     os.register_at_fork(after_in_child=_register_child)
     return region
+
+
+def _server_above() -> str:
+    """Name of the server whose worker this process already is; empty = none."""
+    arbiter = sys.modules.get("gunicorn.arbiter")
+    if arbiter is not None:
+        try:
+            with open(f"/proc/{os.getppid()}/cmdline", "rb") as file:
+                above = file.read()
+        except OSError:
+            above = b""
+        if b"gunicorn" in above:
+            return "gunicorn"
+    multiprocessing = sys.modules.get("multiprocessing")
+    if multiprocessing is not None and multiprocessing.parent_process() is not None:
+        return "a process pool"
+    return ""
 
 
 def _make(settings: RegionSettings) -> _native.Region:

@@ -74,6 +74,8 @@ pub struct WorkerReport {
     pub generation: u64,
     /// Process id.
     pub pid: i32,
+    /// `creator` (the master under `gunicorn --preload`) or `worker`.
+    pub role: &'static str,
     /// `alive`, `dead` or `unknown`.
     pub alive: &'static str,
     /// Seconds since it registered.
@@ -294,6 +296,7 @@ fn worker_reports(
     held: &BTreeMap<u64, u64>,
 ) -> Vec<WorkerReport> {
     let now_s = region.now().s();
+    let creator = get(&region.header().creator_pid);
     let report = |worker: workers::Worker| {
         let liveness = match worker.state {
             WorkerState::Live if !same_namespace => Liveness::Unknown,
@@ -308,6 +311,7 @@ fn worker_reports(
             row: worker.row,
             generation: worker.owner.generation(),
             pid: worker.pid,
+            role: if creator == worker.pid.unsigned_abs().into() { "creator" } else { "worker" },
             alive: liveness_name(liveness),
             age_s: now_s.saturating_sub(worker.registered_s),
             leases: held.get(&worker.owner.raw()).copied().unwrap_or(0),

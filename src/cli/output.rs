@@ -106,13 +106,14 @@ pub(super) fn report(
         let rows = report.workers.iter().map(|worker| {
             vec![
                 worker.pid.to_string(),
+                worker.role.to_string(),
                 worker.alive.to_string(),
                 duration(worker.age_s),
                 worker.leases.to_string(),
                 worker.decisions.to_string(),
             ]
         });
-        table(out, &["  PID", "STATE", "AGE", "SLOTS HELD", "DECISIONS"], indent(rows))?;
+        table(out, &["  PID", "ROLE", "STATE", "AGE", "SLOTS HELD", "DECISIONS"], indent(rows))?;
     }
     if wanted(Section::Limits) {
         writeln!(out, "\nlimits")?;
