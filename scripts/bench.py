@@ -179,7 +179,10 @@ def bench_bare_slots(in_flight: tuple[int, ...] = (0, 100, 1_000)) -> dict[int, 
 
 
 def pre_call(handler: Any) -> Callable[[], Awaitable[None]]:
-    """The limiter's whole work before a request, for a key with three limits."""
+    """The limiter's whole work before a request, for a key with a request and a token limit.
+
+    No concurrency limit: slots would pile up here, and their cost has a table of its own.
+    """
     from litellm.caching.caching import DualCache
     from litellm.proxy._types import UserAPIKeyAuth
 
@@ -280,7 +283,7 @@ def print_report(report: dict[str, Any]) -> None:
     for name, row in rows.items():
         print(f"  {name:34} " + " ".join(f"{row[count]:11.1f}" for count in row))
     if "instructions" in report:
-        print("\nthe limiter's pre-call work (rpm, tpm, parallel), instructions per request")
+        print("\nthe limiter's pre-call work (rpm and tpm), instructions per request")
         base = report["instructions"]["LiteLLM in memory"]
         for name, value in sorted(report["instructions"].items(), key=lambda item: item[1]):
             print(f"  {name:34} {value:12,.0f}   {value / base:5.2f} of LiteLLM in memory")

@@ -311,7 +311,11 @@ fn worker_reports(
             row: worker.row,
             generation: worker.owner.generation(),
             pid: worker.pid,
-            role: if creator == worker.pid.unsigned_abs().into() { "creator" } else { "worker" },
+            role: if creator == u64::from(worker.pid.unsigned_abs()) {
+                "creator"
+            } else {
+                "worker"
+            },
             alive: liveness_name(liveness),
             age_s: now_s.saturating_sub(worker.registered_s),
             leases: held.get(&worker.owner.raw()).copied().unwrap_or(0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import forked, in_fork, run_python
+from support import Forked, forked, in_fork, run_python
 
 import fast_litellm
 from fast_litellm import OutOfRangeError, SimpleRateLimiter
@@ -99,7 +100,7 @@ def test_health_and_patch_status_of_a_live_process() -> None:
         """
     )
     assert done.stderr == ""
-    health, status = __import__("json").loads(done.stdout)
+    health, status = json.loads(done.stdout)
     assert health.pop("region").keys() == {"backing", "size"}
     assert health == {
         "status": "ok",
@@ -224,8 +225,6 @@ def test_a_quota_is_shared_over_forks(region: Region) -> None:
 
 
 def test_children_at_once_never_pass_the_burst(region: Region) -> None:
-    from support import Forked
-
     limiter = SimpleRateLimiter(1, burst=500, region=region)
     children = [Forked(lambda: admitted(limiter, 400)) for _ in range(4)]
     assert sum(child.result() for child in children) == 500
@@ -313,10 +312,11 @@ def test_decisions_follow_the_model(rate: int, burst: int, steps: Sequence[str |
 
 
 def test_the_rate_is_never_exceeded(region: Region) -> None:
-    limiter = SimpleRateLimiter(60_000, burst=10, region=region)
+    limiter = SimpleRateLimiter(60_000, burst=100, region=region)
     start, got = read_before(), 0
-    while (elapsed := time.monotonic() - start) < 0.3:
+    while time.monotonic() - start < 0.3:
         got += limiter.is_allowed("k")
-    assert got <= 10 + 1000 * elapsed + 1
-    # And what is due is given, whoever asks often enough.
-    assert got >= 10 + 1000 * 0.28
+    elapsed = time.monotonic() - start
+    assert got <= 100 + 1000 * elapsed + 1
+    # And what is due is given to whoever asks often enough.
+    assert got >= 100 + 1000 * 0.2
