@@ -190,7 +190,6 @@ def pre_call(handler: Any) -> Callable[[], Awaitable[None]]:
         api_key="sk-bench",
         rpm_limit=10_000_000,
         tpm_limit=1_000_000_000,
-        max_parallel_requests=1_000,
     )
     cache = DualCache()
     message = {"role": "user", "content": "hello"}

@@ -149,7 +149,6 @@ class KilledWorker:
                 asyncio.ensure_future(send(client, url, self.key, "demo-slow")) for _ in range(5)
             ]
             try:
-                begun = time.monotonic()
                 held = await self._held_by(proxy)
                 when_full = (await burst(url, [self.key] * 20)).admitted
                 self.inspected = proxy.fl_shm().stdout
@@ -161,7 +160,6 @@ class KilledWorker:
                 refill = [send(client, url, self.key, "demo-slow") for _ in range(20)]
                 replies = await asyncio.gather(*refill)
                 refilled = sum(reply.status == 200 for reply in replies)
-                del begun
             finally:
                 for holder in holders:
                     holder.cancel()
@@ -185,8 +183,7 @@ class KilledWorker:
                 raise Inconclusive(inspected.stderr.strip())
             held: Counter[int] = Counter()
             for lease in json.loads(inspected.stdout)["leases"]:
-                if self.key in lease["key"]:
-                    held[lease["pid"]] += lease["held"]
+                held[lease["pid"]] += lease["held"]
             if held.total() == 5:
                 return dict(held)
             if time.monotonic() > deadline:
@@ -275,7 +272,7 @@ def measure(proxy: DemoProxy) -> bool:
 def shortened(report: str, rows: int = 12) -> str:
     """A report without most of the rows of its longest table."""
     lines = report.splitlines()
-    many = [i for i, text in enumerate(lines) if "sk-demo-many" in text]
+    many = [i for i, text in enumerate(lines) if "demo-many" in text]
     if len(many) > rows:
         hidden = set(many[rows:])
         lines = [text for i, text in enumerate(lines) if i not in hidden]
