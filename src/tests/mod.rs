@@ -1,5 +1,5 @@
 //! Models for the checker: each explores every interleaving of two or three threads over a few
-//! operations. `scripts/mutate` breaks the code in the named ways and expects the model to fail.
+//! operations. `scripts/mutate.py` breaks the code in the named ways and expects the model to fail.
 
 mod loom_gcra;
 mod loom_window;
