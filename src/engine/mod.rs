@@ -14,7 +14,7 @@ use crate::layout::{Bucket, IdentityWord, KeyKind, LeaseWord, OwnerTag, StatsRow
 use crate::region::{Region, fork_generation, host, watch_forks};
 use crate::sync::{Ordering, Word};
 use crate::tables::slot_cache::SlotCache;
-use crate::tables::{index, leases, names, workers};
+use crate::tables::{index, names, workers};
 
 /// Rounds of an operation whose inner loop ran out of tries before it gives up.
 const ROUNDS: u32 = 16;
@@ -138,7 +138,7 @@ impl Engine {
             return;
         }
         if let Some(owner) = OwnerTag::from_raw(seen & u64::from(u32::MAX)) {
-            leases::reap(self.region.chunks(), |holder| holder == owner);
+            self.free_slots_of(|holder| holder == owner);
             workers::leave(self.region.workers(), owner);
         }
         // The next operation registers again.
@@ -236,9 +236,7 @@ impl Engine {
             .flatten();
         let mut freed = 0;
         let reaped = workers::reap(rows, me, |owner| {
-            freed += leases::reap(self.region.chunks(), |holder| {
-                holder == owner || workers::is_gone(rows, holder)
-            });
+            freed += self.free_slots_of(|holder| holder == owner || workers::is_gone(rows, holder));
         });
         if reaped > 0 {
             let stats = self.region.stats();

@@ -4,6 +4,7 @@ use super::subject::{Part, Subject};
 use super::{Engine, Key};
 use crate::clock::Instant;
 use crate::error::OpError;
+use crate::layout::OwnerTag;
 use crate::sync::{Bits, Ordering};
 use crate::tables::leases::{self, Claim, Leases};
 use crate::tables::slot_cache::Place;
@@ -157,6 +158,23 @@ impl Engine {
         reaped + gone + expired
     }
 
+    /// Frees every slot of the region whose owner `gone` names, and corrects the counts of their keys.
+    /// Returns how many were freed.
+    pub(super) fn free_slots_of(&self, gone: impl FnMut(OwnerTag) -> bool) -> u64 {
+        let mut keys = Vec::new();
+        let freed = leases::reap(self.region.chunks(), gone, |key_slot| keys.push(key_slot));
+        keys.sort_unstable();
+        keys.dedup();
+        for slot in keys {
+            let identity = self.region.index().get(slot).map(|slot| &slot.identity);
+            if let (Some(identity), Some(bucket)) = (identity, self.region.buckets().get(slot)) {
+                let identity = identity.load(Ordering::Acquire);
+                self.leases_of(Key { slot, identity, bucket }, "").leases.correct_held();
+            }
+        }
+        freed
+    }
+
     /// Whether this process's slot id already holds a slot of the key.
     fn holds(&self, wanted: &Wanted<'_>) -> bool {
         self.cached(wanted).is_some_and(|claim| {
@@ -229,16 +247,11 @@ fn claim_at(place: Place, owner: u64) -> Claim {
     }
 }
 
-/// Frees every slot of the region that this owner test names. Used by tools.
-pub fn free_all(engine: &Engine, gone: impl FnMut(crate::layout::OwnerTag) -> bool) -> u64 {
-    leases::reap(engine.region().chunks(), gone)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::tests::engine;
     use super::*;
-    use crate::layout::{ClaimWord, OwnerTag, WorkerState};
+    use crate::layout::{ClaimWord, WorkerState};
 
     const K: &str = "{api_key:a}:max_parallel_requests";
     const U: &str = "{user:u}:max_parallel_requests";
@@ -333,6 +346,16 @@ mod tests {
         let (engine, _) = engine();
         dead_holder(&engine);
         engine.wanted(K, "").unwrap().leases.note_limit(2);
+        assert_eq!(engine.in_flight(K, 0), Ok(0));
+    }
+
+    #[test]
+    fn reaping_corrects_the_count_of_a_key_that_is_not_full() {
+        let (engine, _) = engine();
+        dead_holder(&engine);
+        engine.wanted(K, "").unwrap().leases.note_limit(9);
+        assert_eq!(engine.in_flight(K, 0), Ok(2));
+        assert_eq!(engine.reap_dead(), 1);
         assert_eq!(engine.in_flight(K, 0), Ok(0));
     }
 

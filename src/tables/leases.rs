@@ -9,6 +9,7 @@
 //! into a table of their own, so there is no allocator whose state a crash could lose.
 
 use crate::layout::{CHUNK_SLOTS, IdentityWord, LeaseChunk, LeaseLimits, LeaseWord, OwnerTag};
+use crate::primitives::MAX_TRIES;
 use crate::sync::{Bits, Ordering, Word};
 
 const WINDOW: u64 = 32;
@@ -95,15 +96,22 @@ impl<'a> Leases<'a> {
         stated.min(self.chunks.len() as u64 * SLOTS)
     }
 
-    fn raise_high_water(&self, above: u64) {
-        let mut seen = self.limits.load(Ordering::Relaxed);
-        while seen.high_water() < above {
+    /// False when the word changed under every try: the slot must then not be claimed.
+    fn raise_high_water(&self, above: u64) -> bool {
+        // SYNC lease-overhang: Acquire, so that a raise by somebody else comes before the claim that relies
+        // on it.
+        let mut seen = self.limits.load(Ordering::Acquire);
+        for _ in 0..MAX_TRIES {
+            if seen.high_water() >= above {
+                return true;
+            }
             let next = LeaseLimits::new(seen.limit(), above);
-            match self.limits.compare_exchange(seen, next, Ordering::SeqCst, Ordering::Relaxed) {
-                Ok(_) => return,
+            match self.limits.compare_exchange(seen, next, Ordering::SeqCst, Ordering::Acquire) {
+                Ok(_) => return true,
                 Err(now) => seen = now,
             }
         }
+        false
     }
 
     /// Remembers the limit, for inspectors and for [`Self::held_hint`]'s users.
@@ -176,7 +184,9 @@ impl<'a> Leases<'a> {
             let holder = chunk.holders.get(slot)?;
             if holder.load(Ordering::Relaxed) == LeaseWord::default() {
                 // Before the claim, so that whoever counts after it looks this far.
-                self.raise_high_water(ordinal * SLOTS + slot as u64 + 1);
+                if !self.raise_high_water(ordinal * SLOTS + slot as u64 + 1) {
+                    continue;
+                }
                 let free = LeaseWord::default();
                 if holder.compare_exchange(free, word, Ordering::SeqCst, Ordering::Relaxed).is_ok()
                 {
@@ -287,13 +297,19 @@ fn usable(ordinal: u64, limit: u64) -> u64 {
     u64::MAX.checked_shr(u32::try_from(64 - below).unwrap_or(64)).unwrap_or(0)
 }
 
-/// Frees every slot of the region whose holder `gone` names; returns how many.
-pub fn reap(chunks: &[LeaseChunk], mut gone: impl FnMut(OwnerTag) -> bool) -> u64 {
+/// Frees every slot of the region whose holder `gone` names; returns how many. `freed_of` is told the
+/// index slot of the key of each chunk in which something was freed, as far as it is known.
+pub fn reap(
+    chunks: &[LeaseChunk],
+    mut gone: impl FnMut(OwnerTag) -> bool,
+    mut freed_of: impl FnMut(usize),
+) -> u64 {
     let mut freed = 0;
     for chunk in chunks {
         if chunk.identity.load(Ordering::Acquire) == 0 {
             continue;
         }
+        let before = freed;
         for (slot, holder) in chunk.holders.iter().enumerate() {
             let word = holder.load(Ordering::Relaxed);
             if word == LeaseWord::default()
@@ -306,6 +322,10 @@ pub fn reap(chunks: &[LeaseChunk], mut gone: impl FnMut(OwnerTag) -> bool) -> u6
                 chunk.hint.fetch_and(!(1 << slot), Ordering::Relaxed);
                 freed += 1;
             }
+        }
+        let key_slot = chunk.key_slot.load(Ordering::Relaxed).wrapping_sub(1);
+        if let (true, Ok(key_slot)) = (freed > before, usize::try_from(key_slot)) {
+            freed_of(key_slot);
         }
     }
     freed
@@ -402,7 +422,7 @@ mod tests {
         let leases = Leases { chunks: &chunks, key: key(1), key_slot: 0, limits: &limits };
         let dead = leases.claim(2, 0, other(), 5, 1).unwrap().unwrap();
         let mine = leases.claim(2, 0, me(), 5, 2).unwrap().unwrap();
-        assert_eq!(reap(&chunks, |owner| owner == other()), 1);
+        assert_eq!(reap(&chunks, |owner| owner == other(), |_| {}), 1);
         let next = leases.claim(2, 0, me(), 6, 3).unwrap().unwrap();
         assert_eq!((next.chunk, next.slot), (dead.chunk, dead.slot));
         assert!(!leases.release(dead));
@@ -417,7 +437,7 @@ mod tests {
         let leases = Leases { chunks: &chunks, key: key(1), key_slot: 0, limits: &limits };
         let claim = leases.claim(1, 0, me(), 5, 1).unwrap().unwrap();
         chunks[claim.chunk].holders[claim.slot].store(LeaseWord::new(3, 9), Ordering::Relaxed);
-        assert_eq!(reap(&chunks, |_| false), 1);
+        assert_eq!(reap(&chunks, |_| false, |_| {}), 1);
         assert_eq!(leases.count(), 0);
     }
 
