@@ -18,6 +18,10 @@ use crate::tables::{index, names, workers};
 
 /// Rounds of an operation whose inner loop ran out of tries before it gives up.
 const ROUNDS: u32 = 16;
+/// Errors further apart than this do not add up, seconds.
+const ERROR_MEMORY_S: u64 = 60;
+/// After so many seconds without an error a feature is tried again.
+pub const BREAKER_REST_S: u64 = 30;
 /// How often one process looks for dead workers while it is being refused, microseconds.
 const REAP_INTERVAL_US: u64 = 50_000;
 /// Every so many operations on a key its name is looked after.
@@ -108,7 +112,7 @@ impl Engine {
         let (pid, start) = (std::process::id(), host::own_start_ticks());
         let now_s = self.now().s();
         let owner = workers::register(rows, pid, start, now_s).or_else(|| {
-            self.reap_dead();
+            self.reap_if_due(self.now());
             workers::register(rows, pid, start, now_s)
         });
         let mine = forks << 32 | owner.map_or(0, OwnerTag::raw);
@@ -267,7 +271,7 @@ impl Engine {
             .is_none_or(|owner| workers::is_gone(self.region.workers(), owner))
     }
 
-    /// Counts an error of a feature; returns the errors since its last reset.
+    /// Counts an error of a feature; returns its recent errors: a minute without any forgets them.
     pub fn feature_error(&self, feature: usize) -> u64 {
         let now_s = self.now().s();
         let Some(record) = self.region.features().get(feature) else {
@@ -276,7 +280,8 @@ impl Engine {
         record.errors_total.fetch_add(1, Ordering::Relaxed);
         let mut seen = record.breaker.load(Ordering::Relaxed);
         for _ in 0..ROUNDS {
-            let errors = (seen.errors() + 1).min(u64::from(u32::MAX));
+            let recent = now_s.saturating_sub(seen.last_s()) < ERROR_MEMORY_S;
+            let errors = if recent { (seen.errors() + 1).min(u64::from(u32::MAX)) } else { 1 };
             let next = crate::layout::FeatureWord::new(errors, now_s);
             let swap =
                 record.breaker.compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed);
@@ -288,10 +293,13 @@ impl Engine {
         seen.errors()
     }
 
-    /// Errors of a feature since its last reset, over all workers.
+    /// Recent errors of a feature, over all workers; 0 once [`BREAKER_REST_S`] has passed without one, so
+    /// that it is tried again. If it fails again, one error is enough.
     pub fn feature_errors(&self, feature: usize) -> u64 {
-        let record = self.region.features().get(feature);
-        record.map_or(0, |record| record.breaker.load(Ordering::Relaxed).errors())
+        let Some(record) = self.region.features().get(feature) else { return 0 };
+        let breaker = record.breaker.load(Ordering::Relaxed);
+        let rested = self.now().s().saturating_sub(breaker.last_s()) >= BREAKER_REST_S;
+        if rested { 0 } else { breaker.errors() }
     }
 
     /// Forgets a feature's errors.
@@ -327,13 +335,19 @@ mod tests {
     }
 
     #[test]
-    fn breakers_count_and_reset() {
-        let (engine, _) = engine();
+    fn breakers_count_rest_and_reset() {
+        let (engine, clock) = engine();
         assert_eq!((engine.feature_error(2), engine.feature_error(2)), (1, 2));
         assert_eq!((engine.feature_errors(2), engine.feature_errors(3)), (2, 0));
         engine.reset_feature(2);
         assert_eq!(engine.feature_errors(2), 0);
         assert_eq!(engine.feature_error(99), 0);
+        assert_eq!((engine.feature_error(4), engine.feature_error(4)), (1, 2));
+        clock.advance_s(BREAKER_REST_S);
+        assert_eq!(engine.feature_errors(4), 0);
+        assert_eq!(engine.feature_error(4), 3);
+        clock.advance_s(ERROR_MEMORY_S);
+        assert_eq!(engine.feature_error(4), 1);
     }
 
     #[test]

@@ -36,6 +36,13 @@ pub struct LimiterTotals {
     pub denied: u64,
 }
 
+impl LimiterTotals {
+    /// All checks.
+    pub fn checks(&self) -> u64 {
+        self.allowed.wrapping_add(self.denied)
+    }
+}
+
 impl Limiter {
     /// Its rate.
     pub fn quota(&self) -> Quota {
@@ -91,7 +98,7 @@ impl Engine {
             let mut suspect = false;
             let now_us = self.now().us();
             let decision = gcra::charge(&bucket.gcra, now_us, limiter.quota, &mut suspect);
-            if suspect && gcra::repair(&bucket.gcra, self.now().us(), limiter.quota) {
+            if suspect && gcra::repair(&bucket.gcra, || self.now().us(), limiter.quota) {
                 self.count(|row| &row.corrected);
                 continue;
             }
@@ -132,8 +139,8 @@ impl Engine {
                 continue;
             }
             totals.keys += 1;
-            totals.allowed += bucket.allowed.load(Ordering::Relaxed);
-            totals.denied += bucket.denied.load(Ordering::Relaxed);
+            totals.allowed = totals.allowed.wrapping_add(bucket.allowed.load(Ordering::Relaxed));
+            totals.denied = totals.denied.wrapping_add(bucket.denied.load(Ordering::Relaxed));
         }
         totals
     }

@@ -91,6 +91,7 @@ impl Engine {
                 Ok(Some(Some(claim))) => new.push((position, claim)),
                 refused_or_failed => {
                     for &(held, claim) in new.iter().rev() {
+                        self.local.held.take(found[held].tag);
                         self.give_back(&found[held], claim);
                     }
                     refused_or_failed?;
@@ -191,7 +192,6 @@ impl Engine {
     }
 
     fn give_back(&self, wanted: &Wanted<'_>, claim: Claim) -> bool {
-        self.local.held.take(wanted.tag);
         let cursor = &self.local.cursors[wanted.key.slot & (self.local.cursors.len() - 1)];
         let ordinal = wanted.leases.ordinal_of(claim);
         let freed = wanted.leases.release(claim);
@@ -212,14 +212,41 @@ impl Engine {
             return Ok(0);
         };
         let wanted = self.leases_of(found, slot_id);
-        let claim = self.cached(&wanted).or_else(|| wanted.leases.find(wanted.tag));
-        if claim.is_some_and(|claim| self.give_back(&wanted, claim)) {
-            self.count(|row| &row.lease_released);
+        if let Some(owner) = self.me() {
+            // Whoever takes the place out of the cache releases it, once.
+            let taken = self.local.held.take(wanted.tag).map(|place| claim_at(place, owner.raw()));
+            let claim = match taken {
+                None if self.local.held.has_forgotten() => wanted.leases.find(owner, wanted.tag),
+                taken => taken,
+            };
+            if claim.is_some_and(|claim| self.give_back(&wanted, claim)) {
+                self.count(|row| &row.lease_released);
+            }
         }
         Ok(wanted.leases.held_hint())
     }
 
-    /// How many slots of the key are held. Exact whenever the answer is at or above the last limit seen:
+    /// Whether `slot_id` of this process holds a slot under `key`.
+    pub fn holds_slot(&self, key: &str, slot_id: &str) -> bool {
+        let subject = Subject::parse(key);
+        let found = self.known_subject(subject).filter(|_| subject.part == Part::Slots);
+        found.is_some_and(|found| self.holds(&self.leases_of(found, slot_id)))
+    }
+
+    /// How many slots of the key are held, by looking at all of them, after those of dead workers and
+    /// those older than `ttl_s` were freed.
+    pub fn count_slots(&self, key: &str, ttl_s: u64) -> Result<u64, OpError> {
+        let subject = Subject::parse(key);
+        if subject.part != Part::Slots {
+            return Err(OpError::OutOfRange);
+        }
+        let Some(found) = self.known_subject(subject) else { return Ok(0) };
+        let leases = self.leases_of(found, "").leases;
+        self.free_abandoned(&leases, ttl_s, self.now());
+        Ok(leases.correct_held())
+    }
+
+    /// How many slots of the key are held, in constant time. Exact whenever the answer is at or above the last limit seen:
     /// then the slots are counted, after those of dead workers and those older than `ttl_s` were freed.
     pub fn in_flight(&self, key: &str, ttl_s: u64) -> Result<u64, OpError> {
         let subject = Subject::parse(key);
@@ -347,6 +374,23 @@ mod tests {
         dead_holder(&engine);
         engine.wanted(K, "").unwrap().leases.note_limit(2);
         assert_eq!(engine.in_flight(K, 0), Ok(0));
+    }
+
+    #[test]
+    fn a_release_finds_only_this_processes_own_slot() {
+        let (engine, _) = engine();
+        assert!(held(&engine, K, 5, "mine"));
+        let wanted = engine.wanted(K, "mine").unwrap();
+        let mine = wanted.leases.find(engine.me().unwrap(), wanted.tag).unwrap();
+        engine.release(K, "mine").unwrap();
+        // Another worker claims the slot and is stopped before it has written its tag.
+        let other = crate::layout::LeaseWord::new(OwnerTag::new(9, 1).unwrap().raw(), 7);
+        let chunk = &engine.region().chunks()[mine.chunk];
+        chunk.holders[mine.slot].store(other, Ordering::SeqCst);
+        chunk.tags[mine.slot].store(wanted.tag, Ordering::SeqCst);
+        engine.release(K, "mine").unwrap();
+        assert_eq!(wanted.leases.find(engine.me().unwrap(), wanted.tag), None);
+        assert_eq!(chunk.holders[mine.slot].load(Ordering::SeqCst), other);
     }
 
     #[test]

@@ -275,7 +275,9 @@ fn check_size(size_s: u64) -> Result<(), OpError> {
 }
 
 fn fits(count: i64, ask: &Ask<'_>) -> bool {
-    if ask.amount > 0 { count.saturating_add(ask.amount) <= ask.limit } else { count < ask.limit }
+    // A counter that has reached its end no longer counts, so it refuses whatever the limit is.
+    let limit = ask.limit.min(CounterWord::MAX - 1);
+    if ask.amount > 0 { count.saturating_add(ask.amount) <= limit } else { count < limit }
 }
 
 /// The value that a charge at `now_s` would start from.
@@ -381,6 +383,18 @@ mod tests {
         assert_eq!(engine.adjust_if_window(W, R, None, -1), Ok(Err(1)));
         clock.advance_s(60);
         assert_eq!(engine.adjust_if_window(W, R, Some(start), -1), Ok(Err(0)));
+    }
+
+    #[test]
+    fn a_limit_above_what_a_counter_holds_still_ends() {
+        let (engine, _) = engine();
+        let most = CounterWord::MAX;
+        assert!(matches!(
+            engine.admit_all(&[ask(W, T, most * 2, most - 2)]),
+            Ok(Verdict::Admitted(_))
+        ));
+        let more = engine.admit_all(&[ask(W, T, most * 2, 2)]);
+        assert_eq!(more, Ok(Verdict::Refused { position: 0, count: most - 2, limit: most * 2 }));
     }
 
     #[test]

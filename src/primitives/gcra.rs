@@ -122,11 +122,16 @@ pub fn charge(
     Err(Contended)
 }
 
-/// Rewrites a TAT that no charge can have written as an exhausted quota, which heals by itself. `now_us`
-/// must have been read after the word was last seen suspect. True when something was rewritten.
-pub fn repair(word: &Word<GcraWord>, now_us: u64, quota: Quota) -> bool {
-    let current = word.load(Ordering::Relaxed);
-    let reading = read(current, now_us, quota);
+/// Rewrites a TAT that no charge can have written as an exhausted quota, which heals by itself. True when
+/// something was rewritten.
+///
+/// The clock is read after the word: a TAT is always written from an earlier reading, so one that is too
+/// far ahead of a later reading is damage. Read the other way round, a process that is stopped in between
+/// would take what others charged meanwhile for damage, and give it back.
+pub fn repair(word: &Word<GcraWord>, now_us: impl FnOnce() -> u64, quota: Quota) -> bool {
+    // Acquire keeps the clock from being read before the word.
+    let current = word.load(Ordering::Acquire);
+    let reading = read(current, now_us(), quota);
     let next = GcraWord::new(reading.tat_us, reading.epoch);
     reading.corrupt
         && word.compare_exchange(current, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
@@ -181,10 +186,24 @@ mod tests {
         let first = charge(&word, 0, quota, &mut suspect).unwrap();
         assert!(suspect);
         assert_eq!(first, Decision::Denied { retry_after_us: 1_000_000 });
-        assert!(repair(&word, 0, quota));
-        assert!(!repair(&word, 0, quota));
+        assert!(repair(&word, || 0, quota));
+        assert!(!repair(&word, || 0, quota));
         assert!(!allowed(&word, 999_999, quota));
         assert!(allowed(&word, 1_000_000, quota));
+    }
+
+    /// A repairer that is stopped after it has looked must not take back what was charged meanwhile.
+    #[test]
+    fn a_late_repair_gives_nothing_back() {
+        let quota = Quota::new(60, 6).unwrap();
+        let word = Word::new(GcraWord::default());
+        let later = 60_000_000;
+        let while_stopped = || {
+            assert_eq!((0..20).filter(|_| allowed(&word, later, quota)).count(), 6);
+            later
+        };
+        assert!(!repair(&word, while_stopped, quota));
+        assert!(!allowed(&word, later, quota));
     }
 
     proptest! {

@@ -44,6 +44,13 @@ pub enum Outcome {
     },
 }
 
+/// A counter's value after `amount`. Taking back never makes it negative: what was not charged here must
+/// not become credit here.
+fn after(count: i64, amount: i64) -> i64 {
+    let total = count.saturating_add(amount);
+    if amount < 0 { total.max(count.min(0)) } else { total }
+}
+
 fn load_window(pair: Pair<'_>) -> WindowWord {
     // SYNC window-after-counter: Acquire pairs with the Release of `open`'s swap.
     pair.window.map_or(WindowWord::default(), |window| window.load(Ordering::Acquire))
@@ -93,8 +100,7 @@ pub fn charge(
             open(word, now_s, size_s)?;
             continue;
         }
-        let total = count.saturating_add(amount);
-        let next = CounterWord::of_window(window.start_s(), total);
+        let next = CounterWord::of_window(window.start_s(), after(count, amount));
         if pair.counter.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             return Ok(Outcome::Admitted(Charged { window, count: next.count() }));
         }
@@ -115,8 +121,8 @@ pub fn charge_if_window(
         if window.start_s() != start_s || window.left(now_s, u64::MAX).is_none() {
             return Ok(None);
         }
-        let total = seen.in_window(start_s).unwrap_or(0).saturating_add(amount);
-        let next = CounterWord::of_window(start_s, total);
+        let count = seen.in_window(start_s).unwrap_or(0);
+        let next = CounterWord::of_window(start_s, after(count, amount));
         if pair.counter.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             return Ok(Some(Charged { window, count: next.count() }));
         }
@@ -133,11 +139,11 @@ pub fn add(pair: Pair<'_>, now_s: u64, ttl_s: u64, amount: i64) -> Result<i64, C
         let window = load_window(pair);
         let next = if window.left(now_s, u64::MAX).is_some() {
             let count = seen.in_window(window.start_s()).unwrap_or(0);
-            CounterWord::of_window(window.start_s(), count.saturating_add(amount))
+            CounterWord::of_window(window.start_s(), after(count, amount))
         } else if let Some(left) = seen.loose_left(now_s) {
-            CounterWord::loose_until(now_s + left, seen.count().saturating_add(amount))
+            CounterWord::loose_until(now_s + left, after(seen.count(), amount))
         } else {
-            CounterWord::loose_until(now_s + ttl_s, amount)
+            CounterWord::loose_until(now_s + ttl_s, after(0, amount))
         };
         if pair.counter.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             return Ok(next.count());
@@ -227,6 +233,16 @@ mod tests {
         assert_eq!(add(words.pair(), 71, 60, 1), Ok(1));
         within(words.sibling(), 72, 9, 1);
         assert_eq!(read(words.pair(), 72), None);
+    }
+
+    #[test]
+    fn taking_back_more_than_was_charged_gives_no_credit() {
+        let words = Words::new();
+        within(words.pair(), 10, 5, 2);
+        assert_eq!(charge_if_window(words.pair(), 20, 10, -7).unwrap().unwrap().count, 0);
+        assert_eq!(add(words.pair(), 20, 60, -1), Ok(0));
+        assert_eq!(add(words.sibling(), 90, 60, -1), Ok(0));
+        assert_eq!(within(words.pair(), 20, 5, 6), Outcome::Refused { count: 0 });
     }
 
     #[test]

@@ -131,7 +131,7 @@ impl SimpleRateLimiter {
         let stats = PyDict::new(py);
         stats.set_item("requests_per_minute", quota.per_minute())?;
         stats.set_item("burst", quota.burst())?;
-        stats.set_item("total_checks", totals.allowed + totals.denied)?;
+        stats.set_item("total_checks", totals.checks())?;
         stats.set_item("allowed_count", totals.allowed)?;
         stats.set_item("denied_count", totals.denied)?;
         stats.set_item("active_keys", totals.keys)?;
@@ -163,10 +163,13 @@ impl SimpleRateLimiter {
             if let Some(answer) = known.and_then(|at| self.engine.check_at(&self.limiter, at)) {
                 return Ok(answer);
             }
-            if let Ok(place) = self.engine.place(&self.limiter, &key_bytes(key)?) {
-                self.places.insert(hash, place);
-                if let Some(answer) = self.engine.check_at(&self.limiter, place) {
-                    return Ok(answer);
+            match self.engine.place(&self.limiter, &key_bytes(key)?) {
+                Err(error) => return Ok(Err(error)),
+                Ok(place) => {
+                    self.places.insert(hash, place);
+                    if let Some(answer) = self.engine.check_at(&self.limiter, place) {
+                        return Ok(answer);
+                    }
                 }
             }
         }

@@ -168,7 +168,7 @@ impl Region {
     fn limiter_stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let totals = py.detach(|| self.engine.limiter_totals(None));
         let stats = PyDict::new(py);
-        stats.set_item("total_checks", totals.allowed + totals.denied)?;
+        stats.set_item("total_checks", totals.checks())?;
         stats.set_item("allowed_count", totals.allowed)?;
         stats.set_item("denied_count", totals.denied)?;
         stats.set_item("active_keys", totals.keys)?;

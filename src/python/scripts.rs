@@ -194,6 +194,11 @@ impl LimiterScripts {
         keys.iter().zip(&ids).map(|(key, id)| Ok(self.engine.release(key, id)?)).collect()
     }
 
+    /// Whether this process holds a slot with that id under the key.
+    fn holds_slot(&self, key: &Bound<'_, PyAny>, slot_id: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Ok(self.engine.holds_slot(&script_key(key)?, &script_key(&slot_id.str()?.into_any())?))
+    }
+
     /// Counts held slots: args the ttl of each key.
     fn parallel_count(
         &self,
@@ -202,7 +207,8 @@ impl LimiterScripts {
     ) -> PyResult<Vec<u64>> {
         let (keys, ttls) = (script_keys(keys)?, numbers(args)?);
         expect_len(&ttls, keys.len())?;
-        let count = |(key, &ttl): (&String, &i64)| Ok(self.engine.in_flight(key, unsigned(ttl))?);
+        let count =
+            |(key, &ttl): (&String, &i64)| Ok(self.engine.count_slots(key, unsigned(ttl))?);
         keys.iter().zip(&ttls).map(count).collect()
     }
 

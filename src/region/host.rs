@@ -21,8 +21,8 @@ pub enum Liveness {
 pub struct ProcessStat {
     /// `R`, `S`, `T`, `Z` and so on.
     pub state: u8,
-    /// Parent's pid.
-    pub parent: i32,
+    /// Threads, the first one included; 0 when it is gone.
+    pub threads: u64,
     /// Start time in clock ticks since boot.
     pub start_ticks: u64,
 }
@@ -39,10 +39,10 @@ fn parse_stat(text: &[u8]) -> Option<ProcessStat> {
     let rest = std::str::from_utf8(text.get(end + 1..)?).ok()?;
     let mut fields = rest.split_ascii_whitespace();
     let state = *fields.next()?.as_bytes().first()?;
-    let parent = fields.next()?.parse().ok()?;
-    // starttime is field 22; state is field 3 and the parent field 4.
-    let start_ticks = fields.nth(22 - 5)?.parse().ok()?;
-    Some(ProcessStat { state, parent, start_ticks })
+    // The state is field 3, num_threads field 20 and starttime field 22.
+    let threads = fields.nth(20 - 4)?.parse().ok()?;
+    let start_ticks = fields.nth(22 - 21)?.parse().ok()?;
+    Some(ProcessStat { state, threads, start_ticks })
 }
 
 /// Start time of this process; 0 = unknown.
@@ -51,6 +51,15 @@ pub fn own_start_ticks() -> u64 {
         .ok()
         .and_then(|text| parse_stat(&text))
         .map_or(0, |stat| stat.start_ticks)
+}
+
+/// Whether `/proc` numbers processes as this process does. It does not in a pid namespace that has not
+/// mounted its own, and then says nothing about anybody's life.
+fn proc_is_ours() -> bool {
+    std::fs::read_link("/proc/self")
+        .ok()
+        .and_then(|link| link.to_str()?.parse::<u32>().ok())
+        .is_some_and(|pid| pid == std::process::id())
 }
 
 /// Whether the process `pid` that started at `start` still lives. `start` answers "can this process
@@ -64,9 +73,13 @@ pub fn liveness(pid: i32, start: impl Fn(u64) -> bool) -> Liveness {
         Ok(()) | Err(Errno::EPERM) => {}
         Err(_) => return Liveness::Unknown,
     }
+    if !proc_is_ours() {
+        return Liveness::Unknown;
+    }
     match process_stat(pid) {
         Some(stat) if !start(stat.start_ticks) => Liveness::Dead,
-        Some(stat) if matches!(stat.state, b'Z' | b'X') => Liveness::Dead,
+        // A zombie whose other threads still run is the first thread of a living process.
+        Some(stat) if matches!(stat.state, b'Z' | b'X') && stat.threads <= 1 => Liveness::Dead,
         Some(_) => Liveness::Alive,
         // Somebody has that pid, but who it is is hidden from us.
         None => Liveness::Unknown,
@@ -111,7 +124,7 @@ mod tests {
     #[test]
     fn stat_lines_with_hostile_names_are_parsed() {
         let line = b"42 (a) R 1) \n(x) S 7 1 1 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 1\n";
-        let expected = ProcessStat { state: b'S', parent: 7, start_ticks: 987_654 };
+        let expected = ProcessStat { state: b'S', threads: 1, start_ticks: 987_654 };
         assert_eq!(parse_stat(line), Some(expected));
         assert_eq!(parse_stat(b""), None);
         assert_eq!(parse_stat(b"42 (x"), None);

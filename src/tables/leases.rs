@@ -144,11 +144,22 @@ impl<'a> Leases<'a> {
         let word = LeaseWord::new(owner.raw(), now_s);
         let used = limit.min(self.high_water()).div_ceil(SLOTS);
         let all = limit.div_ceil(SLOTS);
-        let rotated = (0..used).map(|step| (start + step) % used);
+        let start = start.checked_rem(used).unwrap_or(0);
+        let rotated = (start..used).chain(0..start);
+        let mut full = None;
         for trust_hint in [true, false] {
             for ordinal in rotated.clone().chain(used..all) {
-                let Some(index) = self.chunk(ordinal, true)? else {
-                    continue;
+                let index = match self.chunk(ordinal, true) {
+                    Ok(Some(index)) => index,
+                    Ok(None) => continue,
+                    // No room for more chunks; there may still be a slot in those that exist.
+                    Err(error) => {
+                        full = Some(error);
+                        if ordinal >= used {
+                            break;
+                        }
+                        continue;
+                    }
                 };
                 let Some(slot) = self.claim_in(index, ordinal, limit, word, trust_hint) else {
                     continue;
@@ -162,7 +173,11 @@ impl<'a> Leases<'a> {
                 return Ok(Some(claim));
             }
         }
-        Ok(None)
+        // A key that holds slots and cannot get more is full; one that holds none has not been decided.
+        match full {
+            Some(error) if self.count() == 0 => Err(error),
+            _ => Ok(None),
+        }
     }
 
     fn claim_in(
@@ -210,6 +225,11 @@ impl<'a> Leases<'a> {
         let Some(holder) = chunk.holders.get(claim.slot) else {
             return false;
         };
+        if holder.load(Ordering::Relaxed) != claim.word {
+            return false;
+        }
+        // Before the slot is free, so that the next holder cannot be found by this tag.
+        chunk.tags[claim.slot].store(0, Ordering::Relaxed);
         let freed = holder
             .compare_exchange(claim.word, LeaseWord::default(), Ordering::SeqCst, Ordering::Relaxed)
             .is_ok();
@@ -220,19 +240,22 @@ impl<'a> Leases<'a> {
         freed
     }
 
-    /// Finds a held slot by its tag.
-    pub fn find(&self, tag: u64) -> Option<Claim> {
+    /// Finds a slot that `owner` holds by its tag. Looks at all of them; for callers that have forgotten
+    /// where it is.
+    pub fn find(&self, owner: OwnerTag, tag: u64) -> Option<Claim> {
         for ordinal in 0..self.high_water().div_ceil(SLOTS) {
             let Some(index) = self.chunk(ordinal, false).ok().flatten() else {
                 continue;
             };
             let chunk = self.chunks.get(index)?;
             for (slot, found) in chunk.tags.iter().enumerate() {
-                if found.load(Ordering::Relaxed) == tag {
-                    let word = chunk.holders[slot].load(Ordering::Acquire);
-                    if word != LeaseWord::default() {
-                        return Some(Claim { chunk: index, slot, word });
-                    }
+                // The holder before and after the tag: a tag belongs to the holder it was read under.
+                let word = chunk.holders[slot].load(Ordering::Acquire);
+                if word.owner() == owner.raw()
+                    && found.load(Ordering::Acquire) == tag
+                    && chunk.holders[slot].load(Ordering::Acquire) == word
+                {
+                    return Some(Claim { chunk: index, slot, word });
                 }
             }
         }
@@ -311,7 +334,8 @@ pub fn reap(
         }
         let before = freed;
         for (slot, holder) in chunk.holders.iter().enumerate() {
-            let word = holder.load(Ordering::Relaxed);
+            // SYNC worker-claim: Acquire, so that the owner's row is not seen older than its lease.
+            let word = holder.load(Ordering::Acquire);
             if word == LeaseWord::default()
                 || OwnerTag::from_raw(word.owner()).is_some_and(|owner| !gone(owner))
             {
@@ -375,7 +399,9 @@ mod tests {
         assert_eq!((leases.count(), leases.held_hint()), (70, 70));
         assert!(leases.release(claims[40]));
         assert!(!leases.release(claims[40]));
-        assert_eq!(leases.find(12).map(|claim| claim.word.owner()), Some(me().raw()));
+        assert_eq!(leases.find(me(), 12).map(|claim| claim.word.owner()), Some(me().raw()));
+        assert_eq!(leases.find(other(), 12), None);
+        assert_eq!(leases.find(me(), 41), None);
         assert!(leases.claim(70, 0, me(), 5, 500).unwrap().is_some());
         assert!(leases.claim(70, 0, me(), 5, 501).unwrap().is_none());
     }
@@ -439,6 +465,24 @@ mod tests {
         chunks[claim.chunk].holders[claim.slot].store(LeaseWord::new(3, 9), Ordering::Relaxed);
         assert_eq!(reap(&chunks, |_| false, |_| {}), 1);
         assert_eq!(leases.count(), 0);
+    }
+
+    #[test]
+    fn slots_of_existing_chunks_are_found_when_there_is_no_room_for_more() {
+        let chunks = chunks(64);
+        let (limits, others) =
+            (Word::new(LeaseLimits::default()), Word::new(LeaseLimits::default()));
+        let leases = Leases { chunks: &chunks, key: key(1), key_slot: 0, limits: &limits };
+        let first = leases.claim(64, 0, me(), 5, 1).unwrap().unwrap();
+        for n in 2..2_000 {
+            let other = Leases { chunks: &chunks, key: key(n), key_slot: 1, limits: &others };
+            let _ = other.chunk(0, true);
+        }
+        chunks[first.chunk].hint.store(u64::MAX, Ordering::Relaxed);
+        for tag in 2..=32 {
+            assert!(leases.claim(64, 9, me(), 5, tag).unwrap().is_some(), "slot {tag}");
+        }
+        assert_eq!(leases.claim(64, u64::MAX, me(), 5, 33), Ok(None));
     }
 
     #[test]

@@ -27,12 +27,14 @@ struct Entry {
 /// The cache.
 pub struct SlotCache {
     entries: Box<[Entry]>,
+    forgotten: Word<u64>,
 }
 
 impl Default for SlotCache {
     fn default() -> Self {
         let entry = || Entry { tag: Word::new(0), place: Word::new(0) };
-        Self { entries: std::iter::repeat_with(entry).take(ENTRIES).collect() }
+        let entries = std::iter::repeat_with(entry).take(ENTRIES).collect();
+        Self { entries, forgotten: Word::new(0) }
     }
 }
 
@@ -44,7 +46,12 @@ impl SlotCache {
             .filter_map(move |step| self.entries.get(home.wrapping_add(step) & (ENTRIES - 1)))
     }
 
-    /// Remembers; forgets silently when its window is full. `tag` is not 0.
+    /// Whether anything has ever been forgotten: what is not here may then be held all the same.
+    pub fn has_forgotten(&self) -> bool {
+        self.forgotten.load(Ordering::Relaxed) != 0
+    }
+
+    /// Remembers; forgets when its window is full. `tag` is not 0.
     pub fn insert(&self, tag: u64, place: Place) {
         let packed = u64::from(place.chunk) << 37
             | u64::from(place.slot & 31) << 32
@@ -61,12 +68,15 @@ impl SlotCache {
                 return;
             }
         }
+        self.forgotten.store(1, Ordering::Relaxed);
     }
 
     /// Looks up.
     pub fn get(&self, tag: u64) -> Option<Place> {
         let entry = self.window(tag).find(|entry| entry.tag.load(Ordering::Acquire) == tag)?;
-        Some(unpack(entry.place.load(Ordering::Relaxed)))
+        let place = unpack(entry.place.load(Ordering::Acquire));
+        // Still the same entry, or the place may be another's.
+        (entry.tag.load(Ordering::Relaxed) == tag).then_some(place)
     }
 
     /// Looks up and forgets.
@@ -86,6 +96,7 @@ impl SlotCache {
         for entry in &self.entries {
             entry.tag.store(0, Ordering::Relaxed);
         }
+        self.forgotten.store(0, Ordering::Relaxed);
     }
 }
 
@@ -131,7 +142,7 @@ mod tests {
             cache.insert(tag(n), Place { chunk, slot: 0, acquired_s: n });
         }
         let known = (1..=40).filter(|&n| cache.get(tag(n)).is_some()).count();
-        assert_eq!(known, WINDOW);
+        assert!(known == WINDOW && cache.has_forgotten());
         assert!(
             (1..=40).filter_map(|n| Some((n, cache.get(tag(n))?))).all(|(n, p)| p.acquired_s == n)
         );

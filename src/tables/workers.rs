@@ -70,6 +70,11 @@ fn retire(row: &WorkerRow, seen: ClaimWord) {
 
 /// Whether the process of a live row is alive. The region's pid namespace must be this process's.
 pub fn liveness(row: &WorkerRow, claim: ClaimWord) -> Liveness {
+    let namespace = row.pid_namespace.load(Ordering::Relaxed);
+    if namespace != 0 && namespace != host::namespace("pid") {
+        // Its pid means somebody else here.
+        return Liveness::Unknown;
+    }
     let full = row.start_ticks.load(Ordering::Relaxed);
     let low = claim.start_low();
     // Between the claim and the store of the full start time only its low bits are known.
@@ -121,6 +126,9 @@ pub fn reap(rows: &[WorkerRow], me: Option<OwnerTag>, mut free: impl FnMut(Owner
         }
         if WorkerState::from_raw(claim.state()) == WorkerState::Dead {
             free(owner);
+            // The next holder's start time must never be taken for this one's.
+            row.start_ticks.store(0, Ordering::Relaxed);
+            row.pid_namespace.store(0, Ordering::Relaxed);
             let next = with_state(claim, WorkerState::Free);
             if row.claim.compare_exchange(claim, next, Ordering::AcqRel, Ordering::Relaxed).is_ok()
             {
@@ -138,6 +146,8 @@ pub fn leave(rows: &[WorkerRow], owner: OwnerTag) {
     };
     let claim = row.claim.load(Ordering::Acquire);
     if claim.generation() == owner.generation() {
+        row.start_ticks.store(0, Ordering::Relaxed);
+        row.pid_namespace.store(0, Ordering::Relaxed);
         let free = with_state(claim, WorkerState::Free);
         let _ = row.claim.compare_exchange(claim, free, Ordering::AcqRel, Ordering::Relaxed);
     }
