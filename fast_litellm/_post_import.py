@@ -22,6 +22,10 @@ class _Loader:
         self._loader = loader
         self._hook = hook
 
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else a loader can do, this one's own loader does."""
+        return getattr(self._loader, name)
+
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """Leave it to the module's own loader."""
         module: ModuleType | None = self._loader.create_module(spec)
@@ -51,8 +55,9 @@ class _Finder:
         hook = _hooks.get(fullname)
         if hook is None:
             return None
-        for finder in sys.meta_path:
-            if finder is self or not hasattr(finder, "find_spec"):
+        finders = list(sys.meta_path)
+        for finder in finders[finders.index(_finder) + 1 :] if _finder in finders else ():
+            if not hasattr(finder, "find_spec"):
                 continue
             spec = finder.find_spec(fullname, path, target)
             if spec is not None:

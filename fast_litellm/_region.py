@@ -85,10 +85,8 @@ def _make(settings: RegionSettings) -> _native.Region:
 
 
 def _register_child() -> None:
+    # No logging here: another thread of the parent may have held a handler's lock when it forked. A full
+    # worker table shows itself with the first slot that is asked for.
     region = _native.default_region()
-    if region is not None and not region.register():
-        logger().warning(
-            "the region's worker table is full: process %d enforces rates but cannot hold concurrency "
-            "slots in the region; raise FAST_LITELLM_SHM_WORKERS and restart",
-            os.getpid(),
-        )
+    if region is not None:
+        region.register()

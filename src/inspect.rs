@@ -474,6 +474,52 @@ mod tests {
         assert!(report.header.keys == 3 && report.header.chunks == 1);
     }
 
+    /// Random words in every section.
+    fn scramble(region: &Region, random: &mut impl FnMut() -> u64) {
+        use crate::sync::Bits;
+        fn set<T: Bits>(word: &Word<T>, random: &mut impl FnMut() -> u64) {
+            word.store(T::from_bits(random()), Ordering::Relaxed);
+        }
+        for slot in region.index() {
+            set(&slot.identity, random);
+        }
+        for bucket in region.buckets() {
+            set(&bucket.gcra, random);
+            set(&bucket.window, random);
+            set(&bucket.requests, random);
+            set(&bucket.tokens, random);
+            set(&bucket.limits, random);
+            set(&bucket.lease, random);
+            set(&bucket.allowed, random);
+            set(&bucket.denied, random);
+        }
+        for chunk in region.chunks() {
+            for word in [&chunk.identity, &chunk.key_slot, &chunk.ordinal, &chunk.held, &chunk.hint]
+            {
+                set(word, random);
+            }
+            chunk.tags.iter().for_each(|tag| set(tag, random));
+            chunk.holders.iter().for_each(|holder| set(holder, random));
+        }
+        for name in region.names() {
+            set(&name.head, random);
+            name.bytes.iter().for_each(|word| set(word, random));
+        }
+        for row in region.workers() {
+            set(&row.claim, random);
+            set(&row.start_ticks, random);
+            set(&row.registered_s, random);
+            set(&row.pid_namespace, random);
+        }
+        for row in region.stats() {
+            counters().iter().for_each(|(_, counter)| set(counter(row), random));
+        }
+        for feature in region.features() {
+            set(&feature.breaker, random);
+            set(&feature.errors_total, random);
+        }
+    }
+
     /// Random words everywhere behind the header: the report may be nonsense, but it is a report.
     #[test]
     fn a_region_of_random_bytes_is_reported_and_used_without_panic() {
@@ -489,38 +535,36 @@ mod tests {
             let clock = FakeClock::at(1_000_000_000_000);
             let engine = Engine::new(create_heap(capacity, Box::new(clock.clone())).unwrap());
             let region = engine.region();
-            for slot in region.index() {
-                slot.identity.store(crate::sync::Bits::from_bits(random()), Ordering::Relaxed);
-            }
-            for bucket in region.buckets() {
-                bucket.gcra.store(crate::sync::Bits::from_bits(random()), Ordering::Relaxed);
-                bucket.window.store(crate::sync::Bits::from_bits(random()), Ordering::Relaxed);
-                bucket.requests.store(crate::sync::Bits::from_bits(random()), Ordering::Relaxed);
-                bucket.tokens.store(crate::sync::Bits::from_bits(random()), Ordering::Relaxed);
-                bucket.limits.store(crate::sync::Bits::from_bits(random()), Ordering::Relaxed);
-                bucket.lease.store(crate::sync::Bits::from_bits(random()), Ordering::Relaxed);
-            }
-            for chunk in region.chunks() {
-                chunk.identity.store(random(), Ordering::Relaxed);
-                chunk.key_slot.store(random(), Ordering::Relaxed);
-                chunk.held.store(random(), Ordering::Relaxed);
-                chunk.hint.store(random(), Ordering::Relaxed);
-                for holder in &chunk.holders {
-                    holder.store(crate::sync::Bits::from_bits(random()), Ordering::Relaxed);
+            assert_eq!(use_all(&engine), [true; 3]);
+            let known: Vec<_> = region.index().iter().map(|slot| get(&slot.identity)).collect();
+            let known_chunks: Vec<_> =
+                region.chunks().iter().map(|chunk| get(&chunk.identity)).collect();
+            scramble(region, &mut random);
+            // The keys used below stand where they belong, so that their scrambled state is met.
+            for (slot, key) in region.index().iter().zip(known.iter()) {
+                if *key != Default::default() {
+                    slot.identity.store(*key, Ordering::Relaxed);
                 }
             }
-            for name in region.names() {
-                name.head.store(crate::sync::Bits::from_bits(random()), Ordering::Relaxed);
-                for word in &name.bytes {
-                    word.store(random(), Ordering::Relaxed);
+            for (chunk, identity) in region.chunks().iter().zip(&known_chunks) {
+                if *identity != 0 {
+                    chunk.identity.store(*identity, Ordering::Relaxed);
                 }
-            }
-            for row in region.workers() {
-                row.claim.store(crate::sync::Bits::from_bits(random()), Ordering::Relaxed);
             }
             let report = Report::of(region);
             serde_json::to_string(&report).unwrap();
-            use_all(&engine);
+            for _ in 0..50 {
+                use_all(&engine);
+            }
+            let slots = "{user:u}:max_parallel_requests";
+            let _ = (
+                engine.release(slots, "x"),
+                engine.in_flight(slots, 60),
+                engine.count_slots(slots, 60),
+            );
+            let _ = (engine.add("{user:u}:tokens", -5, 60), engine.value("{user:u}:window"));
+            let _ = (engine.feature_error(2), engine.feature_errors(2));
+            engine.limiter_totals(None).checks();
             engine.reap_dead();
         }
     }

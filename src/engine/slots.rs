@@ -101,7 +101,7 @@ impl Engine {
                     return Ok(Grant::Refused { position, in_flight, limit: ask.limit });
                 }
             }
-            in_flight.push(wanted.leases.held_hint().clamp(1, limit.max(1)));
+            in_flight.push(wanted.leases.about().clamp(1, limit.max(1)));
         }
         for (position, _) in &new {
             found[*position].key.bucket.allowed.fetch_add(1, Ordering::Relaxed);
@@ -223,7 +223,7 @@ impl Engine {
                 self.count(|row| &row.lease_released);
             }
         }
-        Ok(wanted.leases.held_hint())
+        Ok(wanted.leases.about())
     }
 
     /// Whether `slot_id` of this process holds a slot under `key`.
@@ -246,8 +246,9 @@ impl Engine {
         Ok(leases.correct_held())
     }
 
-    /// How many slots of the key are held, in constant time. Exact whenever the answer is at or above the last limit seen:
-    /// then the slots are counted, after those of dead workers and those older than `ttl_s` were freed.
+    /// How many slots of the key are held, in bounded time. Exact for small limits, and whenever the answer
+    /// is at or above the last limit seen: then the slots are counted, after those of dead workers and those
+    /// older than `ttl_s` were freed.
     pub fn in_flight(&self, key: &str, ttl_s: u64) -> Result<u64, OpError> {
         let subject = Subject::parse(key);
         if subject.part != Part::Slots {
@@ -257,7 +258,7 @@ impl Engine {
             return Ok(0);
         };
         let leases = self.leases_of(found, "").leases;
-        let about = leases.held_hint();
+        let about = leases.about();
         if about < leases.limits.load(Ordering::Relaxed).limit() {
             return Ok(about);
         }

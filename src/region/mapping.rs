@@ -13,7 +13,7 @@
 
 #![allow(unsafe_code, reason = "the only file with unsafe code; see the module's text")]
 
-use crate::layout::{Header, Record};
+use crate::layout::{Bucket, Header, Record};
 use crate::sync::{Ordering, Word};
 use memmap2::{MmapOptions, MmapRaw};
 use std::fs::File;
@@ -178,25 +178,56 @@ fn to_usize(len: u64) -> std::io::Result<usize> {
 }
 
 static FORKS: Word<u64> = Word::new(0);
+/// A page that the kernel empties in every forked child, however it was forked.
+static FORK_MARK: std::sync::OnceLock<Option<Table<Bucket>>> = std::sync::OnceLock::new();
+const MARKED: u64 = 1;
 
 extern "C" fn count_fork() {
     FORKS.fetch_add(1, Ordering::Relaxed);
+    if let Some(Some(mark)) = FORK_MARK.get() {
+        mark[0].allowed.store(MARKED, Ordering::Relaxed);
+    }
 }
 
 /// How many forks lie between this process and the one that called [`watch_forks`]. A change means that
 /// whatever this process believes to own belongs to its parent.
 #[inline]
 pub fn fork_generation() -> u64 {
+    if let Some(Some(mark)) = FORK_MARK.get()
+        && mark[0].allowed.load(Ordering::Relaxed) != MARKED
+    {
+        count_fork();
+    }
     FORKS.load(Ordering::Relaxed)
 }
 
-/// Makes [`fork_generation`] count, also for forks that Python does not see. Idempotent.
+/// Makes [`fork_generation`] count: through the C library's fork, and, where the kernel can empty a page
+/// on fork, also for processes that call the kernel directly. Idempotent.
 pub fn watch_forks() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        // SAFETY: the handler only increments an atomic, which is allowed after fork in any state.
+    FORK_MARK.get_or_init(|| {
+        // SAFETY: the handler only touches atomics, which is allowed after fork in any state.
         let _ = unsafe { libc::pthread_atfork(None, None, Some(count_fork)) };
+        fork_mark().ok()
     });
+}
+
+#[cfg(target_os = "linux")]
+fn fork_mark() -> std::io::Result<Table<Bucket>> {
+    use nix::sys::mman::{MmapAdvise, madvise};
+    const PAGE: usize = 4096;
+    let map = MmapRaw::from(MmapOptions::new().len(PAGE).map_anon()?);
+    let start = NonNull::new(map.as_mut_ptr()).ok_or(std::io::ErrorKind::OutOfMemory)?;
+    // SAFETY: the advice concerns the fresh page just mapped, which nobody has a view of yet.
+    unsafe { madvise(start.cast(), PAGE, MmapAdvise::MADV_WIPEONFORK) }?;
+    let mapping = Arc::new(Mapping { memory: Memory::File(map) });
+    let mark: Table<Bucket> = mapping.table(Span { offset: 0, count: 1 });
+    mark[0].allowed.store(MARKED, Ordering::Relaxed);
+    Ok(mark)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn fork_mark() -> std::io::Result<Table<Bucket>> {
+    Err(std::io::ErrorKind::Unsupported.into())
 }
 
 /// Bytes left on the file system that holds `file`, and its type.

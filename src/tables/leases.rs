@@ -14,6 +14,8 @@ use crate::sync::{Bits, Ordering, Word};
 
 const WINDOW: u64 = 32;
 const SLOTS: u64 = CHUNK_SLOTS as u64;
+/// Up to so many slots are counted rather than estimated.
+const COUNTED: u64 = 4 * SLOTS;
 
 /// One key's leases.
 #[derive(Clone, Copy)]
@@ -284,7 +286,13 @@ impl<'a> Leases<'a> {
         }
     }
 
-    /// About how many are held, in constant time.
+    /// How many are held, in bounded time: exact while few slots have ever been in use, else the hint.
+    pub fn about(&self) -> u64 {
+        if self.high_water() <= COUNTED { self.count() } else { self.held_hint() }
+    }
+
+    /// About how many are held, in constant time. Races with [`Self::correct_held`] and crashes leave it
+    /// off by a few until it is corrected the next time.
     pub fn held_hint(&self) -> u64 {
         let stated = self.existing(0).map_or(0, |chunk| chunk.held.load(Ordering::Relaxed));
         // A count below zero (a crash between a claim and its count) reads as zero.

@@ -64,6 +64,7 @@ def _apply_limiter(module: ModuleType) -> None:
     global _limiter
     from fast_litellm.integrations.litellm.limiter import LimiterSeam
 
-    if _region is not None and _limiter is None:
-        _limiter = LimiterSeam(_region)
+    if _region is not None:
+        # Loaded a second time, the module has a new class for the same seam.
+        _limiter = _limiter or LimiterSeam(_region)
         _limiter.apply(module)

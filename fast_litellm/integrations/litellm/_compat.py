@@ -37,6 +37,7 @@ class Script:
         sha256: the text we answer; any other text means something we do not know.
         method: name of the method of `LimiterScripts`.
         optional: absent in some supported versions.
+        gives_back: returns what another script took.
     """
 
     attribute: str
@@ -44,7 +45,11 @@ class Script:
     sha256: str
     method: str
     optional: bool = False
+    gives_back: bool = False
 
+
+#: The script that releases concurrency slots.
+RELEASE_ATTRIBUTE = "parallel_release_script"
 
 SCRIPTS = (
     Script(
@@ -71,6 +76,7 @@ SCRIPTS = (
         "WINDOW_GUARDED_TOKEN_INCREMENT_SCRIPT",
         "adb3f46e029469cd4d14dbbfee0a5a1e4ceac95c301ad048395d89d3ba40e907",
         "window_guarded_token_increment",
+        gives_back=True,
     ),
     Script(
         "token_increment_script",
@@ -85,10 +91,11 @@ SCRIPTS = (
         "parallel_acquire",
     ),
     Script(
-        "parallel_release_script",
+        RELEASE_ATTRIBUTE,
         "PARALLEL_RELEASE_SCRIPT",
         "b962542d6da577bb578c3aaf7a3b5f2a76bbe8ea039ce5597303d6cbcf8316b2",
         "parallel_release",
+        gives_back=True,
     ),
     Script(
         "parallel_count_script",

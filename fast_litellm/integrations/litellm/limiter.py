@@ -19,7 +19,7 @@ from typing import Any
 
 from fast_litellm import _native
 from fast_litellm.integrations.litellm import _compat
-from fast_litellm.integrations.litellm.mirror import is_mirror, mirror_of, original_of
+from fast_litellm.integrations.litellm.mirror import is_mirror, mirror_of
 
 logger = logging.getLogger("fast_litellm")
 
@@ -34,25 +34,36 @@ _MAX_NOTED = 10_000
 #: How often one kind of trouble is logged, seconds.
 _LOG_INTERVAL_S = 30.0
 
-#: True in a request that the region could not decide: it goes on with LiteLLM's own memory to its end.
-_without_region: ContextVar[bool] = ContextVar("fast_litellm_without_region", default=False)
+#: How long at most a request goes on without the region after an operation failed, seconds.
+_WITHOUT_REGION_S = 5.0
+
+#: Until when (`time.monotonic`) this request is decided from LiteLLM's own memory, because the region
+#: failed it. Half of a decision must not be taken here and half there; the next check starts afresh.
+_without_region: ContextVar[float] = ContextVar("fast_litellm_without_region", default=0.0)
 
 
 class _Script:
-    """One script of the limiter: same arguments, same reply as in Redis."""
+    """One script of the limiter: same arguments, same reply as in Redis.
 
-    __slots__ = ("_method", "_name", "_seam")
+    What was taken from the region must be given back to it whatever has happened since, so scripts that
+    give back run even in requests that go on without the region, and while the breaker is open.
+    """
 
-    def __init__(self, seam: LimiterSeam, name: str, method: Any) -> None:
+    __slots__ = ("_method", "_name", "_seam", "gives_back")
+
+    def __init__(self, seam: LimiterSeam, name: str, method: Any, gives_back: bool) -> None:
         self._seam = seam
         self._name = name
         self._method = method
+        self.gives_back = gives_back
 
     async def __call__(
         self, keys: Sequence[str], args: Sequence[Any] = (), client: Any = None
     ) -> list[Any]:
-        if not self._seam.usable():
-            raise RuntimeError("fast_litellm's breaker is open: the limiter counts per worker")
+        if not self._seam.usable() and not (
+            self.gives_back and self._seam.owes(self._name, keys, args)
+        ):
+            raise RuntimeError("fast_litellm: this request is limited per worker only")
         try:
             reply: list[Any] = self._method(keys, args)
         except Exception as error:
@@ -75,8 +86,9 @@ class LimiterSeam:
         self.reason = ""
         self._region = region
         self._scripts = _native.LimiterScripts(region)
-        self._class: Any = None
-        self._originals: list[tuple[str, Any]] = []
+        self._active = True
+        self._patches: list[tuple[Any, str, Any, Any]] = []
+        self._caches: list[tuple[weakref.ref[Any], Any, Any]] = []
         self._noted: dict[str, tuple[int, int]] = {}
         self._handlers: list[weakref.ref[Any]] = []
         self._open = False
@@ -84,13 +96,22 @@ class LimiterSeam:
         self._logged_at: dict[str, float] = {}
 
     def remove(self) -> None:
-        """Put the class and all its instances back as they were."""
-        if self._class is not None:
-            for name, original in self._originals:
-                setattr(self._class, name, original)
-            self._class = None
+        """Put the class, its instances and their caches back as they were.
+
+        A method that somebody else has wrapped meanwhile stays theirs; ours below it passes through.
+        """
+        self._active = False
+        for owner, name, ours, original in self._patches:
+            if vars(owner).get(name) is ours:
+                setattr(owner, name, original)
         for handler in self._live_handlers():
-            self._release(handler)
+            self._clear(handler)
+        for ref, mirror, original in self._caches:
+            cache = ref()
+            if cache is not None and cache.in_memory_cache is mirror:
+                cache.in_memory_cache = original
+        self._patches.clear()
+        self._caches.clear()
         self._handlers.clear()
         self.state, self.reason = "not_applied", "removed"
 
@@ -107,20 +128,31 @@ class LimiterSeam:
                 logger.error("the rate limiter's breaker is %s", word)
                 # Without scripts LiteLLM counts in its own memory at once, instead of after each failure.
                 for handler in self._live_handlers():
-                    (self._clear if is_open else self._fill)(handler)
+                    if is_open:
+                        self._clear(handler, keep_giving_back=True)
+                    else:
+                        self._fill(handler)
         return self._open
 
     # Source of the in-memory tier
 
     def usable(self) -> bool:
         """Whether the region answers for this request."""
-        return not (_without_region.get() or self.open)
+        return not (_without_region.get() > time.monotonic() or self.open)
+
+    def owes(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> bool:
+        """Whether a script that gives back has something to give back to the region."""
+        if script != _compat.RELEASE_ATTRIBUTE:
+            # Window refunds name their window; the region ignores those of a window it does not have.
+            return True
+        return any(map(self._scripts.holds_slot, keys, args))
 
     def failed(self, operation: str, error: Exception) -> None:
         """Count an operation the region could not do, and decide this request without it."""
-        _without_region.set(True)
-        if isinstance(error, _native.UnavailableError):
-            # The region works but has no room: no reason to switch it off for everybody.
+        _without_region.set(time.monotonic() + _WITHOUT_REGION_S)
+        if isinstance(error, (_native.UnavailableError, ValueError, TypeError)):
+            # The region works but has no room for this key, or was asked something senseless: no reason to
+            # switch it off for everybody.
             self._region.count_fallback()
         else:
             self._region.feature_error(FEATURE)
@@ -155,7 +187,7 @@ class LimiterSeam:
         try:
             reason = _compat.probe_limiter(module)
             if not reason:
-                self._patch(_compat.handler_class(module))
+                self._patch_class(_compat.handler_class(module))
         except Exception as error:
             # Somebody else's import must not fail because of us.
             logger.exception("the rate limiter seam could not be applied")
@@ -164,31 +196,37 @@ class LimiterSeam:
             self.state, self.reason = "not_applied", reason
             logger.warning("limits are NOT shared between workers: %s", reason)
 
-    def _patch(self, handler_class: Any) -> None:
+    def _patch(self, owner: Any, name: str, ours: Any) -> None:
+        self._patches.append((owner, name, ours, vars(owner)[name]))
+        setattr(owner, name, ours)
+
+    def _patch_class(self, handler_class: Any) -> None:
         original = handler_class.__init__
         seam = self
+        if any(handler_class is owner for owner, *_ in self._patches):
+            return
 
         @functools.wraps(original)
         def __init__(  # noqa: N807  # it becomes one
             self: Any, internal_usage_cache: Any, *args: Any, **kwargs: Any
         ) -> None:
             original(self, internal_usage_cache, *args, **kwargs)
-            seam._adopt(self)
+            if seam._active:
+                seam._adopt(self)
 
         # LiteLLM looks the parameters up by name before it calls.
         __init__.__signature__ = inspect.signature(original)  # type: ignore[attr-defined]
-        handler_class.__init__ = __init__
-        self._originals = [("__init__", original)]
-        self._class = handler_class
+        self._patch(handler_class, "__init__", __init__)
         self._patch_check(handler_class)
         self.state, self.reason = "applied", ""
         logger.info("LiteLLM %s: the rate limiter counts in the shared region", _compat.version())
 
     def _patch_check(self, handler_class: Any) -> None:
-        """Note limits on their way to being checked, so that inspectors can show used *of what*.
+        """See each check before it begins.
 
-        The scripts are not told the limits of unconditional hits. Nothing depends on these notes, so a
-        version without the method is no reason to leave the seam out.
+        It starts afresh whatever failed before it, is counted if it has to do without the region, and
+        its limits are noted, so that inspectors can show used *of what*: the scripts are not told the
+        limits of unconditional hits. A version without the method is no reason to leave the seam out.
         """
         original = _compat.check_method(handler_class)
         if original is None:
@@ -197,21 +235,28 @@ class LimiterSeam:
 
         @functools.wraps(original)
         async def should_rate_limit(self: Any, descriptors: Any, *args: Any, **kwargs: Any) -> Any:
-            seam._note(descriptors)
+            if seam._active:
+                seam._begin(self, descriptors)
             return await original(self, descriptors, *args, **kwargs)
 
-        setattr(handler_class, _compat.CHECK_METHOD, should_rate_limit)
-        self._originals.append((_compat.CHECK_METHOD, original))
+        self._patch(handler_class, _compat.CHECK_METHOD, should_rate_limit)
 
-    def _note(self, descriptors: Any) -> None:
+    def _begin(self, handler: Any, descriptors: Any) -> None:
         try:
+            if not any(handler is ours for ours in self._live_handlers()):
+                return
+            if _without_region.get():
+                _without_region.set(0.0)
+            if self.open:
+                self._region.count_fallback()
+                return
             for subject, requests, tokens in _compat.limits_of(descriptors):
                 if self._noted.get(subject) != (requests, tokens):
                     if len(self._noted) >= _MAX_NOTED:
                         self._noted.clear()
                     self._noted[subject] = (requests, tokens)
                     self._scripts.note_limits(subject, requests, tokens)
-        except Exception as error:  # noqa: BLE001  # for display only; the check itself counts errors
+        except Exception as error:  # noqa: BLE001  # nothing is decided here; the check counts its errors
             logger.debug("limits were not noted: %s", error)
 
     def _adopt(self, handler: Any) -> None:
@@ -223,30 +268,30 @@ class LimiterSeam:
                 logger.info("rate limiter: %s", self.reason)
                 return
             cache = _compat.dual_cache(handler)
-            if not is_mirror(cache.in_memory_cache):
-                cache.in_memory_cache = mirror_of(cache.in_memory_cache, self)
+            original = cache.in_memory_cache
+            if not is_mirror(original):
+                mirror = mirror_of(original, self)
+                cache.in_memory_cache = mirror
+                self._caches.append((weakref.ref(cache), mirror, original))
             self._fill(handler)
             self._handlers.append(weakref.ref(handler))
             self.state, self.reason = "applied", ""
         except Exception as error:
-            self._release(handler)
+            # LiteLLM's constructor must not fail because of us; without scripts it counts by itself.
+            self._clear(handler)
             self.state, self.reason = "not_applied", f"{type(error).__name__}: {error}"
             logger.exception("limits are NOT shared between workers: a limiter was left as it is")
-
-    def _release(self, handler: Any) -> None:
-        self._clear(handler)
-        cache = _compat.dual_cache(handler)
-        if is_mirror(cache.in_memory_cache):
-            cache.in_memory_cache = original_of(cache.in_memory_cache)
 
     def _fill(self, handler: Any) -> None:
         for script in _compat.script_attributes(handler):
             method = getattr(self._scripts, script.method)
-            setattr(handler, script.attribute, _Script(self, script.attribute, method))
+            callable_ = _Script(self, script.attribute, method, script.gives_back)
+            setattr(handler, script.attribute, callable_)
 
-    def _clear(self, handler: Any) -> None:
+    def _clear(self, handler: Any, keep_giving_back: bool = False) -> None:
         for script in _compat.script_attributes(handler):
-            if isinstance(getattr(handler, script.attribute), _Script):
+            present = getattr(handler, script.attribute)
+            if isinstance(present, _Script) and not (keep_giving_back and present.gives_back):
                 setattr(handler, script.attribute, None)
 
     def _live_handlers(self) -> list[Any]:

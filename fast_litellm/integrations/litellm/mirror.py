@@ -45,23 +45,15 @@ def mirror_of(cache: Any, source: Source) -> Any:
 
     `cache` itself stays intact and can be put back at any time: both see the same entries.
     """
-    return _sharing(cache, _mirror_class(type(cache), source))
-
-
-def original_of(mirror: Any) -> Any:
-    """Return a plain cache with the entries of a mirror."""
-    return _sharing(mirror, type(mirror).__bases__[0])
+    kind = _mirror_class(type(cache), source)
+    mirror = kind.__new__(kind)
+    mirror.__dict__ = cache.__dict__
+    return mirror
 
 
 def is_mirror(cache: Any) -> bool:
     """Whether `cache` came from `mirror_of`."""
     return hasattr(type(cache), _MARK)
-
-
-def _sharing(cache: Any, kind: Any) -> Any:
-    twin = kind.__new__(kind)
-    twin.__dict__ = cache.__dict__
-    return twin
 
 
 def _mirror_class(base: Any, source: Source) -> Any:
@@ -86,8 +78,8 @@ def _mirror_class(base: Any, source: Source) -> Any:
 
         def increment_cache(self, key: Any, value: float, **kwargs: Any) -> float:
             if live(key):
-                ttl_s = int(kwargs.get("ttl") or _DEFAULT_TTL_S)
                 try:
+                    ttl_s = int(kwargs.get("ttl") or _DEFAULT_TTL_S)
                     return source.add(key, value, ttl_s)
                 except Exception as error:  # noqa: BLE001  # counted; LiteLLM's own copy counts
                     source.failed("increment", error)
