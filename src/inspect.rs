@@ -512,7 +512,9 @@ mod tests {
             set(&row.pid_namespace, random);
         }
         for row in region.stats() {
-            counters().iter().for_each(|(_, counter)| set(counter(row), random));
+            for (_, counter) in counters() {
+                set(counter(row), random);
+            }
         }
         for feature in region.features() {
             set(&feature.breaker, random);
@@ -542,7 +544,7 @@ mod tests {
             scramble(region, &mut random);
             // The keys used below stand where they belong, so that their scrambled state is met.
             for (slot, key) in region.index().iter().zip(known.iter()) {
-                if *key != Default::default() {
+                if *key != crate::layout::IdentityWord::default() {
                     slot.identity.store(*key, Ordering::Relaxed);
                 }
             }

@@ -10,6 +10,8 @@ use crate::config::Capacity;
 use crate::error::CreateError;
 use crate::layout::{self, BYTE_ORDER, Header, MAGIC, SectionRow, State};
 use crate::sync::Ordering;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Creates a region and returns it ready for use.
@@ -81,11 +83,26 @@ fn named(
     let mapping = made?;
     let backing = Backing {
         kind: BackingKind::File,
-        file: Some(file),
+        file: Some(under_its_path(file, path)),
         path: Some(path.to_path_buf()),
         fallbacks: Vec::new(),
     };
     Ok(Region::new(mapping, sections, backing, clock))
+}
+
+/// The same file opened by its final name, under which inspectors then find it; the file as it is should
+/// the name be somebody else's by now.
+fn under_its_path(file: File, path: &Path) -> File {
+    let again = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+        .open(path);
+    let id = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino())).ok();
+    match again {
+        Ok(again) if id(&again) == id(&file) => again,
+        _ => file,
+    }
 }
 
 /// Writes the header and the section table into zeroed memory.

@@ -151,8 +151,8 @@ class LimiterSeam:
         """Count an operation the region could not do, and decide this request without it."""
         _without_region.set(time.monotonic() + _WITHOUT_REGION_S)
         if isinstance(error, (_native.UnavailableError, ValueError, TypeError)):
-            # The region works but has no room for this key, or was asked something senseless: no reason to
-            # switch it off for everybody.
+            # The region works but has no room for this key, or was asked something senseless: no
+            # reason to switch it off for everybody.
             self._region.count_fallback()
         else:
             self._region.feature_error(FEATURE)
