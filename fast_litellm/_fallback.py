@@ -17,6 +17,8 @@ except importlib.metadata.PackageNotFoundError:
     VERSION = "0.0.0"
 
 _MAX_PER_MINUTE = 60_000_000
+_MAX_BURST = 2**32 - 1
+_YEAR_US = 365 * 86_400 * 1_000_000
 _IDLE_SWEEP = 100_000
 
 
@@ -89,14 +91,23 @@ class SimpleRateLimiter:
         name: str = "",
         region: object = None,
     ) -> None:
+        for number in (requests_per_minute, *(() if burst is None else (burst,))):
+            if not isinstance(number, int):
+                raise TypeError(
+                    f"'{type(number).__name__}' object cannot be interpreted as an integer"
+                )
         if burst is None:
             burst = max(requests_per_minute // 10, min(requests_per_minute, 5))
         if region is not None:
             _no_region()
-        if not 1 <= requests_per_minute <= _MAX_PER_MINUTE or burst < 1:
+        if (
+            not 1 <= requests_per_minute <= _MAX_PER_MINUTE
+            or not 1 <= burst <= _MAX_BURST
+            or -(-60_000_000 // requests_per_minute) * burst > _YEAR_US
+        ):
             raise OutOfRangeError(
                 f"requests_per_minute={requests_per_minute} with burst={burst}: use a rate of 1 to "
-                f"{_MAX_PER_MINUTE} and a burst of at least 1"
+                f"{_MAX_PER_MINUTE} and a burst of at least 1 that the rate earns within a year"
             )
         self._interval = 60 / requests_per_minute
         self._rate = requests_per_minute

@@ -28,6 +28,8 @@ def check_rate_limit(key: str) -> dict[str, Any]:
         TypeError: `key` is not a str.
         RegionError: no region exists and none can be created.
     """
+    if key is None:
+        raise TypeError("key must be a str, not NoneType")
     return dict(_default_limiter().check(key))
 
 

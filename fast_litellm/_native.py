@@ -56,7 +56,7 @@ else:
             f"fast_litellm's extension cannot be loaded ({error}): limits hold within one process only "
             "and LiteLLM is left as it is; install a wheel for this platform",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 __version__ = VERSION

@@ -49,7 +49,7 @@ pub enum CreateError {
 #[non_exhaustive]
 pub enum AttachError {
     /// It cannot be opened.
-    #[error("cannot open region {path}: {source}")]
+    #[error("cannot open region {path}: {source}; remove it or choose another path")]
     Open {
         /// Its path.
         path: PathBuf,

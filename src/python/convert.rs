@@ -1,7 +1,7 @@
 //! Python values as core arguments.
 
 use super::errors::OutOfRangeError;
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use std::borrow::Cow;
@@ -66,6 +66,25 @@ fn not_a_number(value: &Bound<'_, PyAny>) -> PyErr {
 /// All script arguments.
 pub(super) fn numbers(values: &Bound<'_, PyAny>) -> PyResult<Vec<i64>> {
     values.try_iter()?.map(|value| number(&value?)).collect()
+}
+
+/// A whole number of any size; what even 128 bits cannot hold is the largest or smallest that they can, so
+/// that range checks name the setting instead of Python's limits.
+#[derive(Clone, Copy)]
+pub(super) struct Whole(pub(super) i128);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Whole {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        match value.extract::<i128>() {
+            Ok(whole) => Ok(Self(whole)),
+            Err(error) if error.is_instance_of::<PyOverflowError>(value.py()) => {
+                Ok(Self(if value.lt(0)? { i128::MIN } else { i128::MAX }))
+            }
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// A length of time or a limit; anything below zero is zero.

@@ -1,6 +1,6 @@
 //! `SimpleRateLimiter`.
 
-use super::convert::key_bytes;
+use super::convert::{Whole, key_bytes};
 use super::errors::OutOfRangeError;
 use super::place_cache::PlaceCache;
 use super::region::{Region, shared_engine};
@@ -42,7 +42,7 @@ pub(super) struct SimpleRateLimiter {
     places: PlaceCache,
 }
 
-fn quota(requests_per_minute: i64, burst: Option<i64>) -> PyResult<Quota> {
+fn quota(requests_per_minute: i128, burst: Option<i128>) -> PyResult<Quota> {
     let burst = burst.unwrap_or_else(|| (requests_per_minute / 10).max(requests_per_minute.min(5)));
     let both = u32::try_from(requests_per_minute).ok().zip(u32::try_from(burst).ok());
     both.and_then(|(rate, burst)| Quota::new(rate, burst)).ok_or_else(|| {
@@ -57,15 +57,15 @@ fn quota(requests_per_minute: i64, burst: Option<i64>) -> PyResult<Quota> {
 #[pymethods]
 impl SimpleRateLimiter {
     #[new]
-    #[pyo3(signature = (requests_per_minute = 60, *, burst = None, name = "", region = None))]
+    #[pyo3(signature = (requests_per_minute = Whole(60), *, burst = None, name = "", region = None))]
     fn new(
         py: Python<'_>,
-        requests_per_minute: i64,
-        burst: Option<i64>,
+        requests_per_minute: Whole,
+        burst: Option<Whole>,
         name: &str,
         region: Option<&Bound<'_, Region>>,
     ) -> PyResult<Self> {
-        let quota = quota(requests_per_minute, burst)?;
+        let quota = quota(requests_per_minute.0, burst.map(|burst| burst.0))?;
         let engine = match region {
             Some(region) => region.get().engine(),
             None => shared_engine(py)?,

@@ -1,5 +1,6 @@
 //! `Region`, and the one region that a process uses by default.
 
+use super::convert::Whole;
 use super::errors::{OutOfRangeError, RegionError};
 use crate::clock::MonotonicClock;
 use crate::config::Capacity;
@@ -60,16 +61,16 @@ impl Region {
     ///     OutOfRangeError: a capacity or a kind is out of range.
     ///     RegionError: no kind of memory could be had.
     #[staticmethod]
-    #[pyo3(signature = (name, *, keys = 65_536, lease_chunks = 8_192, workers = 256, backing = None, directories = None))]
+    #[pyo3(signature = (name, *, keys = Whole(65_536), lease_chunks = Whole(8_192), workers = Whole(256), backing = None, directories = None))]
     fn create(
         name: &str,
-        keys: u64,
-        lease_chunks: u64,
-        workers: u64,
+        keys: Whole,
+        lease_chunks: Whole,
+        workers: Whole,
         backing: Option<Vec<String>>,
         directories: Option<Vec<PathBuf>>,
     ) -> PyResult<Self> {
-        let capacity = Capacity::checked(keys, lease_chunks, workers)?;
+        let capacity = Capacity::checked(keys.0, lease_chunks.0, workers.0)?;
         let mut placement = Placement::inherited(name);
         if let Placement::Inherited { kinds: wanted, directories: places, .. } = &mut placement {
             *wanted = kinds(backing)?;
@@ -87,15 +88,15 @@ impl Region {
     ///     RegionError: what is there is not usable (version, owner, size, boot), or nothing can be
     ///         created there.
     #[staticmethod]
-    #[pyo3(signature = (path, *, keys = 65_536, lease_chunks = 8_192, workers = 256, force = false))]
+    #[pyo3(signature = (path, *, keys = Whole(65_536), lease_chunks = Whole(8_192), workers = Whole(256), force = false))]
     fn open(
         path: PathBuf,
-        keys: u64,
-        lease_chunks: u64,
-        workers: u64,
+        keys: Whole,
+        lease_chunks: Whole,
+        workers: Whole,
         force: bool,
     ) -> PyResult<Self> {
-        let capacity = Capacity::checked(keys, lease_chunks, workers)?;
+        let capacity = Capacity::checked(keys.0, lease_chunks.0, workers.0)?;
         let placement = Placement::Named { path: path.clone(), force };
         // Whoever loses the race to create attaches to the winner's; two rounds suffice, a third would
         // mean that the file comes and goes.

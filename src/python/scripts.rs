@@ -120,7 +120,8 @@ impl LimiterScripts {
         for (&(window, counter), args) in pairs.iter().zip(args.chunks_exact(3)) {
             // Starts are compared as text: only the exact decimal number is a window start.
             let expected = args[0].str()?;
-            let expected = expected.to_str()?.parse::<u64>().ok();
+            let text = expected.to_str()?;
+            let expected = text.parse::<u64>().ok().filter(|start| start.to_string() == text);
             let outcome =
                 self.engine.adjust_if_window(window, counter, expected, number(&args[1])?)?;
             reply.extend(match outcome {

@@ -170,7 +170,7 @@ fn check_lengths(header: &Header, object_len: u64) -> Result<Sections, AttachErr
     }
     let (keys, chunks, workers) =
         (get(&header.key_capacity), get(&header.chunk_capacity), get(&header.worker_capacity));
-    let capacity = Capacity::checked(keys, chunks, workers)
+    let capacity = Capacity::checked(keys.into(), chunks.into(), workers.into())
         .ok()
         .filter(|checked| *checked == Capacity { keys, lease_chunks: chunks, workers })
         .ok_or(AttachError::Sections {

@@ -7,7 +7,7 @@ needs is imported when LiteLLM loads the module it concerns, so that arming cost
 from __future__ import annotations
 
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fast_litellm import _native, _post_import
 from fast_litellm._config import flag
@@ -22,6 +22,8 @@ _RATE_LIMITING = "rate_limiting"
 
 _region: _native.Region | None = None
 _limiter: LimiterSeam | None = None
+#: Limiters that a removed seam let go, to be taken up again.
+_left: list[Any] = []
 _waiting = {"state": "not_applied", "reason": "not armed"}
 
 
@@ -43,7 +45,7 @@ def disarm() -> None:
     global _region, _limiter, _waiting
     _post_import.forget(LIMITER_MODULE)
     if _limiter is not None:
-        _limiter.remove()
+        _left[:] = _limiter.remove()
     _region = _limiter = None
     _waiting = {"state": "not_applied", "reason": "removed"}
 
@@ -67,4 +69,5 @@ def _apply_limiter(module: ModuleType) -> None:
     if _region is not None:
         # Loaded a second time, the module has a new class for the same seam.
         _limiter = _limiter or LimiterSeam(_region)
-        _limiter.apply(module)
+        _limiter.apply(module, _left)
+        _left.clear()

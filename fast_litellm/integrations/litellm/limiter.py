@@ -95,10 +95,11 @@ class LimiterSeam:
         self._looked_at = 0.0
         self._logged_at: dict[str, float] = {}
 
-    def remove(self) -> None:
+    def remove(self) -> list[weakref.ref[Any]]:
         """Put the class, its instances and their caches back as they were.
 
         A method that somebody else has wrapped meanwhile stays theirs; ours below it passes through.
+        Returns the instances, for whoever applies the seam again.
         """
         self._active = False
         for owner, name, ours, original in self._patches:
@@ -110,10 +111,10 @@ class LimiterSeam:
             cache = ref()
             if cache is not None and cache.in_memory_cache is mirror:
                 cache.in_memory_cache = original
-        self._patches.clear()
-        self._caches.clear()
-        self._handlers.clear()
+        left = self._handlers
+        self._patches, self._caches, self._handlers = [], [], []
         self.state, self.reason = "not_applied", "removed"
+        return left
 
     @property
     def open(self) -> bool:
@@ -182,12 +183,19 @@ class LimiterSeam:
 
     # Patching
 
-    def apply(self, module: ModuleType) -> None:
-        """Patch the limiter's class in its module, if the probe finds everything it knows."""
+    def apply(self, module: ModuleType, handlers: Sequence[weakref.ref[Any]] = ()) -> None:
+        """Patch the limiter's class in its module, if the probe finds everything it knows.
+
+        `handlers` are instances that an earlier seam let go.
+        """
         try:
             reason = _compat.probe_limiter(module)
             if not reason:
                 self._patch_class(_compat.handler_class(module))
+                for ref in handlers:
+                    handler = ref()
+                    if handler is not None:
+                        self._adopt(handler)
         except Exception as error:
             # Somebody else's import must not fail because of us.
             logger.exception("the rate limiter seam could not be applied")
@@ -261,6 +269,7 @@ class LimiterSeam:
 
     def _adopt(self, handler: Any) -> None:
         """Fill the places for scripts of a new limiter, unless Redis has filled them."""
+        cache = original = None
         try:
             if _compat.has_redis(handler):
                 self.state = "not_applied"
@@ -268,8 +277,8 @@ class LimiterSeam:
                 logger.info("rate limiter: %s", self.reason)
                 return
             cache = _compat.dual_cache(handler)
-            original = cache.in_memory_cache
-            if not is_mirror(original):
+            if not is_mirror(cache.in_memory_cache):
+                original = cache.in_memory_cache
                 mirror = mirror_of(original, self)
                 cache.in_memory_cache = mirror
                 self._caches.append((weakref.ref(cache), mirror, original))
@@ -279,6 +288,8 @@ class LimiterSeam:
         except Exception as error:
             # LiteLLM's constructor must not fail because of us; without scripts it counts by itself.
             self._clear(handler)
+            if original is not None and cache is not None:
+                cache.in_memory_cache = original
             self.state, self.reason = "not_applied", f"{type(error).__name__}: {error}"
             logger.exception("limits are NOT shared between workers: a limiter was left as it is")
 
