@@ -97,7 +97,7 @@ class SimpleRateLimiter:
                     f"'{type(number).__name__}' object cannot be interpreted as an integer"
                 )
         if burst is None:
-            burst = max(requests_per_minute // 10, min(requests_per_minute, 5))
+            burst = max(max(requests_per_minute, 0) // 10, min(requests_per_minute, 5))
         if region is not None:
             _no_region()
         if (

@@ -48,7 +48,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
 # log_of DESCRIPTION: the log file of a step.
-log_of() { printf '%s/%s.log' "$LOGS" "$(printf '%s' "$1" | tr -cs 'A-Za-z0-9.' '-')"; }
+log_of() { printf '%s/%s.log' "$LOGS" "$(printf '%s' "$1" | tr -cs 'A-Za-z0-9.' '-' | sed 's/-$//')"; }
 
 # show_tail FILE: the end of a log, indented.
 show_tail() {
@@ -167,6 +167,7 @@ check_python() {
         fi
         seen="${seen:+$seen, }$candidate is $version"
     done
+    [ -z "$PYTHON_ASKED" ] || [ -n "$seen" ] || seen="PYTHON=$PYTHON_ASKED does not run"
     die "Python 3.10 or newer was not found${seen:+ ($seen)}" \
         "install one, or name one that is not on the PATH: PYTHON=/path/to/python3 bash scripts/$(basename "$0")"
 }

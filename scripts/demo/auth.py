@@ -23,7 +23,7 @@ async def authenticate(request: Request, api_key: str) -> UserAPIKeyAuth:
     """Give a key its limits; an unknown one is refused."""
     for name, limits in KEYS.items():
         if api_key == name or api_key.startswith(f"{name}-"):
-            # LiteLLM would replace a name that begins with `sk-` by its hash, and `fl-shm inspect`
-            # would show that.
-            return UserAPIKeyAuth(api_key=api_key.removeprefix("sk-"), **limits)
+            # LiteLLM replaces what begins with `sk-` by its hash, and `fl-shm inspect` shows six
+            # characters of a key: this way they tell something.
+            return UserAPIKeyAuth(api_key=api_key.removeprefix("sk-demo-"), **limits)
     raise HTTPException(401, f"the demo has no such key; it has {', '.join(KEYS)}")

@@ -5,22 +5,33 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import Forked, forked, in_fork, run_python
 
 import fast_litellm
 from fast_litellm import OutOfRangeError, SimpleRateLimiter
 from fast_litellm._rust import Region
+from support import Forked, forked, in_fork, run_python
 
 CLOCK_MONOTONIC_COARSE = 6
 
 OK = {"allowed": True, "reason": "ok", "retry_after_ms": None}
 
-HOSTILE_KEYS = ["", "\0", "a\0b", "x" * 10_000, "\ud800", "\udfff\ud800", "\U0010ffff", "é", "a:b/{c}"]
+HOSTILE_KEYS = [
+    "",
+    "\0",
+    "a\0b",
+    "x" * 10_000,
+    "\ud800",
+    "\udfff\ud800",
+    "\U0010ffff",
+    "é",
+    "a:b/{c}",
+]
 
 
 def admitted(limiter: SimpleRateLimiter, tries: int, key: str | None = "k") -> int:
@@ -53,8 +64,12 @@ def test_check_explains_its_answer(region: Region) -> None:
     }
 
 
-@pytest.mark.parametrize(("rate", "burst"), [(1, 1), (3, 3), (5, 5), (49, 5), (50, 5), (60, 6), (6000, 600)])
-def test_the_default_burst_is_a_tenth_but_at_least_five(region: Region, rate: int, burst: int) -> None:
+@pytest.mark.parametrize(
+    ("rate", "burst"), [(1, 1), (3, 3), (5, 5), (49, 5), (50, 5), (60, 6), (6000, 600)]
+)
+def test_the_default_burst_is_a_tenth_but_at_least_five(
+    region: Region, rate: int, burst: int
+) -> None:
     limiter = SimpleRateLimiter(rate, region=region)
     assert limiter.burst == burst
     assert admitted(limiter, burst) == burst
@@ -89,7 +104,12 @@ def test_no_key_is_the_key_named_default(region: Region) -> None:
     assert limiter.is_allowed(None)
     assert limiter.is_allowed("default")
     assert not limiter.is_allowed()
-    assert limiter.get_remaining() == limiter.get_remaining(None) == limiter.get_remaining("default") == 0
+    assert (
+        limiter.get_remaining()
+        == limiter.get_remaining(None)
+        == limiter.get_remaining("default")
+        == 0
+    )
 
 
 def test_health_and_patch_status_of_a_live_process() -> None:
@@ -157,10 +177,25 @@ def test_different_texts_never_share(keys: list[str]) -> None:
     assert not any(limiter.is_allowed(key) for key in keys)
 
 
+def test_a_known_hash_seed_lets_nobody_share() -> None:
+    """With it a client could make up keys of one hash."""
+    done = run_python(
+        """
+        import fast_litellm
+        limiter = fast_litellm.SimpleRateLimiter(60, burst=2)
+        print([limiter.is_allowed(key) for key in "aabbab"], limiter.get_stats()["active_keys"])
+        """,
+        env={"PYTHONHASHSEED": "0"},
+    )
+    assert done.stdout == "[True, True, True, True, False, False] 2\n"
+
+
 # Rates
 
 
-@pytest.mark.parametrize("rate", [0, -1, -(2**40), 60_000_001, 2**31, 2**32 + 60, 2**63, 2**64 + 60])
+@pytest.mark.parametrize(
+    "rate", [0, -1, -(2**40), 60_000_001, 2**31, 2**32 + 60, 2**63, 2**64 + 60]
+)
 def test_a_rate_out_of_range_is_named_with_the_remedy(region: Region, rate: int) -> None:
     with pytest.raises(OutOfRangeError, match=rf"(?s){rate}.*use a rate of 1 to 60000000"):
         SimpleRateLimiter(rate, region=region)
@@ -178,7 +213,9 @@ def test_the_ends_of_the_range_work(region: Region) -> None:
     assert admitted(fastest, 1000) == 1000
     assert admitted(SimpleRateLimiter(1, region=region), 5) == 1
     year_of_burst = 365 * 24 * 60
-    assert SimpleRateLimiter(1, burst=year_of_burst, region=region).get_remaining("k") == year_of_burst
+    assert (
+        SimpleRateLimiter(1, burst=year_of_burst, region=region).get_remaining("k") == year_of_burst
+    )
     with pytest.raises(OutOfRangeError, match="year"):
         SimpleRateLimiter(1, burst=year_of_burst + 1, region=region)
 
@@ -228,6 +265,12 @@ def test_children_at_once_never_pass_the_burst(region: Region) -> None:
     limiter = SimpleRateLimiter(1, burst=500, region=region)
     children = [Forked(lambda: admitted(limiter, 400)) for _ in range(4)]
     assert sum(child.result() for child in children) == 500
+
+
+def test_threads_at_once_never_pass_the_burst(region: Region) -> None:
+    limiter = SimpleRateLimiter(1, burst=500, region=region)
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(lambda _: admitted(limiter, 100), range(8))) == 500
 
 
 # Full table

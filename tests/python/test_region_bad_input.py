@@ -1,4 +1,4 @@
-"""Proves that whatever is wrong with a region's file, place or settings is refused, told, and left alone."""
+"""Proves that whatever is wrong with a region's file, place or settings is refused and told."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import shutil
 import struct
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support import Forked, run_python
 
 from fast_litellm._rust import OutOfRangeError, Region, RegionError, SimpleRateLimiter
+from support import Forked, run_python
 
 # 64-bit words of the header (src/layout/header.rs), which the section table follows.
 MAGIC, VERSION, FINGERPRINT, BYTE_ORDER, TOTAL_LEN, STATE = range(6)
@@ -30,7 +31,9 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 def file_system(path: Path) -> str:
     """Type of the file system that holds a path."""
-    done = subprocess.run(["stat", "-f", "-c", "%T", path], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["stat", "-f", "-c", "%T", path], capture_output=True, text=True, check=True
+    )
     return done.stdout.strip()
 
 
@@ -128,7 +131,9 @@ def test_a_region_of_another_process_is_used(path: Path) -> None:
         (SECTIONS + 3, 1 << 62, ["section record count", "expected 8", "remove it"]),
     ],
 )
-def test_a_foreign_header_is_refused(path: Path, number: int, value: int, expected: list[str]) -> None:
+def test_a_foreign_header_is_refused(
+    path: Path, number: int, value: int, expected: list[str]
+) -> None:
     set_word(path, number, value)
     refused(path, *expected)
 
@@ -227,7 +232,7 @@ def test_a_disk_is_refused_unless_forced(tmp_path: Path) -> None:
     if file_system(tmp_path) in ("tmpfs", "ramfs"):
         pytest.skip("the temporary directory is on tmpfs")
     path = tmp_path / "region"
-    with pytest.raises(RegionError, match="not on tmpfs.*FAST_LITELLM_SHM_FORCE=1"):
+    with pytest.raises(RegionError, match=r"not on tmpfs.*FAST_LITELLM_SHM_FORCE=1"):
         open_region(path)
     assert list(tmp_path.iterdir()) == []
     region = open_region(path, force=True)
@@ -242,9 +247,14 @@ def full(tmp_path: Path) -> Iterator[Path]:
     """A tmpfs of one megabyte."""
     place = tmp_path / "full"
     place.mkdir()
-    mounted = os.geteuid() == 0 and not subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True, check=False
-    ).returncode
+    mounted = (
+        os.geteuid() == 0
+        and not subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place],
+            capture_output=True,
+            check=False,
+        ).returncode
+    )
     if not mounted:
         pytest.skip("cannot mount a tmpfs here")
     yield place
@@ -333,8 +343,6 @@ def test_processes_that_open_at_once_get_one_region(folder: Path) -> None:
         print(sum(limiter.is_allowed("k") for _ in range(5)), flush=True)
         sys.stdin.readline()
     """
-    import textwrap
-
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(code), path],

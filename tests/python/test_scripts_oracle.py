@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import until
 
 from fast_litellm._rust import LimiterScripts, OutOfRangeError, Region
 from harness.proxy import RedisServer
+from support import until
 
 LONG_S = 36_000
 """A window that no test outlasts."""
@@ -162,6 +162,10 @@ class Pair:
                 assert ours == theirs, key
         return expected
 
+    def at_most_all(self, key: str, amount: int) -> int:
+        """Not below zero: that is an intended difference, which has a test of its own."""
+        return max(amount, -int(self.oracle.client.get(key) or 0))
+
     def _note(self, subject: str, theirs: int, ours: int) -> None:
         # Same window as before on both sides, or a new one on both sides.
         if self.starts.get(subject) == (theirs, ours):
@@ -206,17 +210,28 @@ guards = batches(
         st.sampled_from(PARTS),
         st.sampled_from(["{}", "{}", "{}", "1{}", "{}.0", " {}", "", "x", "-1", "0"]),
         amounts,
+    ),
+    key=lambda step: step[:2],
+).map(
+    lambda steps: (
+        lambda both: both.guarded(
+            [(*step[:3], both.at_most_all(":".join(step[:2]), step[3])) for step in steps]
+        )
     )
-).map(lambda steps: lambda both: both.guarded(steps))
-increments = batches(st.tuples(counter_keys, amounts, ttls)).map(
-    lambda items: lambda both: both.same(
-        "token_increment", [i[0] for i in items], [x for i in items for x in i[1:]]
+)
+increments = batches(st.tuples(counter_keys, amounts, ttls), key=lambda item: item[0]).map(
+    lambda items: (
+        lambda both: both.same(
+            "token_increment",
+            [key for key, *_ in items],
+            [x for key, n, ttl in items for x in (both.at_most_all(key, n), ttl)],
+        )
     )
 )
 reads = batches(any_keys).map(lambda keys: lambda both: both.read(keys))
 releases = batches(st.tuples(gauge_keys, slot_ids)).map(
-    lambda items: lambda both: both.same(
-        "parallel_release", [i[0] for i in items], [i[1] for i in items]
+    lambda items: (
+        lambda both: both.same("parallel_release", [i[0] for i in items], [i[1] for i in items])
     )
 )
 gauge_counts = batches(gauge_keys).map(
@@ -248,7 +263,9 @@ def test_any_history_of_counters(oracle: Oracle, steps: list[Step]) -> None:
 
 
 @settings(max_examples=200)
-@given(st.lists(st.one_of(acquires(), releases, gauge_counts, hits, reads), min_size=1, max_size=25))
+@given(
+    st.lists(st.one_of(acquires(), releases, gauge_counts, hits, reads), min_size=1, max_size=25)
+)
 def test_any_history_of_slots(oracle: Oracle, steps: list[Step]) -> None:
     both = Pair(oracle)
     for step in steps:
@@ -267,7 +284,9 @@ def test_arguments_may_be_texts(both: Pair) -> None:
     assert both.same("parallel_acquire", [GAUGE], ["1", str(LONG_S), "a"]) == [0, 1]
     assert both.same("parallel_acquire", [GAUGE], ["1", str(LONG_S), "b"]) == [1, 1, 1, 1]
     assert both.same("parallel_count", [GAUGE], [str(LONG_S)]) == [1]
-    found = both.native("check_and_increment_by_n", keys_of([(KEY, "tokens")]), ["9", "4", "60", "60"])
+    found = both.native(
+        "check_and_increment_by_n", keys_of([(KEY, "tokens")]), ["9", "4", "60", "60"]
+    )
     assert found[:2] == [0, 4]
 
 
@@ -286,6 +305,21 @@ def test_a_refusal_takes_nothing(both: Pair) -> None:
     refused = [(OTHER, "tokens", 10, 3), (KEY, "requests", 1, 1)]
     assert both.ask(refused) == [1, 2, 1, 1]
     assert both.read(keys_of([(OTHER, "tokens")])) == [None, None]
+
+
+@pytest.mark.parametrize("opens", PARTS)
+@pytest.mark.parametrize("script", ["batch", "check"])
+def test_the_first_window_drops_what_was_counted_before_it(
+    both: Pair, script: str, opens: str
+) -> None:
+    tokens, requests = (f"{KEY}:{part}" for part in ("tokens", "requests"))
+    assert both.same("token_increment", [tokens, requests], [7, LONG_S, 8, 0]) == ["7", "8"]
+    if script == "batch":
+        assert both.hit([(KEY, opens)]) == [1]
+    else:
+        assert both.ask([(KEY, opens, 1, 1)]) == [0, 1]
+    expected = {"tokens": [None, "1"], "requests": ["1", None]}[opens]
+    assert both.read([requests, tokens]) == expected
 
 
 # Intended differences
@@ -341,6 +375,15 @@ def test_difference_fractions_are_rounded_up(both: Pair, amount: float | str) ->
     assert both.native("token_increment", ["x"], [amount, 0]) == [str(int(float(amount)) + 1)]
 
 
+def test_difference_taking_back_too_much_gives_no_credit(both: Pair) -> None:
+    """Redis counts below zero, and would admit that much more."""
+    both.hit([(KEY, "requests")])
+    keys, start = keys_of([(KEY, "requests")]), both.starts[KEY]
+    for side, name, counts in ((both.oracle, start[0], [-4, -7]), (both.native, start[1], [0, 0])):
+        assert side("window_guarded_token_increment", keys, [name, -5, 60]) == [1, counts[0]]
+        assert side("token_increment", keys[1:], [-3, 60]) == [str(counts[1])]
+
+
 def test_difference_keys_of_two_subjects_are_refused(both: Pair) -> None:
     """A counter belongs to its own subject's window; LiteLLM never asks for anything else."""
     keys = [f"{KEY}:window", f"{OTHER}:requests"]
@@ -363,7 +406,9 @@ def wait_for_end_of_window(both: Pair, *keys: str) -> None:
     windows = [f"{key}:window" for key in keys]
 
     def over() -> bool:
-        redis, region = (side("batch_counter_read", windows, []) for side in (both.oracle, both.native))
+        redis, region = (
+            side("batch_counter_read", windows, []) for side in (both.oracle, both.native)
+        )
         return set(redis + region) == {None}
 
     until(over, "end the windows", timeout_s=10)
@@ -410,7 +455,9 @@ def test_counters_without_a_window_expire(both: Pair) -> None:
     keys = ["spend:team", f"{KEY}:tokens"]
     assert both.same("token_increment", keys, [7, 2, 8, 2]) == ["7", "8"]
     # An addition does not prolong its life.
-    until(lambda: both.native("batch_counter_read", keys, []) == [None, None], "expire in the region")
+    until(
+        lambda: both.native("batch_counter_read", keys, []) == [None, None], "expire in the region"
+    )
     until(lambda: both.oracle("batch_counter_read", keys, []) == [None, None], "expire in Redis")
     assert both.same("token_increment", keys, [1, 100, 1, 100]) == ["1", "1"]
 
