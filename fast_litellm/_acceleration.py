@@ -86,8 +86,8 @@ def health_check() -> dict[str, Any]:
     """Tell whether this process shares its limits.
 
     Returns:
-        `status` ("ok"; "degraded" when the extension or the region is missing, or when operations had
-        to be done without the region), `rust_available` (bool), `components` (list of str), and with a
+        `status` ("ok"; "degraded" when the extension or the region is missing, or while the breaker is
+        open, so that limits are not shared), `rust_available` (bool), `components` (list of str), and with a
         region `region` (dict: `backing`, `size` in bytes) and `fallbacks` (int: operations done without
         it, over all workers).
     """

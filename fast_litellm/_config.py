@@ -17,12 +17,12 @@ def flag(name: str, default: bool) -> bool:
     Raises:
         ConfigError: the value is neither true nor false.
     """
-    raw = os.environ.get(name, "").strip().lower()
+    raw = os.environ.get(name, "").strip()
     if not raw:
         return default
-    if raw in _TRUE:
+    if raw.lower() in _TRUE:
         return True
-    if raw in _FALSE:
+    if raw.lower() in _FALSE:
         return False
     raise ConfigError(f"{name}={raw!r} is neither true nor false: use true or false")
 

@@ -128,7 +128,8 @@ type Made = (Mapping, Option<File>);
 fn memfd(name: &str, len: u64) -> std::io::Result<Made> {
     use nix::fcntl::{FcntlArg, SealFlag, fcntl};
     use nix::sys::memfd::{MFdFlags, memfd_create};
-    let label = format!("fl-shm:{name}");
+    // The kernel takes 249 bytes.
+    let label: String = format!("fl-shm:{name}").chars().take(60).collect();
     let file = File::from(memfd_create(
         label.as_str(),
         MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,

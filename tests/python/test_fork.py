@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import Phase, settings
@@ -22,7 +22,17 @@ from hypothesis.stateful import (
 )
 
 from fast_litellm._rust import LimiterScripts, Region, SimpleRateLimiter, UnavailableError
-from support import Forked, Worker, forked, libc_fork, os_fork, run_python, state_of, until
+from support import (
+    Forked,
+    Worker,
+    forked,
+    kernel_fork,
+    libc_fork,
+    os_fork,
+    run_python,
+    state_of,
+    until,
+)
 
 KEY = "{api_key:a}:max_parallel_requests"
 TTL_S = 3600
@@ -225,9 +235,12 @@ def test_a_child_forked_by_a_thread_shares_the_region(region: Region, slots: Slo
     assert slots.held() == 1
 
 
-def test_a_raw_fork_is_an_owner_of_its_own(region: Region, slots: Slots) -> None:
+@pytest.mark.parametrize("fork", [libc_fork, kernel_fork])
+def test_a_raw_fork_is_an_owner_of_its_own(
+    region: Region, slots: Slots, fork: Callable[[], int]
+) -> None:
     assert all(slots.acquire(f"mine-{n}") for n in range(3))
-    with Worker(slots, fork=libc_fork) as child:
+    with Worker(slots, fork=fork) as child:
         assert child.call("acquire", "child")
         assert child.call("pid") == child.pid
         assert sorted(pids(region)) == sorted([os.getpid(), child.pid])
@@ -242,7 +255,7 @@ def test_a_raw_fork_is_an_owner_of_its_own(region: Region, slots: Slots) -> None
 
 def test_a_child_that_does_nothing_takes_nothing_with_it(region: Region, slots: Slots) -> None:
     assert slots.acquire("mine")
-    for fork in (os_fork, libc_fork):
+    for fork in (os_fork, libc_fork, kernel_fork):
         Forked(lambda: None, fork=fork).result()
     assert region.reap() == 0
     assert slots.held() == 1

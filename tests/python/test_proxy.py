@@ -16,9 +16,9 @@ import pytest
 pytest.importorskip("litellm")
 pytest.importorskip("gunicorn")
 
-from harness import load  # noqa: E402
-from harness.proxy import FakeBackend, Proxy, RedisServer  # noqa: E402
-from harness.scenarios import SCENARIOS, warm_up  # noqa: E402
+from harness import load
+from harness.proxy import FakeBackend, Proxy, RedisServer
+from harness.scenarios import SCENARIOS, warm_up
 
 pytestmark = [pytest.mark.proxy, pytest.mark.timeout(300)]
 

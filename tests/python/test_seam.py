@@ -640,6 +640,32 @@ def test_after_ten_errors_the_breaker_opens_for_every_process(module: ModuleType
 
 
 @in_fork
+def test_what_was_taken_is_given_back_while_the_breaker_is_open(module: ModuleType) -> None:
+    handler = accelerated(module)
+    limits = descriptor("k", max_parallel_requests=2, requests_per_unit=9)
+    window, requests, gauge = (
+        f"{{api_key:k}}:{part}" for part in ("window", "requests", "max_parallel_requests")
+    )
+    assert all(admitted(handler, limits, slot_id) for slot_id in ("a", "b"))
+    start = memory(handler).get_cache(window)
+    for _ in range(MAX_ERRORS):
+        region().feature_error(FEATURE)
+    until(lambda: seam().open, "open the breaker", timeout_s=1.0)
+    release = handler._release_parallel_request_slots
+    run(release({"slot_id": "a", "counter_keys": [gauge]}))
+    refund = handler.window_guarded_token_increment_script
+    assert run(refund(keys=[window, requests], args=[str(start), -1, 60])) == [1, 1]
+    # LiteLLM has learnt from the reply that one is held; its own slots come and go on top of that.
+    assert admitted(handler, limits, "c")
+    assert not admitted(handler, limits, "d")
+    run(release({"slot_id": "c", "counter_keys": [gauge]}))
+    assert memory(handler).get_cache(gauge) == 1
+    region().reset_feature(FEATURE)
+    until(lambda: not seam().open, "close the breaker", timeout_s=1.0)
+    assert (memory(handler).get_cache(gauge), memory(handler).get_cache(requests)) == (1, 1)
+
+
+@in_fork
 def test_a_handler_made_while_the_breaker_is_open_counts_alone(module: ModuleType) -> None:
     accelerate()
     for _ in range(MAX_ERRORS):
@@ -674,6 +700,29 @@ def test_a_failed_request_stays_without_the_region_to_its_end(module: ModuleType
 
 
 # gunicorn
+
+
+@in_fork
+def test_gunicorns_hooks_can_be_named_in_its_configuration() -> None:
+    from fast_litellm.integrations.gunicorn import child_exit, worker_exit
+
+    child_exit(None, None)
+    worker_exit(None, None)
+    accelerate()
+    scripts = _native.LimiterScripts(region())
+    gauge = ["{api_key:k}:max_parallel_requests"]
+    held = lambda: json.loads(region().inspect())["leases"]  # noqa: E731
+
+    def acquire() -> None:
+        scripts.parallel_acquire(gauge, [5, 3600, "x"])
+
+    acquire()
+    forked(acquire)
+    assert len(held()) == 2
+    worker_exit(None, None)
+    assert [lease["owner"] for lease in held()] == ["dead"]
+    child_exit(None, None)
+    assert held() == []
 
 
 @in_fork
