@@ -87,9 +87,9 @@ def health_check() -> dict[str, Any]:
 
     Returns:
         `status` ("ok"; "degraded" when the extension or the region is missing, or while the breaker is
-        open, so that limits are not shared), `rust_available` (bool), `components` (list of str), and with a
-        region `region` (dict: `backing`, `size` in bytes) and `fallbacks` (int: operations done without
-        it, over all workers).
+        open, so that limits are not shared), `rust_available` (bool), `components` (list of str), and
+        with a region `region` (dict: `backing`, `size` in bytes) and `fallbacks` (int: operations done
+        without it, over all workers).
     """
     region = _native.default_region()
     if region is None:
