@@ -107,7 +107,9 @@ def survived(mutation: Mutation, tree: Path) -> str:
         path.write_text(original)
     if f"{mutation.model} ... FAILED" in done.stdout:
         return ""
-    return "the model passed" if "test result" in done.stdout else f"no result: {done.stderr[-800:]}"
+    return (
+        "the model passed" if "test result" in done.stdout else f"no result: {done.stderr[-800:]}"
+    )
 
 
 def main() -> int:
@@ -122,7 +124,10 @@ def main() -> int:
             return 1
         for mutation in MUTATIONS:
             reason = survived(mutation, tree)
-            print(f"{mutation.name:28} {'NOT NOTICED: ' + reason if reason else 'noticed'}", flush=True)
+            print(
+                f"{mutation.name:28} {'NOT NOTICED: ' + reason if reason else 'noticed'}",
+                flush=True,
+            )
             failures += bool(reason)
     return 1 if failures else 0
 

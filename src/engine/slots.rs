@@ -95,7 +95,6 @@ impl Engine {
                         self.give_back(&found[held], claim);
                     }
                     refused_or_failed?;
-                    wanted.key.bucket.denied.fetch_add(1, Ordering::Relaxed);
                     self.count(|row| &row.lease_denied);
                     let in_flight = wanted.leases.correct_held();
                     return Ok(Grant::Refused { position, in_flight, limit: ask.limit });

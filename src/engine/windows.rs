@@ -122,12 +122,20 @@ impl Engine {
         for (entry, charged) in found.iter().zip(&done) {
             let bucket = entry.key.bucket;
             let limit = entry.part.limit(bucket.limits.load(Ordering::Relaxed));
-            let over = limit > 0 && charged.count > i64::try_from(limit).unwrap_or(i64::MAX);
-            let tally = if over { &bucket.denied } else { &bucket.allowed };
-            tally.fetch_add(1, Ordering::Relaxed);
+            // A hit past the limit is refused by whoever counts it, and noted by them.
+            if limit == 0 || charged.count <= i64::try_from(limit).unwrap_or(i64::MAX) {
+                bucket.allowed.fetch_add(1, Ordering::Relaxed);
+            }
         }
         self.stats().window_charged.fetch_add(done.len() as u64, Ordering::Relaxed);
         Ok(done.into_iter().map(|charged| self.count_of(charged)).collect())
+    }
+
+    /// Counts a refusal that the caller decided, from a value it read or after an unconditional hit.
+    pub fn note_refusal(&self, subject: &str) {
+        if let Some(key) = self.known_subject(Subject { name: subject, part: Part::Window }) {
+            key.bucket.denied.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Remembers the limits of a window's subject (`{...}`, 0 = none), which its unconditional hits do
@@ -362,12 +370,16 @@ mod tests {
     }
 
     #[test]
-    fn hits_past_a_known_limit_are_tallied_as_refused() {
+    fn hits_past_a_known_limit_are_not_tallied_as_admitted() {
         let (engine, _) = engine();
         engine.note_limits("{api_key:a}", 3, 0).unwrap();
-        for _ in 0..5 {
+        for n in 1..=5 {
             engine.hit_all(&[(W, R)], 60).unwrap();
+            if n > 3 {
+                engine.note_refusal("{api_key:a}");
+            }
         }
+        engine.note_refusal("{never:seen}");
         let bucket = engine.known_subject(Subject::parse(W)).unwrap().bucket;
         let tally = |word: &crate::sync::Word<u64>| word.load(Ordering::Relaxed);
         assert_eq!((tally(&bucket.allowed), tally(&bucket.denied)), (3, 2));

@@ -231,6 +231,14 @@ impl LimiterScripts {
         Ok(self.engine.add(&script_key(key)?, number(amount)?, ttl)?)
     }
 
+    /// Counts refusals that LiteLLM decided, for display: subjects in braces.
+    fn note_refusals(&self, subjects: &Bound<'_, PyAny>) -> PyResult<()> {
+        for subject in script_keys(subjects)? {
+            self.engine.note_refusal(&subject);
+        }
+        Ok(())
+    }
+
     /// Remembers a subject's limits for display: `subject` in braces, requests and tokens per window, 0 =
     /// none.
     fn note_limits(

@@ -220,3 +220,26 @@ def limits_of(descriptors: Any) -> list[tuple[str, int, int]]:
             subject = f"{{{descriptor['key']}:{descriptor['value']}}}"
             found.append((subject, int(requests or 0), int(tokens or 0)))
     return found
+
+
+def refused_subjects(descriptors: Any, answer: Any) -> list[str]:
+    """Subjects that a check has refused."""
+    if answer["overall_code"] != "OVER_LIMIT":
+        return []
+    refused = [
+        (status["descriptor_key"], status.get("descriptor_value"))
+        for status in answer["statuses"]
+        if status["code"] == "OVER_LIMIT"
+    ]
+    return [
+        f"{{{descriptor['key']}:{descriptor['value']}}}"
+        for descriptor in descriptors
+        # Concurrency limits are refused without the value; a request has one descriptor of a key then.
+        if (descriptor["key"], descriptor["value"]) in refused
+        or (descriptor["key"], None) in refused
+    ]
+
+
+def only_reads(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a check was asked to change nothing."""
+    return bool(kwargs.get("read_only", args[1] if len(args) > 1 else False))

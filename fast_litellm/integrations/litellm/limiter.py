@@ -243,21 +243,24 @@ class LimiterSeam:
 
         @functools.wraps(original)
         async def should_rate_limit(self: Any, descriptors: Any, *args: Any, **kwargs: Any) -> Any:
-            if seam._active:
-                seam._begin(self, descriptors)
-            return await original(self, descriptors, *args, **kwargs)
+            ours = seam._active and seam._begin(self, descriptors)
+            answer = await original(self, descriptors, *args, **kwargs)
+            if ours and not _compat.only_reads(args, kwargs):
+                seam._end(descriptors, answer)
+            return answer
 
         self._patch(handler_class, _compat.CHECK_METHOD, should_rate_limit)
 
-    def _begin(self, handler: Any, descriptors: Any) -> None:
+    def _begin(self, handler: Any, descriptors: Any) -> bool:
+        """Prepare a check; whether the region will decide it."""
         try:
             if not any(handler is ours for ours in self._live_handlers()):
-                return
+                return False
             if _without_region.get():
                 _without_region.set(0.0)
             if self.open:
                 self._region.count_fallback()
-                return
+                return False
             for subject, requests, tokens in _compat.limits_of(descriptors):
                 if self._noted.get(subject) != (requests, tokens):
                     if len(self._noted) >= _MAX_NOTED:
@@ -266,6 +269,14 @@ class LimiterSeam:
                     self._scripts.note_limits(subject, requests, tokens)
         except Exception as error:  # noqa: BLE001  # nothing is decided here; the check counts its errors
             logger.debug("limits were not noted: %s", error)
+        return True
+
+    def _end(self, descriptors: Any, answer: Any) -> None:
+        """Count a refusal: most are decided from a value that was read, without asking a script."""
+        try:
+            self._scripts.note_refusals(_compat.refused_subjects(descriptors, answer))
+        except Exception as error:  # noqa: BLE001  # for display only
+            logger.debug("a refusal was not noted: %s", error)
 
     def _adopt(self, handler: Any) -> None:
         """Fill the places for scripts of a new limiter, unless Redis has filled them."""
