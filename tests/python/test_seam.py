@@ -393,6 +393,17 @@ def test_applying_twice_changes_nothing(module: ModuleType) -> None:
     assert admitted(handler, descriptor("k", requests_per_unit=1))
 
 
+@in_fork
+def test_every_refusal_is_counted_for_inspectors(module: ModuleType) -> None:
+    """Most are decided from a value that LiteLLM reads, without asking a script."""
+    handler = accelerated(module)
+    assert count_admitted(handler, 9, descriptor("k", requests_per_unit=3)) == 3
+    limits = json.loads(region().inspect())["limits"]
+    (entry,) = [limit for limit in limits if limit["key"] == "api_key:k"]
+    assert (entry["allowed"], entry["denied"]) == (3, 6)
+    assert entry["requests"]["limit"] == 3
+
+
 # Not applied
 
 
