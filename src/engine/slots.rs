@@ -46,12 +46,14 @@ struct Wanted<'a> {
 
 impl Engine {
     fn wanted(&self, key: &str, slot_id: &str) -> Result<Wanted<'_>, OpError> {
-        let subject = Subject::parse(key);
-        if subject.part != Part::Slots {
-            return Err(OpError::OutOfRange);
-        }
-        let found = self.subject(subject)?;
+        let found = self.subject(slots_subject(key)?)?;
         Ok(self.leases_of(found, slot_id))
+    }
+
+    /// As [`Self::wanted`], for a key that has been used before; `None` = it has not.
+    fn known(&self, key: &str, slot_id: &str) -> Result<Option<Wanted<'_>>, OpError> {
+        let found = self.known_subject(slots_subject(key)?);
+        Ok(found.map(|found| self.leases_of(found, slot_id)))
     }
 
     fn leases_of<'a>(&'a self, key: Key<'a>, slot_id: &str) -> Wanted<'a> {
@@ -203,14 +205,9 @@ impl Engine {
     /// Releases the slot that `slot_id` holds under `key`; an id that holds none changes nothing. Returns
     /// about how many are still held.
     pub fn release(&self, key: &str, slot_id: &str) -> Result<u64, OpError> {
-        let subject = Subject::parse(key);
-        if subject.part != Part::Slots {
-            return Err(OpError::OutOfRange);
-        }
-        let Some(found) = self.known_subject(subject) else {
+        let Some(wanted) = self.known(key, slot_id)? else {
             return Ok(0);
         };
-        let wanted = self.leases_of(found, slot_id);
         if let Some(owner) = self.me() {
             // Whoever takes the place out of the cache releases it, once.
             let taken = self.local.held.take(wanted.tag).map(|place| claim_at(place, owner.raw()));
@@ -227,43 +224,40 @@ impl Engine {
 
     /// Whether `slot_id` of this process holds a slot under `key`.
     pub fn holds_slot(&self, key: &str, slot_id: &str) -> bool {
-        let subject = Subject::parse(key);
-        let found = self.known_subject(subject).filter(|_| subject.part == Part::Slots);
-        found.is_some_and(|found| self.holds(&self.leases_of(found, slot_id)))
+        matches!(self.known(key, slot_id), Ok(Some(wanted)) if self.holds(&wanted))
     }
 
     /// How many slots of the key are held, by looking at all of them, after those of dead workers and
     /// those older than `ttl_s` were freed.
     pub fn count_slots(&self, key: &str, ttl_s: u64) -> Result<u64, OpError> {
-        let subject = Subject::parse(key);
-        if subject.part != Part::Slots {
-            return Err(OpError::OutOfRange);
-        }
-        let Some(found) = self.known_subject(subject) else { return Ok(0) };
-        let leases = self.leases_of(found, "").leases;
-        self.free_abandoned(&leases, ttl_s, self.now());
-        Ok(leases.correct_held())
+        let known = self.known(key, "")?;
+        Ok(known.map_or(0, |known| self.count_live(&known.leases, ttl_s)))
+    }
+
+    fn count_live(&self, leases: &Leases<'_>, ttl_s: u64) -> u64 {
+        self.free_abandoned(leases, ttl_s, self.now());
+        leases.correct_held()
     }
 
     /// How many slots of the key are held, in bounded time. Exact for small limits, and whenever the answer
     /// is at or above the last limit seen: then the slots are counted, after those of dead workers and those
     /// older than `ttl_s` were freed.
     pub fn in_flight(&self, key: &str, ttl_s: u64) -> Result<u64, OpError> {
-        let subject = Subject::parse(key);
-        if subject.part != Part::Slots {
-            return Err(OpError::OutOfRange);
-        }
-        let Some(found) = self.known_subject(subject) else {
+        let Some(Wanted { leases, .. }) = self.known(key, "")? else {
             return Ok(0);
         };
-        let leases = self.leases_of(found, "").leases;
         let about = leases.about();
         if about < leases.limits.load(Ordering::Relaxed).limit() {
             return Ok(about);
         }
-        self.free_abandoned(&leases, ttl_s, self.now());
-        Ok(leases.correct_held())
+        Ok(self.count_live(&leases, ttl_s))
     }
+}
+
+/// The subject of a key of concurrency slots; any other key is refused.
+fn slots_subject(key: &str) -> Result<Subject<'_>, OpError> {
+    let subject = Subject::parse(key);
+    if subject.part == Part::Slots { Ok(subject) } else { Err(OpError::OutOfRange) }
 }
 
 fn claim_at(place: Place, owner: u64) -> Claim {

@@ -39,13 +39,6 @@ pub fn attach_file(path: &Path) -> Result<Region, AttachError> {
     attach(file, backing, Access::Use)
 }
 
-/// Attaches to a region whose open file was handed over by another process.
-pub fn attach_inherited(file: File) -> Result<Region, AttachError> {
-    let backing =
-        Backing { kind: BackingKind::Memfd, path: None, file: None, fallbacks: Vec::new() };
-    attach(file, backing, Access::Use)
-}
-
 /// Attaches for looking only: the mapping cannot be written, and a region of another namespace is
 /// accepted, because nothing is decided from it.
 pub fn attach_read_only(path: &Path) -> Result<Region, AttachError> {

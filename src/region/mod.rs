@@ -8,7 +8,7 @@ pub mod host;
 mod mapping;
 mod sections;
 
-pub use attach::{attach_file, attach_inherited, attach_read_only};
+pub use attach::{attach_file, attach_read_only};
 pub use backing::{Backing, BackingKind, Placement};
 pub use create::{create, create_heap};
 pub use discover::{Found, discover};
@@ -17,7 +17,7 @@ pub use sections::Sections;
 
 use crate::clock::{Clock, Instant};
 use crate::layout::{
-    Bucket, Feature, Header, IndexSlot, LeaseChunk, Name, SectionRow, StatsRow, WorkerRow, section,
+    Bucket, Feature, Header, IndexSlot, LeaseChunk, Name, StatsRow, WorkerRow, section,
 };
 use crate::sync::{Ordering, Word};
 use mapping::{Mapping, Span, Table};
@@ -42,7 +42,6 @@ pub struct Region {
 
 /// The sections, each checked once.
 struct Tables {
-    sections: Table<SectionRow>,
     workers: Table<WorkerRow>,
     stats: Table<StatsRow>,
     features: Table<Feature>,
@@ -68,7 +67,6 @@ impl Region {
         let wall_base_s = read(&header[0].wall_base_s);
         let seed = [read(&header[0].seed_high), read(&header[0].seed_low)];
         let tables = Tables {
-            sections: mapping.table(sections.table()),
             workers: mapping.table(sections.at(section::WORKERS)),
             stats: mapping.table(sections.at(section::STATS)),
             features: mapping.table(sections.at(section::FEATURES)),
@@ -166,10 +164,5 @@ impl Region {
     /// Names.
     pub fn names(&self) -> &[Name] {
         &self.tables.names
-    }
-
-    /// Section table.
-    pub fn section_rows(&self) -> &[SectionRow] {
-        &self.tables.sections
     }
 }
