@@ -6,28 +6,43 @@ use crate::layout::OwnerTag;
 /// Capacities of a region, fixed when it is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capacity {
-    /// Keys; a power of two from 1,024 to 8,388,608.
+    /// Keys that surely find room; 1,000 to 16,777,216.
     pub keys: u64,
-    /// Chunks of 32 concurrency slots; a power of two from 64 to 1,048,576.
+    /// Chunks of 32 concurrency slots; a multiple of 8 from 64 to 1,048,576.
     pub lease_chunks: u64,
     /// Rows of the worker table, row 0 included; 4 to 1,024.
     pub workers: u64,
+    /// Deployments whose health is kept; a multiple of 8 from 64 to 65,536.
+    pub deployments: u64,
 }
 
 impl Default for Capacity {
     fn default() -> Self {
-        Self { keys: 1 << 16, lease_chunks: 1 << 13, workers: 256 }
+        Self { keys: 1 << 16, lease_chunks: 1 << 13, workers: 256, deployments: 1 << 10 }
     }
 }
 
 impl Capacity {
-    /// Rounds up to powers of two and checks every range.
+    /// Checks every range, and rounds up what must be a multiple.
     pub fn checked(keys: i128, lease_chunks: i128, workers: i128) -> Result<Self, CreateError> {
         Ok(Self {
-            keys: round("FAST_LITELLM_SHM_KEYS", keys, 1 << 10, 1 << 23)?,
-            lease_chunks: round("FAST_LITELLM_SHM_LEASE_CHUNKS", lease_chunks, 1 << 6, 1 << 20)?,
+            keys: within("FAST_LITELLM_SHM_KEYS", keys, 1, 1 << 24)?.max(1_000),
+            lease_chunks: groups("FAST_LITELLM_SHM_LEASE_CHUNKS", lease_chunks, 1 << 20)?,
             workers: within("FAST_LITELLM_SHM_WORKERS", workers, 4, OwnerTag::MAX_ROWS.into())?,
+            ..Self::default()
         })
+    }
+
+    /// The same with room for so many deployments.
+    pub fn with_deployments(self, deployments: i128) -> Result<Self, CreateError> {
+        let deployments = groups("FAST_LITELLM_SHM_DEPLOYMENTS", deployments, 1 << 16)?;
+        Ok(Self { deployments, ..self })
+    }
+
+    /// Buckets that the keys are spread over: half as many again as there may be keys, so that each finds
+    /// one in the few places where it looks.
+    pub fn buckets(&self) -> u64 {
+        (self.keys + self.keys / 2).next_multiple_of(8)
     }
 }
 
@@ -41,8 +56,8 @@ fn within(name: &'static str, value: i128, low: u64, high: u64) -> Result<u64, C
     })
 }
 
-fn round(name: &'static str, value: i128, low: u64, high: u64) -> Result<u64, CreateError> {
-    Ok(within(name, value, 1, high)?.next_power_of_two().max(low))
+fn groups(name: &'static str, value: i128, high: u64) -> Result<u64, CreateError> {
+    Ok(within(name, value, 1, high)?.next_multiple_of(8).max(64))
 }
 
 #[cfg(test)]
@@ -51,12 +66,14 @@ mod tests {
 
     #[test]
     fn capacities_are_rounded_up_and_bounded() {
-        let capacity = Capacity::checked(1_000_000, 100, 8).unwrap();
-        assert_eq!((capacity.keys, capacity.lease_chunks), (1 << 20, 128));
+        let capacity = Capacity::checked(1_000_001, 100, 8).unwrap().with_deployments(65).unwrap();
+        assert_eq!((capacity.keys, capacity.buckets()), (1_000_001, 1_500_008));
+        assert_eq!((capacity.lease_chunks, capacity.deployments), (104, 72));
+        assert!(capacity.with_deployments(0).is_err());
         for (keys, chunks, workers) in [
             (0, 64, 8),
             (-1, 64, 8),
-            (1 << 24, 64, 8),
+            ((1 << 24) + 1, 64, 8),
             (1024, 0, 8),
             (1024, 64, 2),
             (i128::MAX, 64, 8),

@@ -17,14 +17,20 @@ pub mod section {
     pub const STATS: u64 = 2;
     /// Feature breakers.
     pub const FEATURES: u64 = 3;
-    /// Key index.
-    pub const INDEX: u64 = 4;
-    /// Buckets, one per index slot.
-    pub const BUCKETS: u64 = 5;
+    /// Keys with their state.
+    pub const BUCKETS: u64 = 4;
     /// Lease chunks.
-    pub const LEASES: u64 = 6;
-    /// Names, one per index slot.
-    pub const NAMES: u64 = 7;
+    pub const LEASES: u64 = 5;
+    /// Names, one per bucket.
+    pub const NAMES: u64 = 6;
+    /// Health of deployments.
+    pub const DEPLOYMENTS: u64 = 7;
+    /// Named series of measurements.
+    pub const SERIES: u64 = 8;
+    /// Histograms, eight per series.
+    pub const HISTOGRAMS: u64 = 9;
+    /// Event ring.
+    pub const EVENTS: u64 = 10;
 }
 
 /// Life of a region.
@@ -38,8 +44,8 @@ pub enum State {
 }
 
 super::record! {
-    /// The header. Written once by the creator and published by `state`; only `epoch`
-    /// and `maint_owner` change afterwards.
+    /// The header. Written once by the creator and published by `state`; only `epoch`,
+    /// `overflow` and `event_head` change afterwards.
     #[size(256)] #[align(64)]
     pub struct Header {
         /// `FLSHM\r\n\x1a`.
@@ -84,16 +90,20 @@ super::record! {
         backing: Word<u64>,
         /// Rows in the worker table.
         worker_capacity: Word<u64>,
-        /// Slots in the key index, a power of two.
+        /// Keys that surely find room; there is half as many buckets again.
         key_capacity: Word<u64>,
         /// Lease chunks, a power of two.
         chunk_capacity: Word<u64>,
         /// Rows of the section table, which follows the header.
         section_count: Word<u64>,
-        /// `OwnerTag` of the process doing maintenance; 0 = nobody.
-        maint_owner: Word<u64>,
+        /// Records of deployments.
+        deployment_capacity: Word<u64>,
+        /// What happens to a key that finds no room: 0 = deny, 1 = shared, 2 = local.
+        overflow: Word<u64>,
+        /// Events recorded so far; the next goes to this number modulo the length of the ring.
+        event_head: Word<u64>,
         /// Reserved, zero.
-        reserved: [Word<u64>; 7],
+        reserved: [Word<u64>; 5],
     }
 }
 

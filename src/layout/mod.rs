@@ -13,15 +13,17 @@ mod words;
 pub use header::{BYTE_ORDER, HEADER_LEN, Header, MAGIC, SectionRow, State, section};
 pub use packed::BitField;
 pub use records::{
-    Bucket, CHUNK_SLOTS, Feature, IndexSlot, LeaseChunk, NAME_BYTES, Name, StatsRow, WorkerRow,
+    Bucket, CHUNK_SLOTS, Deployment, Event, Feature, HISTOGRAM_BUCKETS, Histogram, LeaseChunk,
+    NAME_BYTES, Name, SAMPLES, Series, StatsRow, WorkerRow,
 };
 pub use words::{
-    ClaimWord, CounterWord, FeatureWord, GcraWord, IdentityWord, KeyKind, LeaseLimits, LeaseWord,
-    NameWord, OwnerTag, PairWord, WindowWord, WorkerState,
+    BreakerWord, ClaimWord, CooldownWord, CounterWord, EwmaWord, FailureKind, FailureWord,
+    FlagWord, GcraWord, IdentityWord, KeyKind, LeaseLimits, LeaseWord, NameWord, OwnerTag, PairWord,
+    SampleWord, SlidingWord, SlotState, WindowWord, WorkerState,
 };
 
 /// Layout version: a different major is refused, a newer minor only appends sections.
-pub const VERSION_MAJOR: u16 = 1;
+pub const VERSION_MAJOR: u16 = 2;
 /// See [`VERSION_MAJOR`].
 pub const VERSION_MINOR: u16 = 0;
 
@@ -120,10 +122,13 @@ pub fn records() -> Vec<RecordInfo> {
         WorkerRow::info(),
         StatsRow::info(),
         Feature::info(),
-        IndexSlot::info(),
         Bucket::info(),
         LeaseChunk::info(),
         Name::info(),
+        Deployment::info(),
+        Series::info(),
+        Histogram::info(),
+        Event::info(),
     ]
 }
 

@@ -1,8 +1,8 @@
 //! The records of all sections.
 
 use super::words::{
-    ClaimWord, CounterWord, FeatureWord, IdentityWord, LeaseLimits, LeaseWord, NameWord, PairWord,
-    WindowWord,
+    BreakerWord, ClaimWord, CooldownWord, CounterWord, EwmaWord, FailureWord, FlagWord,
+    IdentityWord, LeaseLimits, LeaseWord, NameWord, PairWord, SampleWord, WindowWord,
 };
 use crate::sync::Word;
 
@@ -10,6 +10,10 @@ use crate::sync::Word;
 pub const CHUNK_SLOTS: usize = 32;
 /// Bytes of a printable name.
 pub const NAME_BYTES: usize = 88;
+/// Recent measurements kept of each kind.
+pub const SAMPLES: usize = 16;
+/// Buckets of a histogram.
+pub const HISTOGRAM_BUCKETS: usize = 132;
 
 super::record! {
     /// One worker process.
@@ -31,7 +35,7 @@ super::record! {
 super::record! {
     /// Counters of one worker row: written by its holder only, reused by the next holder without being
     /// zeroed, so that sums over all rows never go backwards.
-    #[size(128)] #[align(64)]
+    #[size(256)] #[align(64)]
     pub struct StatsRow {
         /// Window charges that were admitted, unconditional ones included.
         window_charged: Word<u64>,
@@ -61,8 +65,32 @@ super::record! {
         registrations: Word<u64>,
         /// Rows of dead workers this worker reaped.
         workers_reaped: Word<u64>,
+        /// Admissions over several limits that were granted.
+        admitted: Word<u64>,
+        /// Admissions over several limits that were refused.
+        refused: Word<u64>,
+        /// Refunds that came too late to be given: the capacity had been given away by waiting.
+        refunds_dropped: Word<u64>,
+        /// Keys refused because the table was full and the policy is `deny`.
+        overflow_denied: Word<u64>,
+        /// Operations on a key without room that shared a bucket with others.
+        overflow_shared: Word<u64>,
+        /// Operations on a key without room that were decided in the worker's own memory.
+        overflow_local: Word<u64>,
+        /// Idle keys whose records were given up to make room.
+        keys_reclaimed: Word<u64>,
+        /// Idle lease chunks that were given up to make room.
+        chunks_reclaimed: Word<u64>,
+        /// Charges that met a record which changed hands under them, and were made again.
+        misplaced: Word<u64>,
+        /// Events that were recorded.
+        events: Word<u64>,
+        /// Cooldowns begun.
+        cooldowns: Word<u64>,
+        /// Requests sent to deployments without an in-flight lease, for want of room.
+        uncounted: Word<u64>,
         /// Reserved, zero.
-        reserved: [Word<u64>; 2],
+        reserved: [Word<u64>; 6],
     }
 }
 
@@ -71,39 +99,33 @@ super::record! {
     #[size(64)] #[align(64)]
     pub struct Feature {
         /// Its breaker.
-        breaker: Word<FeatureWord>,
+        breaker: Word<BreakerWord>,
+        /// Its switch.
+        flag: Word<FlagWord>,
         /// Errors since the region was created.
         errors_total: Word<u64>,
         /// Reserved, zero.
-        reserved: [Word<u64>; 6],
+        reserved: [Word<u64>; 5],
     }
 }
 
 super::record! {
-    /// One slot of the key index. Slot i owns bucket i and name i.
-    #[size(8)] #[align(8)]
-    pub struct IndexSlot {
-        /// The key; 0 = empty.
-        identity: Word<IdentityWord>,
-    }
-}
-
-super::record! {
-    /// The state of one key, in one cache line.
+    /// One key and its state, in one cache line. Bucket i owns name i.
     #[size(64)] #[align(64)]
     pub struct Bucket {
-        /// `gcra`: its `GcraWord`. Otherwise unused.
-        gcra: Word<super::words::GcraWord>,
-        /// `window`: the window that the counters belong to.
-        window: Word<WindowWord>,
-        /// `window`: requests. `counter`: the counter itself.
+        /// The key; 0 = never used.
+        identity: Word<IdentityWord>,
+        /// `window`: requests. `counter`: the counter. `gcra`: a `GcraWord`. `sliding`: a `SlidingWord`.
         requests: Word<CounterWord>,
         /// `window`: tokens.
         tokens: Word<CounterWord>,
-        /// The limits last seen: of a `gcra` its rate and burst, of a `window` requests and tokens.
-        limits: Word<PairWord>,
+        /// `window`: the window that the counters belong to.
+        window: Word<WindowWord>,
         /// `window`: the concurrency limit.
         lease: Word<LeaseLimits>,
+        /// The limits last seen: of a `gcra` its rate and burst, of a `sliding` its limit and seconds, of a
+        /// `window` requests and tokens.
+        limits: Word<PairWord>,
         /// Operations admitted.
         allowed: Word<u64>,
         /// Operations refused.
@@ -115,11 +137,11 @@ super::record! {
     /// 32 lease slots of one key.
     #[size(576)] #[align(64)]
     pub struct LeaseChunk {
-        /// Keyed hash of the key and the chunk's ordinal; 0 = empty.
-        identity: Word<u64>,
+        /// Hash of the key's identity and the chunk's ordinal; 0 = never used.
+        identity: Word<IdentityWord>,
         /// Hint: bit i set = slot i was seen held. The slots decide.
         hint: Word<u64>,
-        /// Index slot of the key, plus one; 0 = not yet written.
+        /// Bucket of the key, or 2^32 plus the record of the deployment, plus one; 0 = not yet written.
         key_slot: Word<u64>,
         /// Which 32 slots of that key these are.
         ordinal: Word<u64>,
@@ -142,5 +164,105 @@ super::record! {
         head: Word<NameWord>,
         /// UTF-8, eight bytes to a word, little-endian.
         bytes: [Word<u64>; 11],
+    }
+}
+
+super::record! {
+    /// The health of one deployment, as all workers know it.
+    #[size(512)] #[align(64)]
+    pub struct Deployment {
+        /// The deployment; 0 = never used.
+        identity: Word<IdentityWord>,
+        /// Requests in flight: what is known of their leases.
+        lease: Word<LeaseLimits>,
+        /// Its cooldown.
+        cooldown: Word<CooldownWord>,
+        /// The window that the next two counters belong to.
+        window: Word<WindowWord>,
+        /// Successes in the window.
+        successes: Word<CounterWord>,
+        /// Failures in the window.
+        failures: Word<CounterWord>,
+        /// The latest failure.
+        last_failure: Word<FailureWord>,
+        /// Average latency.
+        latency: Word<EwmaWord>,
+        /// Average time to the first token.
+        first_token: Word<EwmaWord>,
+        /// Successes since it is known.
+        successes_total: Word<u64>,
+        /// Failures since it is known.
+        failures_total: Word<u64>,
+        /// Latencies written so far; the next goes to this number modulo 16.
+        latency_head: Word<u64>,
+        /// Times to the first token written so far.
+        first_token_head: Word<u64>,
+        /// Consecutive failures; a success makes it 0.
+        failures_in_a_row: Word<u64>,
+        /// Reserved, zero.
+        reserved: [Word<u64>; 6],
+        /// Whether `name` is complete.
+        name_head: Word<NameWord>,
+        /// Printable name, UTF-8.
+        name: [Word<u64>; 11],
+        /// Recent latencies.
+        latencies: [Word<SampleWord>; 16],
+        /// Recent times to the first token.
+        first_tokens: [Word<SampleWord>; 16],
+    }
+}
+
+super::record! {
+    /// One named series of measurements. Its histograms are the rows `8 * i .. 8 * i + 8`.
+    #[size(128)] #[align(64)]
+    pub struct Series {
+        /// The series; 0 = never used.
+        identity: Word<IdentityWord>,
+        /// Measured operations that failed.
+        errors: Word<u64>,
+        /// Whether `name` is complete.
+        name_head: Word<NameWord>,
+        /// Printable name, UTF-8.
+        name: [Word<u64>; 11],
+        /// Reserved, zero.
+        reserved: [Word<u64>; 2],
+    }
+}
+
+super::record! {
+    /// One of the eight histograms of a series; a process adds to the one of its worker row modulo 8.
+    #[size(1088)] #[align(64)]
+    pub struct Histogram {
+        /// Sum of all values in nanoseconds, wrapping.
+        sum_ns: Word<u64>,
+        /// Largest value in nanoseconds.
+        max_ns: Word<u64>,
+        /// Reserved, zero.
+        reserved: [Word<u64>; 2],
+        /// Values by size, log-linear: four buckets for each power of two.
+        counts: [Word<u64>; 132],
+    }
+}
+
+super::record! {
+    /// One entry of the event ring.
+    #[size(64)] #[align(64)]
+    pub struct Event {
+        /// Number of the event, plus one; stored last. 0 = none, or being written.
+        sequence: Word<u64>,
+        /// When, microseconds since the clock base.
+        at_us: Word<u64>,
+        /// `EventKind`.
+        kind: Word<u64>,
+        /// `OwnerTag` of the process that recorded it; 0 = unregistered.
+        owner: Word<u64>,
+        /// Identity word of the key, deployment or series that it is about; 0 = none.
+        subject: Word<u64>,
+        /// First detail; see `EventKind`.
+        a: Word<u64>,
+        /// Second detail.
+        b: Word<u64>,
+        /// Mix of all the others: an entry that two writers met in does not agree with it.
+        check: Word<u64>,
     }
 }

@@ -69,14 +69,14 @@ packed! {
 }
 
 packed! {
-    /// Identity of a key: the index word is the key, so that one swap is the whole insert.
+    /// Who stands in a slot of a keyed table: the word is the key, so that one swap gives it the slot.
     pub struct IdentityWord {
-        /// 1 = in use.
-        occupied @ 0, 1;
-        /// `KeyKind`.
-        kind @ 1, 3;
-        /// Keyed hash of the key's bytes.
-        hash @ 4, 60;
+        /// `SlotState`.
+        state @ 0, 2;
+        /// `KeyKind`; 0 in a slot that is free.
+        kind @ 2, 3;
+        /// Keyed hash of the key's bytes; while it is being inserted, 19 bits of it above a nonce of 40.
+        hash @ 5, 59;
     }
 }
 
@@ -103,12 +103,84 @@ packed! {
 }
 
 packed! {
-    /// Breaker of one feature.
-    pub struct FeatureWord {
-        /// Errors since the last reset.
-        errors @ 0, 32;
-        /// When the latest error happened, seconds since the region's clock base.
-        last_s @ 32, 32;
+    /// A sliding window over two aligned ones: what the previous one still weighs, plus the current one.
+    pub struct SlidingWord {
+        /// Low bits of the number of the current window (time since the clock base over its length).
+        window @ 0, 16;
+        /// Units charged in the window before it, saturating.
+        previous @ 16, 24;
+        /// Units charged in it, saturating.
+        current @ 40, 24;
+    }
+}
+
+packed! {
+    /// A cooldown: nothing is sent to its subject before `until_ms`.
+    pub struct CooldownWord {
+        /// Milliseconds since the region's clock base; 0 = never cooled down.
+        until_ms @ 0, 40;
+        /// `FailureKind` that caused it.
+        reason @ 40, 8;
+        /// How often it was begun, wrapping.
+        trips @ 48, 16;
+    }
+}
+
+packed! {
+    /// An exponentially weighted moving average.
+    pub struct EwmaWord {
+        /// The average in sixteenths of a microsecond, saturating.
+        value @ 0, 40;
+        /// Samples so far, up to the weight's length; 0 = none.
+        samples @ 40, 8;
+        /// Low bits of the second of the latest sample.
+        last_s @ 48, 16;
+    }
+}
+
+packed! {
+    /// One recent measurement; 0 = none.
+    pub struct SampleWord {
+        /// Microseconds, saturating, at least 1.
+        value_us @ 0, 40;
+        /// Low bits of the second it was taken at.
+        at_s @ 40, 24;
+    }
+}
+
+packed! {
+    /// The latest failure of a deployment.
+    pub struct FailureWord {
+        /// `FailureKind`; 0 = none yet.
+        kind @ 0, 8;
+        /// HTTP status, 0 = none.
+        status @ 8, 10;
+        /// When, seconds since the region's clock base.
+        at_s @ 32, 32;
+    }
+}
+
+packed! {
+    /// A circuit breaker: open while `errors` is at its threshold and `last_s` is recent.
+    pub struct BreakerWord {
+        /// Errors that are not yet forgotten, saturating.
+        errors @ 0, 24;
+        /// When the latest error or probe happened, seconds since the region's clock base.
+        last_s @ 24, 32;
+        /// How often it opened, wrapping.
+        trips @ 56, 8;
+    }
+}
+
+packed! {
+    /// A feature's switch for all processes; 0 = each follows its own configuration.
+    pub struct FlagWord {
+        /// `FlagMode`.
+        mode @ 0, 2;
+        /// With mode percent: of a hundred requests, how many use the feature.
+        percent @ 2, 7;
+        /// Counts the changes, wrapping.
+        revision @ 32, 32;
     }
 }
 
@@ -153,7 +225,8 @@ impl OwnerTag {
     }
 }
 
-/// What a key's bucket holds; part of its identity, so that a bucket never changes its meaning.
+/// What a record of a keyed table holds; part of its identity, so that a record never changes its meaning
+/// while its key stands there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u64)]
 pub enum KeyKind {
@@ -163,17 +236,30 @@ pub enum KeyKind {
     Window = 2,
     /// One counter with an expiry of its own.
     Counter = 3,
+    /// A sliding window.
+    Sliding = 4,
+    /// What reclaimed keys of one limiter have been admitted and refused.
+    Tally = 5,
+    /// In another table than the keys: a chunk of lease slots.
+    Chunk = 6,
+    /// In another table than the keys: a deployment, or a series of measurements.
+    Named = 7,
 }
 
 impl KeyKind {
     /// Decodes the range of an identity word.
     pub fn from_raw(raw: u64) -> Option<Self> {
-        match raw {
-            1 => Some(Self::Gcra),
-            2 => Some(Self::Window),
-            3 => Some(Self::Counter),
-            _ => None,
-        }
+        [
+            Self::Gcra,
+            Self::Window,
+            Self::Counter,
+            Self::Sliding,
+            Self::Tally,
+            Self::Chunk,
+            Self::Named,
+        ]
+        .into_iter()
+        .find(|&kind| kind as u64 == raw)
     }
 
     /// Name for people.
@@ -182,6 +268,113 @@ impl KeyKind {
             Self::Gcra => "gcra",
             Self::Window => "window",
             Self::Counter => "counter",
+            Self::Sliding => "sliding",
+            Self::Tally => "tally",
+            Self::Chunk => "chunk",
+            Self::Named => "named",
+        }
+    }
+}
+
+/// State of a slot of a keyed table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+pub enum SlotState {
+    /// Nobody's. A word of zero has never been anybody's, and ends every search.
+    Free = 0,
+    /// Somebody is inserting a key here; anybody may take the slot away again.
+    Claimed = 1,
+    /// A key stands here.
+    Taken = 2,
+    /// A key stands here whose record is about to be given up; whoever uses it takes it back.
+    Leaving = 3,
+}
+
+impl SlotState {
+    /// Decodes the two bits.
+    pub fn from_raw(raw: u64) -> Self {
+        match raw & 3 {
+            0 => Self::Free,
+            1 => Self::Claimed,
+            2 => Self::Taken,
+            _ => Self::Leaving,
+        }
+    }
+}
+
+/// Why a deployment failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u64)]
+pub enum FailureKind {
+    /// None, or none known.
+    None = 0,
+    /// It said that a rate limit is exhausted (HTTP 429).
+    RateLimited = 1,
+    /// It did not answer in time (HTTP 408 or none).
+    Timeout = 2,
+    /// It refused the credentials (HTTP 401, 403).
+    Authentication = 3,
+    /// It does not know the model (HTTP 404).
+    NotFound = 4,
+    /// It refused the request (other HTTP 4xx).
+    BadRequest = 5,
+    /// It failed (HTTP 5xx).
+    Server = 6,
+    /// No connection.
+    Connection = 7,
+    /// An operator said so.
+    Manual = 8,
+    /// Anything else.
+    Other = 255,
+}
+
+impl FailureKind {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::None,
+        Self::RateLimited,
+        Self::Timeout,
+        Self::Authentication,
+        Self::NotFound,
+        Self::BadRequest,
+        Self::Server,
+        Self::Connection,
+        Self::Manual,
+        Self::Other,
+    ];
+
+    /// Decodes eight bits; what is unknown here is [`Self::Other`].
+    pub fn from_raw(raw: u64) -> Self {
+        Self::ALL.into_iter().find(|&kind| kind as u64 == raw).unwrap_or(Self::Other)
+    }
+
+    /// From an HTTP status; 0 = no answer.
+    pub fn from_status(status: u64) -> Self {
+        match status {
+            0 => Self::Connection,
+            401 | 403 => Self::Authentication,
+            404 => Self::NotFound,
+            408 => Self::Timeout,
+            429 => Self::RateLimited,
+            400..=499 => Self::BadRequest,
+            500..=599 => Self::Server,
+            _ => Self::Other,
+        }
+    }
+
+    /// Name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::RateLimited => "rate_limited",
+            Self::Timeout => "timeout",
+            Self::Authentication => "authentication",
+            Self::NotFound => "not_found",
+            Self::BadRequest => "bad_request",
+            Self::Server => "server",
+            Self::Connection => "connection",
+            Self::Manual => "manual",
+            Self::Other => "other",
         }
     }
 }
@@ -279,7 +472,13 @@ pub fn all() -> Vec<PackedInfo> {
         LeaseLimits::INFO,
         LeaseWord::INFO,
         NameWord::INFO,
-        FeatureWord::INFO,
+        BreakerWord::INFO,
+        FlagWord::INFO,
+        SlidingWord::INFO,
+        CooldownWord::INFO,
+        EwmaWord::INFO,
+        SampleWord::INFO,
+        FailureWord::INFO,
     ]
 }
 

@@ -4,13 +4,19 @@
 use super::mapping::Span;
 use crate::config::Capacity;
 use crate::layout::{
-    Bucket, Feature, HEADER_LEN, IndexSlot, LeaseChunk, Name, SectionRow, StatsRow, WorkerRow,
-    section,
+    Bucket, Deployment, Event, Feature, HEADER_LEN, Histogram, LeaseChunk, Name, SectionRow, Series,
+    StatsRow, WorkerRow, section,
 };
 
 const PAGE: u64 = 4096;
 const FEATURE_CAPACITY: u64 = 16;
-const SECTIONS: usize = 7;
+const SERIES_CAPACITY: u64 = 32;
+const EVENT_CAPACITY: u64 = 4096;
+/// Histograms of one series: writers are spread over so many.
+pub const STRIPES: u64 = 8;
+/// Buckets at the end of their section that keys without room share.
+pub const SHARED_BUCKETS: u64 = 64;
+const SECTIONS: usize = 10;
 
 /// One section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,14 +40,18 @@ pub struct Sections {
 impl Sections {
     /// Places every section, each on a page of its own.
     pub fn of(capacity: Capacity) -> Self {
+        let buckets = capacity.buckets() + SHARED_BUCKETS;
         let rows: [(u64, usize, u64); SECTIONS] = [
             (section::WORKERS, size_of::<WorkerRow>(), capacity.workers),
             (section::STATS, size_of::<StatsRow>(), capacity.workers),
             (section::FEATURES, size_of::<Feature>(), FEATURE_CAPACITY),
-            (section::INDEX, size_of::<IndexSlot>(), capacity.keys),
-            (section::BUCKETS, size_of::<Bucket>(), capacity.keys),
+            (section::BUCKETS, size_of::<Bucket>(), buckets),
             (section::LEASES, size_of::<LeaseChunk>(), capacity.lease_chunks),
-            (section::NAMES, size_of::<Name>(), capacity.keys),
+            (section::NAMES, size_of::<Name>(), buckets),
+            (section::DEPLOYMENTS, size_of::<Deployment>(), capacity.deployments),
+            (section::SERIES, size_of::<Series>(), SERIES_CAPACITY),
+            (section::HISTOGRAMS, size_of::<Histogram>(), SERIES_CAPACITY * STRIPES),
+            (section::EVENTS, size_of::<Event>(), EVENT_CAPACITY),
         ];
         let mut offset = PAGE;
         let list = rows.map(|(id, stride, count)| {
@@ -101,7 +111,7 @@ mod tests {
             assert_eq!(sections.at(section.id), section.span);
         }
         assert!(sections.total_len() >= end);
-        assert!(sections.total_len() < 17 << 20, "the default is about 16 MiB");
+        assert!(sections.total_len() < 24 << 20, "the default is about 20 MiB");
         assert_eq!(sections.at(0).count, 0);
         assert_eq!(sections.at(99).count, 0);
     }
