@@ -46,6 +46,51 @@ impl Capacity {
     }
 }
 
+/// What happens to a key for which the region has no room: every place it may stand in holds a key that is
+/// in use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Overflow {
+    /// The operation fails, and its caller decides.
+    #[default]
+    Deny = 0,
+    /// All such keys of one limiter share one state: nobody gets more than one key may have.
+    Shared = 1,
+    /// Each worker decides for itself, in its own memory: up to as many times the limit as there are
+    /// workers.
+    Local = 2,
+}
+
+impl Overflow {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Deny, Self::Shared, Self::Local];
+
+    /// Decodes the header's number; what is unknown here denies.
+    pub fn from_raw(raw: u64) -> Self {
+        Self::ALL.into_iter().find(|&policy| policy as u64 == raw).unwrap_or_default()
+    }
+
+    /// As the setting is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Deny => "deny",
+            Self::Shared => "shared",
+            Self::Local => "local",
+        }
+    }
+
+    /// Reads the setting.
+    pub fn parse(text: &str) -> Result<Self, CreateError> {
+        Self::ALL.into_iter().find(|policy| policy.name() == text).ok_or_else(|| {
+            CreateError::Setting {
+                name: "FAST_LITELLM_SHM_OVERFLOW",
+                value: text.to_string(),
+                expected: "deny, shared or local".to_string(),
+            }
+        })
+    }
+}
+
 fn within(name: &'static str, value: i128, low: u64, high: u64) -> Result<u64, CreateError> {
     u64::try_from(value).ok().filter(|value| (low..=high).contains(value)).ok_or_else(|| {
         CreateError::Setting {

@@ -2,13 +2,17 @@
 //! before it is used, every value is computed by the engine's own functions at the region's own clock.
 
 use crate::clock::Instant;
-use crate::layout::{Bucket, CounterWord, KeyKind, LeaseWord, OwnerTag, StatsRow, WorkerState};
+use crate::layout::{
+    Bucket, CounterWord, GcraWord, IdentityWord, KeyKind, LeaseWord, OwnerTag, SlidingWord,
+    StatsRow, WorkerState,
+};
 use crate::primitives::gcra::{self, Quota};
+use crate::primitives::sliding::{self, SlidingLimit};
 use crate::primitives::window::{self, Pair};
 use crate::region::host::{self, Liveness};
 use crate::region::{BackingKind, Region};
-use crate::sync::{Ordering, Word};
-use crate::tables::{names, workers};
+use crate::sync::{Bits, Ordering, Word};
+use crate::tables::{index, names, workers};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -170,7 +174,7 @@ fn liveness_name(liveness: Liveness) -> &'static str {
 }
 
 /// Statistics counters by name.
-pub fn counters() -> [(&'static str, crate::engine::Counter); 14] {
+pub fn counters() -> [(&'static str, crate::engine::Counter); 26] {
     [
         ("window_charged", |row: &StatsRow| &row.window_charged),
         ("window_denied", |row| &row.window_denied),
@@ -186,6 +190,18 @@ pub fn counters() -> [(&'static str, crate::engine::Counter); 14] {
         ("fallbacks", |row| &row.fallbacks),
         ("registrations", |row| &row.registrations),
         ("workers_reaped", |row| &row.workers_reaped),
+        ("admitted", |row| &row.admitted),
+        ("refused", |row| &row.refused),
+        ("refunds_dropped", |row| &row.refunds_dropped),
+        ("overflow_denied", |row| &row.overflow_denied),
+        ("overflow_shared", |row| &row.overflow_shared),
+        ("overflow_local", |row| &row.overflow_local),
+        ("keys_reclaimed", |row| &row.keys_reclaimed),
+        ("chunks_reclaimed", |row| &row.chunks_reclaimed),
+        ("misplaced", |row| &row.misplaced),
+        ("events", |row| &row.events),
+        ("cooldowns", |row| &row.cooldowns),
+        ("uncounted", |row| &row.uncounted),
     ]
 }
 
@@ -206,8 +222,12 @@ impl Report {
     }
 }
 
-fn get<T: crate::sync::Bits>(word: &Word<T>) -> T {
+fn get<T: Bits>(word: &Word<T>) -> T {
     word.load(Ordering::Relaxed)
+}
+
+fn key_of(word: &Word<IdentityWord>) -> Option<IdentityWord> {
+    index::key_of(word.load(Ordering::Acquire))
 }
 
 fn header(region: &Region) -> HeaderReport {
@@ -225,10 +245,12 @@ fn header(region: &Region) -> HeaderReport {
         epoch: get(&header.epoch),
         key_capacity: region.sections().capacity().keys,
         keys: used(
-            region.index().iter().filter(|slot| get(&slot.identity).occupied() == 1).count(),
+            region.buckets().iter().filter(|bucket| key_of(&bucket.identity).is_some()).count(),
         ),
         chunk_capacity: region.sections().capacity().lease_chunks,
-        chunks: used(region.chunks().iter().filter(|chunk| get(&chunk.identity) != 0).count()),
+        chunks: used(
+            region.chunks().iter().filter(|chunk| key_of(&chunk.identity).is_some()).count(),
+        ),
         worker_capacity: region.sections().capacity().workers,
         same_pid_namespace: get(&header.pid_namespace) == host::namespace("pid"),
     }
@@ -236,8 +258,8 @@ fn header(region: &Region) -> HeaderReport {
 
 fn key_name(region: &Region, slot: usize) -> String {
     region.names().get(slot).and_then(names::read).unwrap_or_else(|| {
-        let hash = region.index().get(slot).map_or(0, |slot| get(&slot.identity).hash());
-        format!("#{hash:015x}")
+        let identity = region.buckets().get(slot).map(|bucket| get(&bucket.identity));
+        format!("#{:013x}", identity.map_or(0, IdentityWord::hash))
     })
 }
 
@@ -253,7 +275,7 @@ fn holdings(region: &Region, same_namespace: bool) -> Holdings {
     let now_s = region.now().s();
     let mut grouped: BTreeMap<(usize, u64), (u64, u64)> = BTreeMap::new();
     for chunk in region.chunks() {
-        if get(&chunk.identity) == 0 {
+        if get(&chunk.identity) == IdentityWord::default() {
             continue;
         }
         let key = usize::try_from(get(&chunk.key_slot).wrapping_sub(1)).unwrap_or(usize::MAX);
@@ -328,10 +350,9 @@ fn worker_reports(
 fn limits(region: &Region, held: &BTreeMap<usize, u64>) -> Vec<LimitReport> {
     let now = region.now();
     let mut reports = Vec::new();
-    for (position, (slot, bucket)) in region.index().iter().zip(region.buckets()).enumerate() {
-        let identity = slot.identity.load(Ordering::Acquire);
-        let Some(kind) = KeyKind::from_raw(identity.kind()).filter(|_| identity.occupied() == 1)
-        else {
+    for (position, bucket) in region.buckets().iter().enumerate() {
+        let kind = key_of(&bucket.identity).and_then(|key| KeyKind::from_raw(key.kind()));
+        let Some(kind) = kind.filter(|&kind| kind != KeyKind::Tally) else {
             continue;
         };
         let mut report = LimitReport {
@@ -362,6 +383,8 @@ fn limits(region: &Region, held: &BTreeMap<usize, u64>) -> Vec<LimitReport> {
                 report.resets_in_s = get(&bucket.requests).loose_left(now.s());
                 report.requests = window::read(pair, now.s()).map(|used| usage(used, 0));
             }
+            KeyKind::Sliding => sliding_report(&mut report, bucket, now),
+            KeyKind::Tally | KeyKind::Chunk | KeyKind::Named => {}
         }
         reports.push(report);
     }
@@ -378,12 +401,27 @@ fn gcra_report(report: &mut LimitReport, bucket: &Bucket, now: Instant) {
     let Some(quota) = Quota::new(rate(limits.requests()), rate(limits.tokens())) else {
         return;
     };
-    let word = get(&bucket.gcra);
+    let word = GcraWord::from_bits(get(&bucket.requests).bits());
     let remaining = gcra::remaining(word, now.us(), quota);
     let used = i64::from(quota.burst()) - i64::try_from(remaining).unwrap_or(i64::MAX);
     report.requests = Some(usage(used.max(0), u64::from(quota.burst())));
     report.remaining = Some(remaining);
-    report.retry_after_ms = Some(gcra::retry_after_us(word, now.us(), quota).div_ceil(1_000));
+    report.retry_after_ms = Some(gcra::retry_after_us(word, now.us(), quota, 1).div_ceil(1_000));
+}
+
+fn sliding_report(report: &mut LimitReport, bucket: &Bucket, now: Instant) {
+    let limits = get(&bucket.limits);
+    let Some(limit) = SlidingLimit::new(limits.requests(), limits.tokens()) else {
+        return;
+    };
+    let word = SlidingWord::from_bits(get(&bucket.requests).bits());
+    let remaining = sliding::remaining(word, now.us(), limit);
+    let used = limits.requests().saturating_sub(remaining);
+    report.window_s = Some(limits.tokens());
+    report.requests = Some(usage(i64::try_from(used).unwrap_or(i64::MAX), limits.requests()));
+    report.remaining = Some(remaining);
+    let wait_us = sliding::retry_after_us(word, now.us(), limit, 1);
+    report.retry_after_ms = Some(wait_us.div_ceil(1_000));
 }
 
 fn window_report(report: &mut LimitReport, bucket: &Bucket, now: Instant) {
@@ -476,15 +514,11 @@ mod tests {
 
     /// Random words in every section.
     fn scramble(region: &Region, random: &mut impl FnMut() -> u64) {
-        use crate::sync::Bits;
         fn set<T: Bits>(word: &Word<T>, random: &mut impl FnMut() -> u64) {
             word.store(T::from_bits(random()), Ordering::Relaxed);
         }
-        for slot in region.index() {
-            set(&slot.identity, random);
-        }
         for bucket in region.buckets() {
-            set(&bucket.gcra, random);
+            set(&bucket.identity, random);
             set(&bucket.window, random);
             set(&bucket.requests, random);
             set(&bucket.tokens, random);
@@ -494,8 +528,8 @@ mod tests {
             set(&bucket.denied, random);
         }
         for chunk in region.chunks() {
-            for word in [&chunk.identity, &chunk.key_slot, &chunk.ordinal, &chunk.held, &chunk.hint]
-            {
+            set(&chunk.identity, random);
+            for word in [&chunk.key_slot, &chunk.ordinal, &chunk.held, &chunk.hint] {
                 set(word, random);
             }
             chunk.tags.iter().for_each(|tag| set(tag, random));
@@ -538,18 +572,19 @@ mod tests {
             let engine = Engine::new(create_heap(capacity, Box::new(clock.clone())).unwrap());
             let region = engine.region();
             assert_eq!(use_all(&engine), [true; 3]);
-            let known: Vec<_> = region.index().iter().map(|slot| get(&slot.identity)).collect();
+            let known: Vec<_> =
+                region.buckets().iter().map(|bucket| get(&bucket.identity)).collect();
             let known_chunks: Vec<_> =
                 region.chunks().iter().map(|chunk| get(&chunk.identity)).collect();
             scramble(region, &mut random);
             // The keys used below stand where they belong, so that their scrambled state is met.
-            for (slot, key) in region.index().iter().zip(known.iter()) {
-                if *key != crate::layout::IdentityWord::default() {
-                    slot.identity.store(*key, Ordering::Relaxed);
+            for (bucket, key) in region.buckets().iter().zip(known.iter()) {
+                if *key != IdentityWord::default() {
+                    bucket.identity.store(*key, Ordering::Relaxed);
                 }
             }
             for (chunk, identity) in region.chunks().iter().zip(&known_chunks) {
-                if *identity != 0 {
+                if *identity != IdentityWord::default() {
                     chunk.identity.store(*identity, Ordering::Relaxed);
                 }
             }

@@ -9,6 +9,15 @@ pub use std::sync::atomic::Ordering;
 #[cfg(loom)]
 pub use loom::sync::atomic::Ordering;
 
+/// Stands between a `SeqCst` swap and a `SeqCst` load of another word, where each of two processes must
+/// not miss what the other has swapped. The operations' own total order is enough; but the model checker
+/// takes them for `AcqRel` and honours only fences.
+#[inline]
+pub fn in_total_order() {
+    #[cfg(loom)]
+    loom::sync::atomic::fence(Ordering::SeqCst);
+}
+
 /// A type that is exactly 64 plain bits, every pattern of which is valid.
 pub trait Bits: bytemuck::Pod {
     /// Name used in the layout tables.
@@ -83,17 +92,25 @@ impl<T: Bits> Word<T> {
 pub trait SharedField: sealed::Sealed {
     /// Type name used in the layout tables.
     fn type_name() -> String;
+    /// A field of zeroes.
+    fn zeroed() -> Self;
 }
 
 impl<T: Bits> SharedField for Word<T> {
     fn type_name() -> String {
         T::NAME.to_string()
     }
+    fn zeroed() -> Self {
+        Word::new(T::from_bits(0))
+    }
 }
 
 impl<T: Bits, const N: usize> SharedField for [Word<T>; N] {
     fn type_name() -> String {
         format!("[{}; {N}]", T::NAME)
+    }
+    fn zeroed() -> Self {
+        std::array::from_fn(|_| Word::new(T::from_bits(0)))
     }
 }
 

@@ -1,8 +1,10 @@
 //! Operations on a region by one process: keys become slots, time is read once per operation, answers
 //! carry what the caller needs, and every exceptional path is counted.
 //!
-//! [`quota`] holds the GCRA limiter, [`windows`] the anchored windows, [`slots`] the concurrency slots.
+//! [`keys`] finds buckets and makes room for them; [`quota`] holds the GCRA limiter, [`windows`] the
+//! anchored windows, [`slots`] the concurrency slots.
 
+pub mod keys;
 pub mod quota;
 pub mod slots;
 pub mod subject;
@@ -10,11 +12,12 @@ pub mod windows;
 
 use crate::clock::Instant;
 use crate::error::OpError;
-use crate::layout::{Bucket, IdentityWord, KeyKind, LeaseWord, OwnerTag, StatsRow};
+use crate::layout::{Bucket, LeaseWord, OwnerTag, StatsRow};
 use crate::region::{Region, fork_generation, host, watch_forks};
 use crate::sync::{Ordering, Word};
 use crate::tables::slot_cache::SlotCache;
-use crate::tables::{index, names, workers};
+use crate::tables::workers;
+use std::sync::OnceLock;
 
 /// Rounds of an operation whose inner loop ran out of tries before it gives up.
 const ROUNDS: u32 = 16;
@@ -24,8 +27,6 @@ const ERROR_MEMORY_S: u64 = 60;
 pub const BREAKER_REST_S: u64 = 30;
 /// How often one process looks for dead workers while it is being refused, microseconds.
 const REAP_INTERVAL_US: u64 = 50_000;
-/// Every so many operations on a key its name is looked after.
-const NAME_CHECK_MASK: u64 = 15;
 
 /// A region in use by this process.
 ///
@@ -44,23 +45,14 @@ struct Local {
     /// Chunk ordinals at which recent leases were found, by key slot.
     cursors: Box<[Word<u64>]>,
     last_reap_us: Word<u64>,
+    /// Buckets of keys without room, where the policy is that each process decides for itself.
+    overflow: OnceLock<Box<[Bucket]>>,
 }
 
 impl std::fmt::Debug for Local {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Local").finish_non_exhaustive()
     }
-}
-
-/// A key's slot with its bucket.
-#[derive(Clone, Copy)]
-pub struct Key<'a> {
-    /// Position in the index.
-    pub slot: usize,
-    /// Identity.
-    pub identity: IdentityWord,
-    /// State.
-    pub bucket: &'a Bucket,
 }
 
 /// Which statistics counter to move.
@@ -76,6 +68,7 @@ impl Engine {
             held: SlotCache::default(),
             cursors,
             last_reap_us: Word::new(0),
+            overflow: OnceLock::new(),
         };
         let engine = Self { region, local };
         engine.me();
@@ -190,46 +183,6 @@ impl Engine {
         error
     }
 
-    /// The key's slot, inserted if needed; `label` gives its printable name.
-    #[inline]
-    fn key(
-        &self,
-        kind: KeyKind,
-        domain: u64,
-        bytes: &[u8],
-        label: impl FnOnce() -> String,
-    ) -> Result<Key<'_>, OpError> {
-        let (hash, home) = self.region.hash(domain ^ kind as u64, bytes);
-        let identity = index::identity(kind, hash);
-        let slot = index::find_or_insert(self.region.index(), home, identity)
-            .ok_or_else(|| self.counted(OpError::TableFull))?;
-        let bucket = &self.region.buckets()[slot.index];
-        let operations = bucket.allowed.load(Ordering::Relaxed);
-        if slot.inserted || operations & NAME_CHECK_MASK == NAME_CHECK_MASK {
-            self.look_after_name(slot.index, label);
-        }
-        Ok(Key { slot: slot.index, identity, bucket })
-    }
-
-    #[cold]
-    fn look_after_name(&self, slot: usize, label: impl FnOnce() -> String) {
-        let (Some(record), Some(owner)) = (self.region.names().get(slot), self.me()) else {
-            return;
-        };
-        if names::missing(record) {
-            let rows = self.region.workers();
-            names::publish(record, owner, &label(), |writer| workers::is_gone(rows, writer));
-        }
-    }
-
-    /// The key's slot if it is in the table.
-    fn existing(&self, kind: KeyKind, domain: u64, bytes: &[u8]) -> Option<Key<'_>> {
-        let (hash, home) = self.region.hash(domain ^ kind as u64, bytes);
-        let identity = index::identity(kind, hash);
-        let slot = index::find(self.region.index(), home, identity)?;
-        Some(Key { slot, identity, bucket: self.region.buckets().get(slot)? })
-    }
-
     /// Proves which workers are dead and frees what they held. Returns the number of workers reaped.
     /// Any process may call it at any time.
     pub fn reap_dead(&self) -> u64 {
@@ -281,8 +234,8 @@ impl Engine {
         let mut seen = record.breaker.load(Ordering::Relaxed);
         for _ in 0..ROUNDS {
             let recent = now_s.saturating_sub(seen.last_s()) < ERROR_MEMORY_S;
-            let errors = if recent { (seen.errors() + 1).min(u64::from(u32::MAX)) } else { 1 };
-            let next = crate::layout::FeatureWord::new(errors, now_s);
+            let errors = if recent { (seen.errors() + 1).min((1 << 24) - 1) } else { 1 };
+            let next = crate::layout::BreakerWord::new(errors, now_s, seen.trips());
             let swap =
                 record.breaker.compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed);
             match swap {
@@ -305,7 +258,7 @@ impl Engine {
     /// Forgets a feature's errors.
     pub fn reset_feature(&self, feature: usize) {
         if let Some(record) = self.region.features().get(feature) {
-            record.breaker.store(crate::layout::FeatureWord::default(), Ordering::Relaxed);
+            record.breaker.store(crate::layout::BreakerWord::default(), Ordering::Relaxed);
         }
     }
 }

@@ -1,10 +1,12 @@
 //! The GCRA limiter: one key, one rate, one swap.
 
-use super::{Engine, Key, ROUNDS};
+use super::keys::Key;
+use super::{Engine, ROUNDS};
 use crate::error::OpError;
-use crate::layout::{Bucket, IdentityWord, KeyKind, PairWord};
+use crate::layout::{GcraWord, IdentityWord, KeyKind, PairWord};
 use crate::primitives::gcra::{self, Decision, Quota};
-use crate::sync::Ordering;
+use crate::sync::{Bits, Ordering};
+use crate::tables::index;
 use crate::tables::names::redact;
 
 /// A limiter: a rate under a name. Two limiters share a key's quota only if both agree in name, rate and
@@ -19,9 +21,9 @@ pub struct Limiter {
 /// Where a key's bucket is, for callers that see the same keys again and again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// Position in the index.
+    /// Position in the region's buckets.
     pub slot: usize,
-    /// What stands there as long as the place is the key's.
+    /// Whose bucket it is as long as the place is the key's.
     pub identity: IdentityWord,
 }
 
@@ -61,8 +63,24 @@ impl Engine {
     /// Charges one request to `key`, or refuses it.
     #[inline]
     pub fn check(&self, limiter: &Limiter, key: &[u8]) -> Result<Decision, OpError> {
-        let found = self.quota_key(limiter, key)?;
-        self.charge(limiter, found.bucket)
+        self.check_cost(limiter, key, 1)
+    }
+
+    /// Charges `cost` requests to `key`, all or none.
+    #[inline]
+    pub fn check_cost(
+        &self,
+        limiter: &Limiter,
+        key: &[u8],
+        cost: u64,
+    ) -> Result<Decision, OpError> {
+        for _ in 0..ROUNDS {
+            let found = self.quota_key(limiter, key)?;
+            if let Some(decision) = self.charge_quota(limiter.quota, &found, cost)? {
+                return Ok(decision);
+            }
+        }
+        Err(self.counted(OpError::Contended))
     }
 
     /// The key's place, which [`Self::check_at`] takes instead of the key.
@@ -75,9 +93,20 @@ impl Engine {
     /// As [`Self::check`], for a key whose place is remembered; `None` = the key is no longer there.
     #[inline]
     pub fn check_at(&self, limiter: &Limiter, place: Place) -> Option<Result<Decision, OpError>> {
-        let seen = self.region.index().get(place.slot)?.identity.load(Ordering::Acquire);
+        let found = self.key_at(place)?;
+        self.charge_quota(limiter.quota, &found, 1).transpose()
+    }
+
+    /// The key at a remembered place, if it still stands there.
+    #[inline]
+    pub(super) fn key_at(&self, place: Place) -> Option<Key<'_>> {
         let bucket = self.region.buckets().get(place.slot)?;
-        (seen == place.identity).then(|| self.charge(limiter, bucket))
+        let seen = bucket.identity.load(Ordering::Acquire);
+        index::is(seen, place.identity).then_some(Key {
+            slot: place.slot,
+            identity: place.identity,
+            bucket,
+        })
     }
 
     #[inline]
@@ -92,24 +121,36 @@ impl Engine {
         Ok(found)
     }
 
+    /// Charges a quota that was found; `None` = its key has been given up meanwhile, and nothing was decided.
     #[inline]
-    fn charge(&self, limiter: &Limiter, bucket: &Bucket) -> Result<Decision, OpError> {
+    pub(super) fn charge_quota(
+        &self,
+        quota: Quota,
+        key: &Key<'_>,
+        cost: u64,
+    ) -> Result<Option<Decision>, OpError> {
+        let bucket = key.bucket;
         for _ in 0..ROUNDS {
             let mut suspect = false;
             let now_us = self.now().us();
-            let decision = gcra::charge(&bucket.gcra, now_us, limiter.quota, &mut suspect);
-            if suspect && gcra::repair(&bucket.gcra, || self.now().us(), limiter.quota) {
-                self.count(|row| &row.corrected);
+            let decision = gcra::charge(&bucket.requests, now_us, quota, cost, &mut suspect);
+            if suspect && self.repair_quota(quota, key) {
                 continue;
             }
             match decision {
+                Ok(Decision::Allowed { charge, .. }) if !key.holds() => {
+                    self.count(|row| &row.misplaced);
+                    let _ = gcra::refund(&bucket.requests, now_us, quota, charge);
+                    return Ok(None);
+                }
+                Ok(_) if !key.holds() => return Ok(None),
                 Ok(decision @ Decision::Allowed { .. }) => {
                     bucket.allowed.fetch_add(1, Ordering::Relaxed);
-                    return Ok(decision);
+                    return Ok(Some(decision));
                 }
                 Ok(decision) => {
                     bucket.denied.fetch_add(1, Ordering::Relaxed);
-                    return Ok(decision);
+                    return Ok(Some(decision));
                 }
                 Err(_) => {}
             }
@@ -117,28 +158,41 @@ impl Engine {
         Err(self.counted(OpError::Contended))
     }
 
+    #[cold]
+    fn repair_quota(&self, quota: Quota, key: &Key<'_>) -> bool {
+        let repaired = gcra::repair(&key.bucket.requests, || self.now().us(), quota);
+        if repaired {
+            self.count(|row| &row.corrected);
+        }
+        repaired
+    }
+
     /// Requests that `key` could make now. Changes nothing.
     pub fn remaining(&self, limiter: &Limiter, key: &[u8]) -> u64 {
         let Some(found) = self.existing(KeyKind::Gcra, limiter.domain, key) else {
             return u64::from(limiter.quota.burst());
         };
-        let word = found.bucket.gcra.load(Ordering::Relaxed);
-        gcra::remaining(word, self.now().us(), limiter.quota)
+        let word = found.bucket.requests.load(Ordering::Relaxed);
+        gcra::remaining(GcraWord::from_bits(word.bits()), self.now().us(), limiter.quota)
     }
 
-    /// Totals over the limiter's keys. Walks the whole index; meant for statistics.
+    /// Totals over the limiter's keys, those that were given up included. Walks all buckets; meant for
+    /// statistics.
     pub fn limiter_totals(&self, rate: Option<Quota>) -> LimiterTotals {
         let wanted = rate
             .map(|quota| PairWord::new(u64::from(quota.per_minute()), u64::from(quota.burst())));
         let mut totals = LimiterTotals::default();
-        for (slot, bucket) in self.region.index().iter().zip(self.region.buckets()) {
-            let identity = slot.identity.load(Ordering::Acquire);
-            if identity.kind() != KeyKind::Gcra as u64
+        for bucket in self.region.buckets() {
+            let Some(key) = index::key_of(bucket.identity.load(Ordering::Acquire)) else {
+                continue;
+            };
+            let stands = key.kind() == KeyKind::Gcra as u64;
+            if !(stands || key.kind() == KeyKind::Tally as u64)
                 || wanted.is_some_and(|rate| bucket.limits.load(Ordering::Relaxed) != rate)
             {
                 continue;
             }
-            totals.keys += 1;
+            totals.keys += u64::from(stands);
             totals.allowed = totals.allowed.wrapping_add(bucket.allowed.load(Ordering::Relaxed));
             totals.denied = totals.denied.wrapping_add(bucket.denied.load(Ordering::Relaxed));
         }
@@ -188,25 +242,86 @@ mod tests {
         assert_eq!(engine.remaining(&limiter, b"never seen"), 1);
     }
 
+    /// Uses `count` keys; how many found no room.
+    fn fill(engine: &Engine, limiter: &Limiter, count: usize) -> u64 {
+        let full = |n: &usize| {
+            engine.check(limiter, format!("key-{n}").as_bytes()) == Err(OpError::TableFull)
+        };
+        (0..count).filter(full).count() as u64
+    }
+
     #[test]
     fn a_full_table_is_an_error_that_is_counted_and_known_keys_go_on() {
         let (engine, clock) = engine();
         let limiter = engine.limiter("", Quota::new(60, 1).unwrap());
-        let mut refused = 0;
-        for n in 0..4_000 {
-            match engine.check(&limiter, format!("key-{n}").as_bytes()) {
-                Ok(_) => {}
-                Err(error) => {
-                    assert_eq!(error, OpError::TableFull);
-                    refused += 1;
-                }
-            }
-        }
-        assert!(refused >= 4_000 - 1_024);
+        let refused = fill(&engine, &limiter, 4_000);
+        assert!((4_000 - 1_536..4_000 - 1_024).contains(&refused));
         assert_eq!(engine.total(|row| &row.table_full), refused);
+        assert_eq!(engine.total(|row| &row.overflow_denied), refused);
+        assert!(!allowed(&engine, &limiter, "key-0"));
         clock.advance_s(2);
         assert!(allowed(&engine, &limiter, "key-0"));
         assert!(!allowed(&engine, &limiter, "key-0"));
+    }
+
+    #[test]
+    fn idle_keys_make_room_and_their_tallies_are_kept() {
+        let (engine, clock) = engine();
+        let limiter = engine.limiter("", Quota::new(60, 1).unwrap());
+        for round in 0..20 {
+            for n in 0..1_000 {
+                assert!(allowed(&engine, &limiter, &format!("{round}-{n}")), "{round}-{n}");
+            }
+            clock.advance_s(1);
+        }
+        assert_eq!(engine.total(|row| &row.table_full), 0);
+        assert!(engine.total(|row| &row.keys_reclaimed) >= 18_000);
+        let totals = engine.limiter_totals(Some(limiter.quota()));
+        assert_eq!((totals.allowed, totals.denied), (20_000, 0));
+        assert!(totals.keys <= 1_536);
+    }
+
+    #[test]
+    fn a_key_that_owes_is_never_given_up() {
+        let (engine, clock) = engine();
+        let slow = engine.limiter("slow", Quota::new(1, 1).unwrap());
+        let fast = engine.limiter("fast", Quota::new(60, 1).unwrap());
+        assert!((0..200).all(|n| allowed(&engine, &slow, &format!("slow-{n}"))));
+        for round in 0..20 {
+            fill(&engine, &fast, 2_000);
+            clock.advance_s(1);
+            assert!((0..200).all(|n| !allowed(&engine, &slow, &format!("slow-{n}"))), "{round}");
+        }
+    }
+
+    #[test]
+    fn keys_without_room_share_one_quota_where_the_policy_says_so() {
+        let (engine, _) = engine();
+        engine.region().set_overflow(crate::config::Overflow::Shared);
+        let limiter = engine.limiter("", Quota::new(60, 3).unwrap());
+        assert_eq!(fill(&engine, &limiter, 4_000), 0);
+        let admitted = (4_000..4_100).filter(|n| allowed(&engine, &limiter, &format!("key-{n}")));
+        assert!(admitted.count() <= 3);
+        assert!(engine.total(|row| &row.overflow_shared) > 1_000);
+        assert_eq!(engine.total(|row| &row.overflow_denied), 0);
+    }
+
+    #[test]
+    fn keys_without_room_are_decided_in_the_process_where_the_policy_says_so() {
+        let (engine, _) = engine();
+        engine.region().set_overflow(crate::config::Overflow::Local);
+        let limiter = engine.limiter("", Quota::new(60, 3).unwrap());
+        assert_eq!(fill(&engine, &limiter, 1_900), 0);
+        let without_room = (0..1_900)
+            .map(|n| format!("key-{n}"))
+            .filter(|key| engine.place(&limiter, key.as_bytes()).unwrap().slot == usize::MAX);
+        let keys: Vec<String> = without_room.collect();
+        assert!(keys.len() > 300);
+        for key in &keys {
+            // One has been used up by the filling.
+            assert_eq!((0..9).filter(|_| allowed(&engine, &limiter, key)).count(), 2, "{key}");
+        }
+        assert!(engine.total(|row| &row.overflow_local) > 1_000);
     }
 
     #[test]
@@ -215,7 +330,8 @@ mod tests {
         let limiter = engine.limiter("", Quota::new(60, 2).unwrap());
         assert!(allowed(&engine, &limiter, "k"));
         let key = engine.existing(KeyKind::Gcra, limiter.domain, b"k").unwrap();
-        key.bucket.gcra.store(crate::layout::GcraWord::new(u64::MAX, 0), Ordering::Relaxed);
+        let word = GcraWord::new(u64::MAX, 0);
+        key.bucket.requests.store(Bits::from_bits(word.bits()), Ordering::Relaxed);
         assert!(!allowed(&engine, &limiter, "k"));
         assert_eq!(engine.total(|row| &row.corrected), 1);
         clock.advance_s(1);

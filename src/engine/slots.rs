@@ -1,11 +1,13 @@
 //! Concurrency slots by key and slot id.
 
+use super::keys::Key;
 use super::subject::{Part, Subject};
-use super::{Engine, Key};
+use super::{Engine, ROUNDS};
 use crate::clock::Instant;
 use crate::error::OpError;
 use crate::layout::OwnerTag;
 use crate::sync::{Bits, Ordering};
+use crate::tables::index;
 use crate::tables::leases::{self, Claim, Leases};
 use crate::tables::slot_cache::Place;
 
@@ -57,12 +59,7 @@ impl Engine {
     }
 
     fn leases_of<'a>(&'a self, key: Key<'a>, slot_id: &str) -> Wanted<'a> {
-        let leases = Leases {
-            chunks: self.region.chunks(),
-            key: key.identity,
-            key_slot: key.slot,
-            limits: &key.bucket.lease,
-        };
+        let leases = self.leases(&key);
         let (hash, _) = self.region.hash(key.identity.bits(), slot_id.as_bytes());
         // 0 means absent and u64::MAX means being written in the cache.
         Wanted { key, leases, tag: hash.clamp(1, u64::MAX - 1) }
@@ -86,7 +83,7 @@ impl Engine {
             let claimed = if self.holds(wanted) {
                 Ok(None)
             } else {
-                self.claim(wanted, limit, ask.ttl_s, now).map(Some)
+                self.claim_standing(wanted, limit, ask, now).map(Some)
             };
             match claimed {
                 Ok(None) => {}
@@ -109,6 +106,34 @@ impl Engine {
         }
         self.stats().lease_acquired.fetch_add(new.len() as u64, Ordering::Relaxed);
         Ok(Grant::Held(in_flight))
+    }
+
+    /// Claims a slot of a key that has a record to the end: one that was given up meanwhile gets another.
+    fn claim_standing(
+        &self,
+        wanted: &Wanted<'_>,
+        limit: u64,
+        ask: &SlotAsk<'_>,
+        now: Instant,
+    ) -> Result<Option<Claim>, OpError> {
+        let mut again;
+        let mut wanted = wanted;
+        for _ in 0..ROUNDS {
+            let Some(claim) = self.claim(wanted, limit, ask.ttl_s, now)? else { return Ok(None) };
+            if wanted.key.holds() {
+                // Had the record been about to be given up, its high water would be lost.
+                let slot = wanted.leases.ordinal_of(claim) * 32 + claim.slot as u64;
+                wanted.leases.raise_high_water(slot + 1);
+                return Ok(Some(claim));
+            }
+            self.count(|row| &row.misplaced);
+            self.local.held.take(wanted.tag);
+            wanted.leases.release(claim);
+            again = self.wanted(ask.key, ask.slot_id)?;
+            again.leases.note_limit(limit.min(u64::from(u32::MAX)));
+            wanted = &again;
+        }
+        Err(self.counted(OpError::Contended))
     }
 
     fn claim(
@@ -167,11 +192,11 @@ impl Engine {
         let freed = leases::reap(self.region.chunks(), gone, |key_slot| keys.push(key_slot));
         keys.sort_unstable();
         keys.dedup();
-        for slot in keys {
-            let identity = self.region.index().get(slot).map(|slot| &slot.identity);
-            if let (Some(identity), Some(bucket)) = (identity, self.region.buckets().get(slot)) {
-                let identity = identity.load(Ordering::Acquire);
-                self.leases_of(Key { slot, identity, bucket }, "").leases.correct_held();
+        for key_slot in keys {
+            let slot = usize::try_from(key_slot.wrapping_sub(1)).unwrap_or(usize::MAX);
+            let Some(bucket) = self.region.buckets().get(slot) else { continue };
+            if let Some(identity) = index::key_of(bucket.identity.load(Ordering::Acquire)) {
+                self.leases(&Key { slot, identity, bucket }).correct_held();
             }
         }
         freed

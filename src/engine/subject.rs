@@ -4,7 +4,8 @@
 //! `...:max_parallel_requests`. The part in braces is the subject; its four words live in one bucket.
 //! Any other key is a counter of its own.
 
-use super::{Engine, Key};
+use super::Engine;
+use super::keys::Key;
 use crate::error::OpError;
 use crate::layout::{CounterWord, KeyKind, PairWord, WindowWord};
 use crate::primitives::window::Pair;

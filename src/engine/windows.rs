@@ -1,7 +1,8 @@
 //! Anchored windows over several keys at once, with the replies LiteLLM's scripts give.
 
+use super::keys::Key;
 use super::subject::{Part, Subject};
-use super::{Engine, Key, ROUNDS};
+use super::{Engine, ROUNDS};
 use crate::error::OpError;
 use crate::layout::{CounterWord, PairWord, WindowWord};
 use crate::primitives::Contended;
@@ -90,6 +91,20 @@ impl Engine {
         Err(self.counted(OpError::Contended))
     }
 
+    /// Repeats `step` while a key it charged is given up under it.
+    pub(super) fn until_settled<T>(
+        &self,
+        step: impl Fn() -> Result<Option<T>, OpError>,
+    ) -> Result<T, OpError> {
+        for _ in 0..ROUNDS {
+            if let Some(done) = step()? {
+                return Ok(done);
+            }
+            self.count(|row| &row.misplaced);
+        }
+        Err(self.counted(OpError::Contended))
+    }
+
     fn count_of(&self, charged: Charged) -> Count {
         let window_start = self.region.wall_s(charged.window.start_s());
         Count { count: charged.count, window_start }
@@ -100,6 +115,14 @@ impl Engine {
     /// All keys are found before anything is charged, so that a full table charges nothing.
     pub fn hit_all(&self, pairs: &[(&str, &str)], size_s: u64) -> Result<Vec<Count>, OpError> {
         check_size(size_s)?;
+        self.until_settled(|| self.try_hit_all(pairs, size_s))
+    }
+
+    fn try_hit_all(
+        &self,
+        pairs: &[(&str, &str)],
+        size_s: u64,
+    ) -> Result<Option<Vec<Count>>, OpError> {
         let found = pairs
             .iter()
             .map(|(window, counter)| self.resolve(window, counter))
@@ -119,6 +142,12 @@ impl Engine {
                 }
             }
         }
+        if !all_hold(&found) {
+            for (entry, charged) in found.iter().zip(&done) {
+                self.take_back(entry, *charged, 1);
+            }
+            return Ok(None);
+        }
         for (entry, charged) in found.iter().zip(&done) {
             let bucket = entry.key.bucket;
             let limit = entry.part.limit(bucket.limits.load(Ordering::Relaxed));
@@ -128,7 +157,7 @@ impl Engine {
             }
         }
         self.stats().window_charged.fetch_add(done.len() as u64, Ordering::Relaxed);
-        Ok(done.into_iter().map(|charged| self.count_of(charged)).collect())
+        Ok(Some(done.into_iter().map(|charged| self.count_of(charged)).collect()))
     }
 
     /// Counts a refusal that the caller decided, from a value it read or after an unconditional hit.
@@ -158,6 +187,10 @@ impl Engine {
                 return Err(OpError::OutOfRange);
             }
         }
+        self.until_settled(|| self.try_admit_all(asks))
+    }
+
+    fn try_admit_all(&self, asks: &[Ask<'_>]) -> Result<Option<Verdict>, OpError> {
         let found = asks
             .iter()
             .map(|ask| self.resolve(ask.window, ask.counter))
@@ -188,17 +221,34 @@ impl Engine {
                 Outcome::Admitted(_) => Err(OpError::OutOfRange),
             };
         }
+        if !all_hold(&found) {
+            for ((entry, ask), charged) in found.iter().zip(asks).zip(&done) {
+                self.take_back(entry, *charged, ask.amount);
+            }
+            return Ok(None);
+        }
         for entry in &found {
             entry.key.bucket.allowed.fetch_add(1, Ordering::Relaxed);
         }
         self.stats().window_charged.fetch_add(done.len() as u64, Ordering::Relaxed);
-        Ok(Verdict::Admitted(done.into_iter().map(|charged| self.count_of(charged)).collect()))
+        let counts = done.into_iter().map(|charged| self.count_of(charged)).collect();
+        Ok(Some(Verdict::Admitted(counts)))
     }
 
-    fn refused(&self, entry: &Resolved<'_>, position: usize, count: i64, limit: i64) -> Verdict {
+    /// The refusal of a key; `None` = it was somebody else's bucket that refused.
+    fn refused(
+        &self,
+        entry: &Resolved<'_>,
+        position: usize,
+        count: i64,
+        limit: i64,
+    ) -> Option<Verdict> {
+        if !entry.key.holds() {
+            return None;
+        }
         entry.key.bucket.denied.fetch_add(1, Ordering::Relaxed);
         self.count(|row| &row.window_denied);
-        Verdict::Refused { position, count, limit }
+        Some(Verdict::Refused { position, count, limit })
     }
 
     fn take_back(&self, entry: &Resolved<'_>, charged: Charged, amount: i64) {
@@ -220,29 +270,53 @@ impl Engine {
         window_start: Option<u64>,
         amount: i64,
     ) -> Result<Result<i64, i64>, OpError> {
+        self.until_settled(|| self.try_adjust(window, counter, window_start, amount))
+    }
+
+    fn try_adjust(
+        &self,
+        window: &str,
+        counter: &str,
+        window_start: Option<u64>,
+        amount: i64,
+    ) -> Result<Option<Result<i64, i64>>, OpError> {
         let entry = self.resolve(window, counter)?;
         let now_s = self.now().s();
         if let Some(start_s) = window_start.and_then(|wall_s| self.region.region_s(wall_s)) {
-            let adjust = || window::charge_if_window(entry.pair, now_s, start_s, amount);
-            if let Some(charged) = self.rounds(adjust)? {
+            let adjust = |amount| {
+                self.rounds(|| window::charge_if_window(entry.pair, now_s, start_s, amount))
+            };
+            if let Some(charged) = adjust(amount)? {
+                if !entry.key.holds() {
+                    let _ = adjust(amount.saturating_neg());
+                    return Ok(None);
+                }
                 if amount < 0 {
                     self.count(|row| &row.window_refunded);
                 }
-                return Ok(Ok(charged.count));
+                return Ok(Some(Ok(charged.count)));
             }
         }
-        Ok(Err(window::read(entry.pair, now_s).unwrap_or(0)))
+        Ok(Some(Err(window::read(entry.pair, now_s).unwrap_or(0))))
     }
 
     /// Adds to a counter, within its open window or, without one, with an expiry of `ttl_s` seconds
     /// after the first addition. Returns the new value.
     pub fn add(&self, counter: &str, amount: i64, ttl_s: u64) -> Result<i64, OpError> {
-        let subject = Subject::parse(counter);
-        let key = self.subject(subject)?;
-        let pair = key.pair(subject.part).ok_or(OpError::OutOfRange)?;
-        self.mend_window(&key);
-        let now_s = self.now().s();
-        self.rounds(|| window::add(pair, now_s, ttl_s, amount))
+        self.until_settled(|| {
+            let subject = Subject::parse(counter);
+            let key = self.subject(subject)?;
+            let pair = key.pair(subject.part).ok_or(OpError::OutOfRange)?;
+            self.mend_window(&key);
+            let now_s = self.now().s();
+            let add = |amount| self.rounds(|| window::add(pair, now_s, ttl_s, amount));
+            let total = add(amount)?;
+            if key.holds() {
+                return Ok(Some(total));
+            }
+            let _ = add(amount.saturating_neg());
+            Ok(None)
+        })
     }
 
     /// A counter's value, or the Unix second at which a window started; `None` = it does not exist now.
@@ -276,6 +350,12 @@ impl Engine {
             counter.store(CounterWord::default(), Ordering::Release);
         }
     }
+}
+
+/// Whether every key that was charged still has its bucket.
+fn all_hold(found: &[Resolved<'_>]) -> bool {
+    // Each of them is asked: a key that is leaving must be taken back, whatever the others are.
+    found.iter().filter(|entry| !entry.key.holds()).count() == 0
 }
 
 fn check_size(size_s: u64) -> Result<(), OpError> {

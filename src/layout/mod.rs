@@ -18,8 +18,8 @@ pub use records::{
 };
 pub use words::{
     BreakerWord, ClaimWord, CooldownWord, CounterWord, EwmaWord, FailureKind, FailureWord,
-    FlagWord, GcraWord, IdentityWord, KeyKind, LeaseLimits, LeaseWord, NameWord, OwnerTag, PairWord,
-    SampleWord, SlidingWord, SlotState, WindowWord, WorkerState,
+    FlagWord, GcraWord, IdentityWord, KeyKind, LeaseLimits, LeaseWord, NameWord, OwnerTag,
+    PairWord, SampleWord, SlidingWord, SlotState, WindowWord, WorkerState,
 };
 
 /// Layout version: a different major is refused, a newer minor only appends sections.
@@ -90,6 +90,13 @@ macro_rules! record {
                 concat!(stringify!($name), ": implicit padding")
             );
         };
+
+        impl $name {
+            /// A record of zeroes: unused.
+            pub fn zeroed() -> Self {
+                Self { $( $field: $crate::sync::SharedField::zeroed() ),* }
+            }
+        }
 
         impl $crate::layout::Record for $name {
             fn info() -> $crate::layout::RecordInfo {

@@ -75,8 +75,10 @@ packed! {
         state @ 0, 2;
         /// `KeyKind`; 0 in a slot that is free.
         kind @ 2, 3;
-        /// Keyed hash of the key's bytes; while it is being inserted, 19 bits of it above a nonce of 40.
-        hash @ 5, 59;
+        /// Counts the keys that stood here and the attempts to give them up, wrapping.
+        version @ 5, 8;
+        /// Keyed hash of the key's bytes; while it is being inserted, 19 bits of it above a nonce of 32.
+        hash @ 13, 51;
     }
 }
 

@@ -1,5 +1,8 @@
 //! The generic cell rate algorithm in one word.
 //!
+//! The functions take a word of any packed type and read it as a [`GcraWord`], because a bucket keeps its
+//! quota where other kinds of keys keep a counter.
+//!
 //! The word holds the theoretical arrival time (TAT): when the next request would be due if requests
 //! were spaced evenly. A request is admitted while the TAT is at most the burst tolerance ahead of now,
 //! and admission moves it one emission interval on. One compare-and-swap is the whole decision, so a
@@ -7,7 +10,7 @@
 
 use super::{Contended, MAX_TRIES};
 use crate::layout::GcraWord;
-use crate::sync::{Ordering, Word};
+use crate::sync::{Bits, Ordering, Word};
 
 /// A rate, as the algorithm uses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +52,26 @@ impl Quota {
     fn tolerance_us(self) -> u64 {
         self.interval_us * u64::from(self.burst)
     }
+
+    /// What `cost` requests take to earn; `None` when that is more than the burst.
+    #[inline]
+    fn cost_us(self, cost: u64) -> Option<u64> {
+        (cost <= u64::from(self.burst)).then(|| self.interval_us * cost)
+    }
+}
+
+/// Waiting time of a request that costs more than the burst: it is never admitted.
+pub const NEVER: u64 = u64::MAX;
+
+/// A charge that was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Charge {
+    /// Requests charged.
+    pub cost: u64,
+    /// When, microseconds since the region's clock base.
+    pub at_us: u64,
+    /// Idle epoch of the quota then.
+    pub idle_epoch: u64,
 }
 
 /// The answer to one check.
@@ -59,11 +82,12 @@ pub enum Decision {
         /// Requests that would still be admitted now.
         remaining: u64,
         /// What a refund must present.
-        idle_epoch: u64,
+        charge: Charge,
     },
     /// Not charged.
     Denied {
-        /// Microseconds until it would be admitted if nobody else came.
+        /// Microseconds until it would be admitted if nobody else came; [`NEVER`] when it costs more than
+        /// the burst.
         retry_after_us: u64,
     },
 }
@@ -86,34 +110,45 @@ fn read(word: GcraWord, now_us: u64, quota: Quota) -> Reading {
     Reading { tat_us: word.tat_us().min(limit), epoch: word.idle_epoch(), corrupt }
 }
 
-/// Admits and charges one request, or refuses it without writing. Sets `suspect` when the TAT is too far
-/// ahead: either the caller's clock reading is old, or the word is corrupt and wants [`repair`].
+/// Admits and charges `cost` requests, or refuses them without writing. Sets `suspect` when the TAT is too
+/// far ahead: either the caller's clock reading is old, or the word is corrupt and wants [`repair`].
 ///
 /// Linearization point: the successful swap; for a refusal, the load. Lock-free, at most
 /// [`MAX_TRIES`] rounds.
 #[inline]
-pub fn charge(
-    word: &Word<GcraWord>,
+pub fn charge<W: Bits>(
+    word: &Word<W>,
     now_us: u64,
     quota: Quota,
+    cost: u64,
     suspect: &mut bool,
 ) -> Result<Decision, Contended> {
-    // Relaxed throughout: the word publishes nothing but itself.
     let mut current = word.load(Ordering::Relaxed);
+    let Some(cost_us) = quota.cost_us(cost) else {
+        return Ok(Decision::Denied { retry_after_us: NEVER });
+    };
     for _ in 0..MAX_TRIES {
-        let reading = read(current, now_us, quota);
+        let reading = read(GcraWord::from_bits(current.bits()), now_us, quota);
         *suspect |= reading.corrupt;
-        let tat_us = reading.tat_us + quota.interval_us;
+        let tat_us = reading.tat_us + cost_us;
         let limit = now_us + quota.tolerance_us();
         if tat_us > limit {
             return Ok(Decision::Denied { retry_after_us: tat_us - limit });
         }
         let next = GcraWord::new(tat_us, reading.epoch);
-        match word.compare_exchange(current, next, Ordering::Relaxed, Ordering::Relaxed) {
+        // SYNC key-leave: SeqCst, before the caller looks at the key's identity again. The word itself
+        // publishes nothing.
+        let swap = word.compare_exchange(
+            current,
+            W::from_bits(next.bits()),
+            Ordering::SeqCst,
+            Ordering::Relaxed,
+        );
+        match swap {
             Ok(_) => {
                 return Ok(Decision::Allowed {
                     remaining: (limit - tat_us) / quota.interval_us,
-                    idle_epoch: next.idle_epoch(),
+                    charge: Charge { cost, at_us: now_us, idle_epoch: next.idle_epoch() },
                 });
             }
             Err(seen) => current = seen,
@@ -122,17 +157,54 @@ pub fn charge(
     Err(Contended)
 }
 
+/// Gives a charge back, less what has been earned since it was made; false = nothing is left of it.
+///
+/// What time has earned may have been spent already: a quota that is full earns nothing, and without the
+/// charge it might have been full. So each microsecond that has passed takes one off the refund, and the
+/// quota never holds more than if the charge had not been made. A quota that has been idle since (another
+/// idle epoch) owes nothing.
+///
+/// Linearization point: the successful swap. At most [`MAX_TRIES`] rounds.
+pub fn refund<W: Bits>(
+    word: &Word<W>,
+    now_us: u64,
+    quota: Quota,
+    charge: Charge,
+) -> Result<bool, Contended> {
+    let charged_us = quota.cost_us(charge.cost).unwrap_or(0);
+    let left_us = charged_us.saturating_sub(now_us.saturating_sub(charge.at_us));
+    let mut current = word.load(Ordering::Relaxed);
+    for _ in 0..MAX_TRIES {
+        let seen = GcraWord::from_bits(current.bits());
+        if left_us == 0 || seen.idle_epoch() != charge.idle_epoch || seen.tat_us() <= now_us {
+            return Ok(false);
+        }
+        let tat_us = seen.tat_us().saturating_sub(left_us).max(now_us);
+        let next = W::from_bits(GcraWord::new(tat_us, charge.idle_epoch).bits());
+        match word.compare_exchange(current, next, Ordering::SeqCst, Ordering::Relaxed) {
+            Ok(_) => return Ok(true),
+            Err(now) => current = now,
+        }
+    }
+    Err(Contended)
+}
+
+/// Whether the word says as much as zero does: nothing is owed.
+pub fn is_idle(word: GcraWord, now_us: u64) -> bool {
+    word.tat_us() <= now_us
+}
+
 /// Rewrites a TAT that no charge can have written as an exhausted quota, which heals by itself. True when
 /// something was rewritten.
 ///
 /// The clock is read after the word: a TAT is always written from an earlier reading, so one that is too
 /// far ahead of a later reading is damage. Read the other way round, a process that is stopped in between
 /// would take what others charged meanwhile for damage, and give it back.
-pub fn repair(word: &Word<GcraWord>, now_us: impl FnOnce() -> u64, quota: Quota) -> bool {
+pub fn repair<W: Bits>(word: &Word<W>, now_us: impl FnOnce() -> u64, quota: Quota) -> bool {
     // Acquire keeps the clock from being read before the word.
     let current = word.load(Ordering::Acquire);
-    let reading = read(current, now_us(), quota);
-    let next = GcraWord::new(reading.tat_us, reading.epoch);
+    let reading = read(GcraWord::from_bits(current.bits()), now_us(), quota);
+    let next = W::from_bits(GcraWord::new(reading.tat_us, reading.epoch).bits());
     reading.corrupt
         && word.compare_exchange(current, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }
@@ -143,9 +215,11 @@ pub fn remaining(word: GcraWord, now_us: u64, quota: Quota) -> u64 {
     (now_us + quota.tolerance_us()).saturating_sub(reading.tat_us) / quota.interval_us
 }
 
-/// Microseconds until one request would be admitted; 0 = now. Reads only.
-pub fn retry_after_us(word: GcraWord, now_us: u64, quota: Quota) -> u64 {
-    let tat_us = read(word, now_us, quota).tat_us + quota.interval_us;
+/// Microseconds until `cost` requests would be admitted; 0 = now, [`NEVER`] = more than the burst. Reads
+/// only.
+pub fn retry_after_us(word: GcraWord, now_us: u64, quota: Quota, cost: u64) -> u64 {
+    let Some(cost_us) = quota.cost_us(cost) else { return NEVER };
+    let tat_us = read(word, now_us, quota).tat_us + cost_us;
     tat_us.saturating_sub(now_us + quota.tolerance_us())
 }
 
@@ -155,7 +229,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn allowed(word: &Word<GcraWord>, now_us: u64, quota: Quota) -> bool {
-        matches!(charge(word, now_us, quota, &mut false), Ok(Decision::Allowed { .. }))
+        matches!(charge(word, now_us, quota, 1, &mut false), Ok(Decision::Allowed { .. }))
     }
 
     #[test]
@@ -164,7 +238,7 @@ mod tests {
         let word = Word::new(GcraWord::default());
         let now = 10_000_000;
         assert_eq!((0..20).filter(|_| allowed(&word, now, quota)).count(), 6);
-        let denied = charge(&word, now, quota, &mut false).unwrap();
+        let denied = charge(&word, now, quota, 1, &mut false).unwrap();
         assert_eq!(denied, Decision::Denied { retry_after_us: 1_000_000 });
         assert!(!allowed(&word, now + 999_999, quota));
         assert!(allowed(&word, now + 1_000_000, quota));
@@ -183,7 +257,7 @@ mod tests {
         let quota = Quota::new(60, 6).unwrap();
         let word = Word::new(GcraWord::new((1 << 48) - 1, 3));
         let mut suspect = false;
-        let first = charge(&word, 0, quota, &mut suspect).unwrap();
+        let first = charge(&word, 0, quota, 1, &mut suspect).unwrap();
         assert!(suspect);
         assert_eq!(first, Decision::Denied { retry_after_us: 1_000_000 });
         assert!(repair(&word, || 0, quota));
@@ -206,7 +280,97 @@ mod tests {
         assert!(!allowed(&word, later, quota));
     }
 
+    fn charged(word: &Word<GcraWord>, now_us: u64, quota: Quota, cost: u64) -> Charge {
+        match charge(word, now_us, quota, cost, &mut false) {
+            Ok(Decision::Allowed { charge, .. }) => charge,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_refund_gives_back_what_was_charged_less_what_was_earned() {
+        let quota = Quota::new(60, 6).unwrap();
+        let word = Word::new(GcraWord::default());
+        let left = |now| remaining(word.load(Ordering::Relaxed), now, quota);
+        let (first, second) =
+            (charged(&word, 10_000_000, quota, 4), charged(&word, 10_000_000, quota, 2));
+        assert_eq!(refund(&word, 10_000_000, quota, first), Ok(true));
+        assert_eq!(left(10_000_000), 4);
+        assert_eq!(refund(&word, 11_000_000, quota, second), Ok(true));
+        assert_eq!(left(11_000_000), 6);
+        assert_eq!(refund(&word, 11_000_000, quota, second), Ok(false));
+    }
+
+    /// Six were charged and five earned again; without the charge the quota would have stayed full, so
+    /// five may not be given a second time.
+    #[test]
+    fn what_time_has_given_is_not_given_again() {
+        let quota = Quota::new(60, 6).unwrap();
+        let word = Word::new(GcraWord::default());
+        let first = charged(&word, 10_000_000, quota, 6);
+        charged(&word, 15_000_000, quota, 5);
+        assert_eq!(refund(&word, 15_000_000, quota, first), Ok(true));
+        assert_eq!(remaining(word.load(Ordering::Relaxed), 15_000_000, quota), 1);
+    }
+
+    #[test]
+    fn a_refund_after_idleness_mints_no_credit() {
+        let quota = Quota::new(60, 6).unwrap();
+        let word = Word::new(GcraWord::default());
+        let first = charged(&word, 10_000_000, quota, 6);
+        // Much later the quota is full again, and used up by somebody else.
+        charged(&word, 70_000_000, quota, 6);
+        assert_eq!(refund(&word, 70_000_000, quota, first), Ok(false));
+        // Not even if the clock of the refund is old.
+        assert_eq!(refund(&word, 10_000_000, quota, first), Ok(false));
+        assert!(!allowed(&word, 70_000_000, quota));
+    }
+
+    #[test]
+    fn what_costs_more_than_the_burst_is_never_admitted() {
+        let quota = Quota::new(60, 6).unwrap();
+        let word = Word::new(GcraWord::default());
+        let denied = Ok(Decision::Denied { retry_after_us: NEVER });
+        assert_eq!(charge(&word, 0, quota, 7, &mut false), denied);
+        assert_eq!(charge(&word, 0, quota, u64::MAX, &mut false), denied);
+        assert_eq!(retry_after_us(GcraWord::default(), 0, quota, 7), NEVER);
+    }
+
     proptest! {
+        /// With costs and refunds: what is kept never exceeds burst plus earned.
+        #[test]
+        fn refunds_never_mint_credit(
+            per_minute in 1_u32..10_000, burst in 1_u32..200,
+            steps in prop::collection::vec((0_u64..3_000_000, 1_u64..20, any::<bool>()), 1..300),
+        ) {
+            let quota = Quota::new(per_minute, burst).unwrap();
+            let word = Word::new(GcraWord::default());
+            let (mut now, mut kept, mut open) = (5_000_000, Vec::new(), Vec::new());
+            for (gap, cost, give_back) in steps {
+                now += gap;
+                if give_back && let Some(charge) = open.pop() {
+                    if refund(&word, now, quota, charge) != Ok(true) {
+                        kept.push((charge.at_us, charge.cost));
+                    }
+                    continue;
+                }
+                let decision = charge(&word, now, quota, cost, &mut false);
+                if let Ok(Decision::Allowed { charge, .. }) = decision {
+                    open.push(charge);
+                }
+            }
+            kept.extend(open.into_iter().map(|charge| (charge.at_us, charge.cost)));
+            kept.sort_unstable();
+            for (i, &(from, _)) in kept.iter().enumerate() {
+                let mut total = 0;
+                for &(to, cost) in &kept[i..] {
+                    total += cost;
+                    let earned = (to - from) * u64::from(per_minute) / 60_000_000;
+                    prop_assert!(total <= u64::from(burst) + earned + 1);
+                }
+            }
+        }
+
         /// The guarantee: never more than `burst + rate * T` (plus the request at T itself).
         #[test]
         fn never_above_burst_plus_rate(
@@ -240,8 +404,8 @@ mod tests {
             let state = GcraWord::new(tat, 0);
             let word = Word::new(state);
             let left = remaining(state, now, quota);
-            let wait = retry_after_us(state, now, quota);
-            match charge(&word, now, quota, &mut false).unwrap() {
+            let wait = retry_after_us(state, now, quota, 1);
+            match charge(&word, now, quota, 1, &mut false).unwrap() {
                 Decision::Allowed { remaining, .. } => {
                     prop_assert_eq!(remaining + 1, left);
                     prop_assert_eq!(wait, 0);

@@ -2,6 +2,7 @@
 //! passed in, so that the same code runs under the model checker.
 
 pub mod gcra;
+pub mod sliding;
 pub mod window;
 
 /// Tries of a compare-and-swap loop before it gives up.
@@ -14,3 +15,11 @@ pub const MAX_TRIES: u32 = 4;
 /// The word changed under every try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Contended;
+
+/// Spreads a number over all bits (the finaliser of `SplitMix64`).
+#[inline]
+pub fn mix(value: u64) -> u64 {
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}

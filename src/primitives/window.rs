@@ -66,7 +66,7 @@ fn open(window: &Word<WindowWord>, now_s: u64, size_s: u64) -> Result<WindowWord
             return Ok(current);
         }
         let next = WindowWord::new(now_s, size_s);
-        match window.compare_exchange(current, next, Ordering::AcqRel, Ordering::Acquire) {
+        match window.compare_exchange(current, next, Ordering::SeqCst, Ordering::Acquire) {
             Ok(_) => return Ok(next),
             Err(seen) => current = seen,
         }
@@ -101,7 +101,7 @@ pub fn charge(
             continue;
         }
         let next = CounterWord::of_window(window.start_s(), after(count, amount));
-        if pair.counter.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+        if pair.counter.compare_exchange(seen, next, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
             return Ok(Outcome::Admitted(Charged { window, count: next.count() }));
         }
     }
@@ -123,7 +123,7 @@ pub fn charge_if_window(
         }
         let count = seen.in_window(start_s).unwrap_or(0);
         let next = CounterWord::of_window(start_s, after(count, amount));
-        if pair.counter.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+        if pair.counter.compare_exchange(seen, next, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
             return Ok(Some(Charged { window, count: next.count() }));
         }
     }
@@ -145,7 +145,7 @@ pub fn add(pair: Pair<'_>, now_s: u64, ttl_s: u64, amount: i64) -> Result<i64, C
         } else {
             CounterWord::loose_until(now_s + ttl_s, after(0, amount))
         };
-        if pair.counter.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+        if pair.counter.compare_exchange(seen, next, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
             return Ok(next.count());
         }
     }

@@ -92,7 +92,7 @@ fn attach(file: File, mut backing: Backing, access: Access) -> Result<Region, At
         mapping.header().epoch.fetch_add(1, Ordering::Relaxed);
     }
     backing.file = Some(file);
-    Ok(Region::new(mapping, sections, backing, Box::new(clock)))
+    Ok(Region::new(mapping, &sections, backing, Box::new(clock)))
 }
 
 fn check_identity(header: &Header) -> Result<(), AttachError> {
@@ -161,16 +161,22 @@ fn check_lengths(header: &Header, object_len: u64) -> Result<Sections, AttachErr
     if stated != object_len {
         return Err(AttachError::Length { found: object_len, expected: stated });
     }
-    let (keys, chunks, workers) =
-        (get(&header.key_capacity), get(&header.chunk_capacity), get(&header.worker_capacity));
-    let capacity = Capacity::checked(keys.into(), chunks.into(), workers.into())
-        .ok()
-        .filter(|checked| *checked == Capacity { keys, lease_chunks: chunks, workers })
-        .ok_or(AttachError::Sections {
-            what: "capacity",
-            found: keys,
-            expected: keys.next_power_of_two(),
-        })?;
+    let stored = Capacity {
+        keys: get(&header.key_capacity),
+        lease_chunks: get(&header.chunk_capacity),
+        workers: get(&header.worker_capacity),
+        deployments: get(&header.deployment_capacity),
+    };
+    let capacity =
+        Capacity::checked(stored.keys.into(), stored.lease_chunks.into(), stored.workers.into())
+            .and_then(|checked| checked.with_deployments(stored.deployments.into()))
+            .ok()
+            .filter(|checked| *checked == stored)
+            .ok_or(AttachError::Sections {
+                what: "capacity",
+                found: stored.keys,
+                expected: Capacity::default().keys,
+            })?;
     let sections = Sections::of(capacity);
     if sections.total_len() != stated {
         return Err(AttachError::Length { found: stated, expected: sections.total_len() });

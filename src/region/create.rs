@@ -30,9 +30,9 @@ pub fn create(
             let (mapping, backing) =
                 backing::inherited(name, kinds, directories, sections.total_len())?;
             publish(&mapping, &sections, backing.kind, &*clock)?;
-            Ok(Region::new(mapping, sections, backing, clock))
+            Ok(Region::new(mapping, &sections, backing, clock))
         }
-        Placement::Named { path, force } => named(path, *force, sections, clock),
+        Placement::Named { path, force } => named(path, *force, &sections, clock),
     }
 }
 
@@ -46,7 +46,7 @@ pub fn create_heap(capacity: Capacity, clock: Box<dyn Clock>) -> Result<Region, 
 fn named(
     path: &Path,
     force: bool,
-    sections: Sections,
+    sections: &Sections,
     clock: Box<dyn Clock>,
 ) -> Result<Region, CreateError> {
     let len = sections.total_len();
@@ -74,7 +74,7 @@ fn named(
         }
         reserve(&file, len).map_err(failed)?;
         let mapping = Mapping::of_file(&file, len).map_err(failed)?;
-        publish(&mapping, &sections, BackingKind::File, &*clock)?;
+        publish(&mapping, sections, BackingKind::File, &*clock)?;
         // link, unlike rename, never replaces what is there.
         std::fs::hard_link(draft, path).map_err(failed)?;
         Ok(mapping)
@@ -122,6 +122,7 @@ fn publish(
     set(&header.worker_capacity, sections.capacity().workers);
     set(&header.key_capacity, sections.capacity().keys);
     set(&header.chunk_capacity, sections.capacity().lease_chunks);
+    set(&header.deployment_capacity, sections.capacity().deployments);
     let rows: &[SectionRow] = mapping.records(sections.table());
     set(&header.section_count, rows.len() as u64);
     for (row, section) in rows.iter().zip(sections.iter()) {

@@ -13,14 +13,17 @@ pub use backing::{Backing, BackingKind, Placement};
 pub use create::{create, create_heap};
 pub use discover::{Found, discover};
 pub use mapping::{fork_generation, watch_forks};
-pub use sections::Sections;
+pub use sections::{STRIPES, Sections};
 
 use crate::clock::{Clock, Instant};
+use crate::config::Overflow;
 use crate::layout::{
-    Bucket, Feature, Header, IndexSlot, LeaseChunk, Name, StatsRow, WorkerRow, section,
+    Bucket, Deployment, Event, Feature, Header, Histogram, LeaseChunk, Name, Series, StatsRow,
+    WorkerRow, section,
 };
 use crate::sync::{Ordering, Word};
 use mapping::{Mapping, Span, Table};
+use sections::SHARED_BUCKETS;
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::hash::Hasher;
 use std::sync::Arc;
@@ -45,10 +48,13 @@ struct Tables {
     workers: Table<WorkerRow>,
     stats: Table<StatsRow>,
     features: Table<Feature>,
-    index: Table<IndexSlot>,
     buckets: Table<Bucket>,
     chunks: Table<LeaseChunk>,
     names: Table<Name>,
+    deployments: Table<Deployment>,
+    series: Table<Series>,
+    histograms: Table<Histogram>,
+    events: Table<Event>,
 }
 
 impl std::fmt::Debug for Region {
@@ -59,7 +65,8 @@ impl std::fmt::Debug for Region {
 
 impl Region {
     /// Wraps a mapping whose header has been written or checked.
-    fn new(mapping: Mapping, sections: Sections, backing: Backing, clock: Box<dyn Clock>) -> Self {
+    fn new(mapping: Mapping, sections: &Sections, backing: Backing, clock: Box<dyn Clock>) -> Self {
+        let sections = *sections;
         let mapping = Arc::new(mapping);
         let header = mapping.table::<Header>(Span { offset: 0, count: 1 });
         let read = |word: &Word<u64>| word.load(Ordering::Relaxed);
@@ -70,10 +77,13 @@ impl Region {
             workers: mapping.table(sections.at(section::WORKERS)),
             stats: mapping.table(sections.at(section::STATS)),
             features: mapping.table(sections.at(section::FEATURES)),
-            index: mapping.table(sections.at(section::INDEX)),
             buckets: mapping.table(sections.at(section::BUCKETS)),
             chunks: mapping.table(sections.at(section::LEASES)),
             names: mapping.table(sections.at(section::NAMES)),
+            deployments: mapping.table(sections.at(section::DEPLOYMENTS)),
+            series: mapping.table(sections.at(section::SERIES)),
+            histograms: mapping.table(sections.at(section::HISTOGRAMS)),
+            events: mapping.table(sections.at(section::EVENTS)),
         };
         Self { header, tables, sections, backing, clock, base_ns, wall_base_s, seed }
     }
@@ -129,6 +139,16 @@ impl Region {
         (hash.h1, hash.h2)
     }
 
+    /// What happens to keys without room.
+    pub fn overflow(&self) -> Overflow {
+        Overflow::from_raw(self.header().overflow.load(Ordering::Relaxed))
+    }
+
+    /// Changes what happens to keys without room, for all processes.
+    pub fn set_overflow(&self, policy: Overflow) {
+        self.header().overflow.store(policy as u64, Ordering::Relaxed);
+    }
+
     /// Worker table.
     pub fn workers(&self) -> &[WorkerRow] {
         &self.tables.workers
@@ -144,16 +164,16 @@ impl Region {
         &self.tables.features
     }
 
-    /// Key index.
-    #[inline]
-    pub fn index(&self) -> &[IndexSlot] {
-        &self.tables.index
-    }
-
-    /// Buckets.
+    /// All buckets: those of the keys, then those that keys without room share.
     #[inline]
     pub fn buckets(&self) -> &[Bucket] {
         &self.tables.buckets
+    }
+
+    /// The buckets of the keys, and those that keys without room share.
+    #[inline]
+    pub fn key_buckets(&self) -> (&[Bucket], &[Bucket]) {
+        self.buckets().split_at(self.tables.buckets.len().saturating_sub(SHARED_BUCKETS))
     }
 
     /// Lease chunks.
@@ -161,8 +181,28 @@ impl Region {
         &self.tables.chunks
     }
 
-    /// Names.
+    /// Names, one per bucket.
     pub fn names(&self) -> &[Name] {
         &self.tables.names
+    }
+
+    /// Health of deployments.
+    pub fn deployments(&self) -> &[Deployment] {
+        &self.tables.deployments
+    }
+
+    /// Series of measurements.
+    pub fn series(&self) -> &[Series] {
+        &self.tables.series
+    }
+
+    /// Histograms, [`STRIPES`] per series.
+    pub fn histograms(&self) -> &[Histogram] {
+        &self.tables.histograms
+    }
+
+    /// Event ring.
+    pub fn events(&self) -> &[Event] {
+        &self.tables.events
     }
 }

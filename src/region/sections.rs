@@ -4,8 +4,8 @@
 use super::mapping::Span;
 use crate::config::Capacity;
 use crate::layout::{
-    Bucket, Deployment, Event, Feature, HEADER_LEN, Histogram, LeaseChunk, Name, SectionRow, Series,
-    StatsRow, WorkerRow, section,
+    Bucket, Deployment, Event, Feature, HEADER_LEN, Histogram, LeaseChunk, Name, SectionRow,
+    Series, StatsRow, WorkerRow, section,
 };
 
 const PAGE: u64 = 4096;
@@ -15,7 +15,7 @@ const EVENT_CAPACITY: u64 = 4096;
 /// Histograms of one series: writers are spread over so many.
 pub const STRIPES: u64 = 8;
 /// Buckets at the end of their section that keys without room share.
-pub const SHARED_BUCKETS: u64 = 64;
+pub(crate) const SHARED_BUCKETS: usize = 64;
 const SECTIONS: usize = 10;
 
 /// One section.
@@ -40,7 +40,7 @@ pub struct Sections {
 impl Sections {
     /// Places every section, each on a page of its own.
     pub fn of(capacity: Capacity) -> Self {
-        let buckets = capacity.buckets() + SHARED_BUCKETS;
+        let buckets = capacity.buckets() + SHARED_BUCKETS as u64;
         let rows: [(u64, usize, u64); SECTIONS] = [
             (section::WORKERS, size_of::<WorkerRow>(), capacity.workers),
             (section::STATS, size_of::<StatsRow>(), capacity.workers),

@@ -5,14 +5,17 @@
 //! is a hint that may be wrong in either direction and heals when it is used: the chunk's bit map says
 //! where to look first, `held` says about how many are held.
 //!
-//! Chunks are found like keys: their identity is a hash of the key and the ordinal, inserted by one swap
-//! into a table of their own, so there is no allocator whose state a crash could lose.
+//! Chunks are found like keys (see [`super::index`]): their identity is a hash of the key and the ordinal,
+//! so there is no allocator whose state a crash could lose. A chunk without holders says nothing, and is
+//! given up when another key wants its place.
 
-use crate::layout::{CHUNK_SLOTS, IdentityWord, LeaseChunk, LeaseLimits, LeaseWord, OwnerTag};
-use crate::primitives::MAX_TRIES;
+use super::index::{self, NotInserted, Probe};
+use crate::layout::{
+    CHUNK_SLOTS, IdentityWord, KeyKind, LeaseChunk, LeaseLimits, LeaseWord, OwnerTag,
+};
+use crate::primitives::{MAX_TRIES, mix};
 use crate::sync::{Bits, Ordering, Word};
 
-const WINDOW: u64 = 32;
 const SLOTS: u64 = CHUNK_SLOTS as u64;
 /// Up to so many slots are counted rather than estimated.
 const COUNTED: u64 = 4 * SLOTS;
@@ -24,10 +27,12 @@ pub struct Leases<'a> {
     pub chunks: &'a [LeaseChunk],
     /// The key's identity.
     pub key: IdentityWord,
-    /// The key's index slot.
-    pub key_slot: usize,
+    /// Where the key's record is, for [`LeaseChunk::key_slot`].
+    pub key_slot: u64,
     /// The key's limit word.
     pub limits: &'a Word<LeaseLimits>,
+    /// Gives numbers that no other process gives soon.
+    pub nonce: fn() -> u64,
 }
 
 /// A claimed slot.
@@ -45,47 +50,66 @@ pub struct Claim {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunksFull;
 
-fn mix(value: u64) -> u64 {
-    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ (value >> 31)
+/// Whether a chunk says nothing: no slot of it is held.
+fn is_idle(_: IdentityWord, chunk: &LeaseChunk) -> bool {
+    chunk.holders.iter().all(|holder| holder.load(Ordering::SeqCst) == LeaseWord::default())
+}
+
+/// Forgets the hints of an idle chunk. Its slots are free as they are.
+fn clear(_: usize, _: IdentityWord, chunk: &LeaseChunk) -> bool {
+    chunk.hint.store(0, Ordering::Relaxed);
+    chunk.held.store(0, Ordering::Relaxed);
+    chunk.key_slot.store(0, Ordering::Relaxed);
+    true
 }
 
 impl<'a> Leases<'a> {
+    /// Identity and places of the key's chunk of that ordinal.
+    fn place_of(&self, ordinal: u64) -> (IdentityWord, Probe) {
+        let hash = mix(self.key.bits() ^ ordinal.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let home = mix(hash);
+        (index::identity(KeyKind::Chunk, hash), Probe::new(home, mix(home)))
+    }
+
     /// The key's chunk of that ordinal, inserted if wanted and needed.
     fn chunk(&self, ordinal: u64, insert: bool) -> Result<Option<usize>, ChunksFull> {
-        let identity = mix(self.key.bits() ^ ordinal.wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1;
-        let home = mix(identity);
-        let mask = (self.chunks.len() as u64).wrapping_sub(1);
-        for step in 0..WINDOW {
-            let position = usize::try_from(home.wrapping_add(step) & mask).unwrap_or(usize::MAX);
-            let Some(chunk) = self.chunks.get(position) else {
-                return Err(ChunksFull);
-            };
-            let mut seen = chunk.identity.load(Ordering::Acquire);
-            if seen == 0 && insert {
-                seen = match chunk.identity.compare_exchange(
-                    0,
-                    identity,
-                    Ordering::AcqRel,
-                    Ordering::Acquire,
-                ) {
-                    Ok(_) => identity,
-                    Err(now) => now,
-                };
-            }
-            if seen == identity {
-                if insert && chunk.key_slot.load(Ordering::Relaxed) == 0 {
-                    chunk.ordinal.store(ordinal, Ordering::Relaxed);
-                    chunk.key_slot.store(self.key_slot as u64 + 1, Ordering::Relaxed);
+        let (identity, probe) = self.place_of(ordinal);
+        if let Some(position) = index::find(self.chunks, probe, identity) {
+            self.describe(position, ordinal, insert);
+            return Ok(Some(position));
+        }
+        if !insert {
+            return Ok(None);
+        }
+        for _ in 0..MAX_TRIES {
+            match index::insert(self.chunks, probe, identity, self.nonce) {
+                Ok(slot) => {
+                    self.describe(slot.index, ordinal, true);
+                    return Ok(Some(slot.index));
                 }
-                return Ok(Some(position));
-            }
-            if seen == 0 {
-                return Ok(None);
+                Err(NotInserted::Full) => {
+                    let gave_up = index::make_room(self.chunks, probe, is_idle, clear);
+                    gave_up.map_err(|_| ChunksFull)?;
+                }
+                Err(NotInserted::Contended) => break,
             }
         }
-        if insert { Err(ChunksFull) } else { Ok(None) }
+        Err(ChunksFull)
+    }
+
+    /// Writes down whose chunk it is, for inspectors and for reaping.
+    fn describe(&self, position: usize, ordinal: u64, write: bool) {
+        let Some(chunk) = self.chunks.get(position).filter(|_| write) else { return };
+        if chunk.key_slot.load(Ordering::Relaxed) != self.key_slot {
+            chunk.ordinal.store(ordinal, Ordering::Relaxed);
+            chunk.key_slot.store(self.key_slot, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the chunk still is this key's.
+    fn holds(&self, position: usize, ordinal: u64) -> bool {
+        let (identity, _) = self.place_of(ordinal);
+        self.chunks.get(position).is_some_and(|chunk| index::holds(&chunk.identity, identity))
     }
 
     fn existing(&self, ordinal: u64) -> Option<&'a LeaseChunk> {
@@ -99,7 +123,7 @@ impl<'a> Leases<'a> {
     }
 
     /// False when the word changed under every try: the slot must then not be claimed.
-    fn raise_high_water(&self, above: u64) -> bool {
+    pub fn raise_high_water(&self, above: u64) -> bool {
         // SYNC lease-overhang: Acquire, so that a raise by somebody else comes before the claim that relies
         // on it.
         let mut seen = self.limits.load(Ordering::Acquire);
@@ -167,6 +191,11 @@ impl<'a> Leases<'a> {
                     continue;
                 };
                 let claim = Claim { chunk: index, slot, word };
+                // SYNC key-leave: the claim is either seen by who gives the chunk up, or it is made again.
+                if !self.holds(index, ordinal) {
+                    self.release(claim);
+                    continue;
+                }
                 self.chunks[index].tags[slot].store(tag, Ordering::Relaxed);
                 if self.high_water() > limit && self.count() > limit {
                     self.release(claim);
@@ -329,15 +358,15 @@ fn usable(ordinal: u64, limit: u64) -> u64 {
 }
 
 /// Frees every slot of the region whose holder `gone` names; returns how many. `freed_of` is told the
-/// index slot of the key of each chunk in which something was freed, as far as it is known.
+/// `key_slot` of each chunk in which something was freed, as far as it is known.
 pub fn reap(
     chunks: &[LeaseChunk],
     mut gone: impl FnMut(OwnerTag) -> bool,
-    mut freed_of: impl FnMut(usize),
+    mut freed_of: impl FnMut(u64),
 ) -> u64 {
     let mut freed = 0;
     for chunk in chunks {
-        if chunk.identity.load(Ordering::Acquire) == 0 {
+        if chunk.identity.load(Ordering::Acquire) == IdentityWord::default() {
             continue;
         }
         let before = freed;
@@ -355,8 +384,8 @@ pub fn reap(
                 freed += 1;
             }
         }
-        let key_slot = chunk.key_slot.load(Ordering::Relaxed).wrapping_sub(1);
-        if let (true, Ok(key_slot)) = (freed > before, usize::try_from(key_slot)) {
+        let key_slot = chunk.key_slot.load(Ordering::Relaxed);
+        if freed > before && key_slot != 0 {
             freed_of(key_slot);
         }
     }
@@ -366,26 +395,27 @@ pub fn reap(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::KeyKind;
     use proptest::prelude::*;
 
     fn chunks(count: usize) -> Vec<LeaseChunk> {
-        (0..count)
-            .map(|_| LeaseChunk {
-                identity: Word::new(0),
-                hint: Word::new(0),
-                key_slot: Word::new(0),
-                ordinal: Word::new(0),
-                held: Word::new(0),
-                reserved: std::array::from_fn(|_| Word::new(0)),
-                holders: std::array::from_fn(|_| Word::new(LeaseWord::default())),
-                tags: std::array::from_fn(|_| Word::new(0)),
-            })
-            .collect()
+        (0..count).map(|_| LeaseChunk::zeroed()).collect()
+    }
+
+    fn nonce() -> u64 {
+        static NEXT: Word<u64> = Word::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn leases_of<'a>(
+        chunks: &'a [LeaseChunk],
+        limits: &'a Word<LeaseLimits>,
+        key: IdentityWord,
+    ) -> Leases<'a> {
+        Leases { chunks, key, key_slot: 1, limits, nonce }
     }
 
     fn key(n: u64) -> IdentityWord {
-        IdentityWord::new(1, KeyKind::Window as u64, n)
+        index::identity(KeyKind::Window, (n + 1) << 13)
     }
 
     fn me() -> OwnerTag {
@@ -400,7 +430,7 @@ mod tests {
     fn exactly_the_limit_over_several_chunks() {
         let chunks = chunks(64);
         let limits = Word::new(LeaseLimits::default());
-        let leases = Leases { chunks: &chunks, key: key(1), key_slot: 0, limits: &limits };
+        let leases = leases_of(&chunks, &limits, key(1));
         let claims: Vec<Claim> =
             (0..100).filter_map(|tag| leases.claim(70, 0, me(), 5, tag + 1).unwrap()).collect();
         assert_eq!(claims.len(), 70);
@@ -418,7 +448,7 @@ mod tests {
     fn wrong_hints_change_no_answer() {
         let chunks = chunks(64);
         let limits = Word::new(LeaseLimits::default());
-        let leases = Leases { chunks: &chunks, key: key(1), key_slot: 0, limits: &limits };
+        let leases = leases_of(&chunks, &limits, key(1));
         let first = leases.claim(3, 0, me(), 5, 1).unwrap().unwrap();
         chunks[first.chunk].hint.store(u64::MAX, Ordering::Relaxed);
         assert!(leases.claim(3, 0, me(), 5, 2).unwrap().is_some());
@@ -435,7 +465,7 @@ mod tests {
     fn a_lowered_limit_admits_nobody_until_the_overhang_is_gone() {
         let chunks = chunks(64);
         let limits = Word::new(LeaseLimits::default());
-        let leases = Leases { chunks: &chunks, key: key(1), key_slot: 0, limits: &limits };
+        let leases = leases_of(&chunks, &limits, key(1));
         let claims: Vec<Claim> =
             (0..10).map(|tag| leases.claim(10, 0, me(), 5, tag + 1).unwrap().unwrap()).collect();
         for &claim in &claims[..4] {
@@ -453,7 +483,7 @@ mod tests {
     fn reaping_frees_only_the_dead_and_a_late_release_harms_nobody() {
         let chunks = chunks(64);
         let limits = Word::new(LeaseLimits::default());
-        let leases = Leases { chunks: &chunks, key: key(1), key_slot: 0, limits: &limits };
+        let leases = leases_of(&chunks, &limits, key(1));
         let dead = leases.claim(2, 0, other(), 5, 1).unwrap().unwrap();
         let mine = leases.claim(2, 0, me(), 5, 2).unwrap().unwrap();
         assert_eq!(reap(&chunks, |owner| owner == other(), |_| {}), 1);
@@ -468,7 +498,7 @@ mod tests {
     fn holders_that_nobody_can_be_are_reaped() {
         let chunks = chunks(64);
         let limits = Word::new(LeaseLimits::default());
-        let leases = Leases { chunks: &chunks, key: key(1), key_slot: 0, limits: &limits };
+        let leases = leases_of(&chunks, &limits, key(1));
         let claim = leases.claim(1, 0, me(), 5, 1).unwrap().unwrap();
         chunks[claim.chunk].holders[claim.slot].store(LeaseWord::new(3, 9), Ordering::Relaxed);
         assert_eq!(reap(&chunks, |_| false, |_| {}), 1);
@@ -480,11 +510,11 @@ mod tests {
         let chunks = chunks(64);
         let (limits, others) =
             (Word::new(LeaseLimits::default()), Word::new(LeaseLimits::default()));
-        let leases = Leases { chunks: &chunks, key: key(1), key_slot: 0, limits: &limits };
+        let leases = leases_of(&chunks, &limits, key(1));
         let first = leases.claim(64, 0, me(), 5, 1).unwrap().unwrap();
         for n in 2..2_000 {
-            let other = Leases { chunks: &chunks, key: key(n), key_slot: 1, limits: &others };
-            let _ = other.chunk(0, true);
+            let other = leases_of(&chunks, &others, key(n));
+            let _ = other.claim(1, 0, me(), 5, 1);
         }
         chunks[first.chunk].hint.store(u64::MAX, Ordering::Relaxed);
         for tag in 2..=32 {
@@ -499,7 +529,7 @@ mod tests {
         let limits: Vec<_> = (0..2000).map(|_| Word::new(LeaseLimits::default())).collect();
         let mut full = 0;
         for (n, limits) in limits.iter().enumerate() {
-            let leases = Leases { chunks: &chunks, key: key(n as u64), key_slot: n, limits };
+            let leases = leases_of(&chunks, limits, key(n as u64));
             full += u32::from(leases.claim(1, 0, me(), 5, 1).is_err());
         }
         assert!(full >= 2000 - 64);
@@ -511,6 +541,21 @@ mod tests {
         assert_eq!(held, 2000 - full as usize);
     }
 
+    #[test]
+    fn idle_chunks_make_room_for_other_keys() {
+        let chunks = chunks(64);
+        let limits: Vec<_> = (0..2000).map(|_| Word::new(LeaseLimits::default())).collect();
+        let kept = leases_of(&chunks, &limits[0], key(0));
+        let held = kept.claim(1, 0, me(), 5, 1).unwrap().unwrap();
+        for (n, limits) in limits.iter().enumerate().skip(1) {
+            let leases = leases_of(&chunks, limits, key(n as u64));
+            let claim = leases.claim(1, 0, me(), 5, 1).unwrap().unwrap();
+            assert!(leases.release(claim));
+        }
+        assert_eq!((kept.count(), kept.claim(1, 0, me(), 5, 2)), (1, Ok(None)));
+        assert!(kept.release(held));
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(100))]
         #[test]
@@ -519,7 +564,7 @@ mod tests {
         ) {
             let chunks = chunks(256);
             let limits = Word::new(LeaseLimits::default());
-            let leases = Leases { chunks: &chunks, key: key(7), key_slot: 3, limits: &limits };
+            let leases = leases_of(&chunks, &limits, key(7));
             let mut held: Vec<Claim> = Vec::new();
             for (op, pick, limit) in ops {
                 if op == 0 {
