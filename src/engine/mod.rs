@@ -2,10 +2,13 @@
 //! carry what the caller needs, and every exceptional path is counted.
 //!
 //! [`keys`] finds buckets and makes room for them; [`quota`] holds the GCRA limiter, [`windows`] the
-//! anchored windows, [`slots`] the concurrency slots.
+//! anchored windows, [`sliding`] the sliding ones, [`slots`] the concurrency slots, [`admission`] all of
+//! them in one call.
 
+pub mod admission;
 pub mod keys;
 pub mod quota;
+pub mod sliding;
 pub mod slots;
 pub mod subject;
 pub mod windows;

@@ -2,6 +2,7 @@
 
 use super::keys::Key;
 use super::{Engine, ROUNDS};
+use crate::clock::Instant;
 use crate::error::OpError;
 use crate::layout::{GcraWord, IdentityWord, KeyKind, PairWord};
 use crate::primitives::gcra::{self, Decision, Quota};
@@ -110,7 +111,7 @@ impl Engine {
     }
 
     #[inline]
-    fn quota_key(&self, limiter: &Limiter, key: &[u8]) -> Result<Key<'_>, OpError> {
+    pub(super) fn quota_key(&self, limiter: &Limiter, key: &[u8]) -> Result<Key<'_>, OpError> {
         let label = || label(limiter, key);
         let found = self.key(KeyKind::Gcra, limiter.domain, key, label)?;
         let limits =
@@ -129,31 +130,45 @@ impl Engine {
         key: &Key<'_>,
         cost: u64,
     ) -> Result<Option<Decision>, OpError> {
-        let bucket = key.bucket;
+        let decision = self.try_charge_quota(quota, key, cost, self.now())?;
+        match decision {
+            Some(Decision::Allowed { .. }) => {
+                key.bucket.allowed.fetch_add(1, Ordering::Relaxed);
+            }
+            Some(Decision::Denied { .. }) => {
+                key.bucket.denied.fetch_add(1, Ordering::Relaxed);
+            }
+            None => {}
+        }
+        Ok(decision)
+    }
+
+    /// As [`Self::charge_quota`], without the tallies, at a reading of the clock that the caller has taken.
+    #[inline]
+    pub(super) fn try_charge_quota(
+        &self,
+        quota: Quota,
+        key: &Key<'_>,
+        cost: u64,
+        mut now: Instant,
+    ) -> Result<Option<Decision>, OpError> {
+        let word = &key.bucket.requests;
         for _ in 0..ROUNDS {
             let mut suspect = false;
-            let now_us = self.now().us();
-            let decision = gcra::charge(&bucket.requests, now_us, quota, cost, &mut suspect);
-            if suspect && self.repair_quota(quota, key) {
+            let decision = gcra::charge(word, now.us(), quota, cost, &mut suspect);
+            let again = (suspect && self.repair_quota(quota, key)) || decision.is_err();
+            if again {
+                now = self.now();
                 continue;
             }
-            match decision {
-                Ok(Decision::Allowed { charge, .. }) if !key.holds() => {
-                    self.count(|row| &row.misplaced);
-                    let _ = gcra::refund(&bucket.requests, now_us, quota, charge);
-                    return Ok(None);
-                }
-                Ok(_) if !key.holds() => return Ok(None),
-                Ok(decision @ Decision::Allowed { .. }) => {
-                    bucket.allowed.fetch_add(1, Ordering::Relaxed);
-                    return Ok(Some(decision));
-                }
-                Ok(decision) => {
-                    bucket.denied.fetch_add(1, Ordering::Relaxed);
-                    return Ok(Some(decision));
-                }
-                Err(_) => {}
+            if key.holds() {
+                return Ok(decision.ok());
             }
+            if let Ok(Decision::Allowed { charge, .. }) = decision {
+                self.count(|row| &row.misplaced);
+                let _ = gcra::refund(word, now.us(), quota, charge);
+            }
+            return Ok(None);
         }
         Err(self.counted(OpError::Contended))
     }

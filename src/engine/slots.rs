@@ -122,8 +122,7 @@ impl Engine {
             let Some(claim) = self.claim(wanted, limit, ask.ttl_s, now)? else { return Ok(None) };
             if wanted.key.holds() {
                 // Had the record been about to be given up, its high water would be lost.
-                let slot = wanted.leases.ordinal_of(claim) * 32 + claim.slot as u64;
-                wanted.leases.raise_high_water(slot + 1);
+                wanted.leases.reach(claim);
                 return Ok(Some(claim));
             }
             self.count(|row| &row.misplaced);
@@ -143,25 +142,41 @@ impl Engine {
         ttl_s: u64,
         now: Instant,
     ) -> Result<Option<Claim>, OpError> {
+        let claim = self.claim_slot(&wanted.leases, &wanted.key, limit, ttl_s, now, wanted.tag)?;
+        if let Some(claim) = claim
+            && let (Ok(chunk), Ok(slot)) = (u32::try_from(claim.chunk), u32::try_from(claim.slot))
+        {
+            let place = Place { chunk, slot, acquired_s: claim.word.acquired_s() };
+            self.local.held.insert(wanted.tag, place);
+        }
+        Ok(claim)
+    }
+
+    /// Claims a slot of a key; if there is none, after having freed those of dead workers and those older
+    /// than `ttl_s`.
+    pub(super) fn claim_slot(
+        &self,
+        leases: &Leases<'_>,
+        key: &Key<'_>,
+        limit: u64,
+        ttl_s: u64,
+        now: Instant,
+        tag: u64,
+    ) -> Result<Option<Claim>, OpError> {
         let owner = self.owner().map_err(|error| self.counted(error))?;
-        let cursor = &self.local.cursors[wanted.key.slot & (self.local.cursors.len() - 1)];
+        let cursor = &self.local.cursors[key.slot & (self.local.cursors.len() - 1)];
         let attempt = || {
             let start = cursor.load(Ordering::Relaxed);
-            wanted
-                .leases
-                .claim(limit, start, owner, now.s(), wanted.tag)
+            leases
+                .claim(limit, start, owner, now.s(), tag)
                 .map_err(|_| self.counted(OpError::LeasesFull))
         };
         let mut claim = attempt()?;
-        if claim.is_none() && self.free_abandoned(&wanted.leases, ttl_s, now) > 0 {
+        if claim.is_none() && self.free_abandoned(leases, ttl_s, now) > 0 {
             claim = attempt()?;
         }
         if let Some(claim) = claim {
-            cursor.store(wanted.leases.ordinal_of(claim), Ordering::Relaxed);
-            if let (Ok(chunk), Ok(slot)) = (u32::try_from(claim.chunk), u32::try_from(claim.slot)) {
-                let place = Place { chunk, slot, acquired_s: claim.word.acquired_s() };
-                self.local.held.insert(wanted.tag, place);
-            }
+            cursor.store(leases.ordinal_of(claim), Ordering::Relaxed);
         }
         Ok(claim)
     }

@@ -69,7 +69,7 @@ impl Engine {
 
     /// A window that starts in the future can only be damage: the clock is read after the word, and a
     /// start is always written from an earlier reading. It is closed, so that limits go on.
-    fn mend_window(&self, key: &Key<'_>) {
+    pub(super) fn mend_window(&self, key: &Key<'_>) {
         let seen = key.window().load(Ordering::Acquire);
         if seen.size_s() != 0 && seen.start_s() > self.now().s() {
             let closed = WindowWord::default();
@@ -81,7 +81,10 @@ impl Engine {
         }
     }
 
-    fn rounds<T>(&self, mut step: impl FnMut() -> Result<T, Contended>) -> Result<T, OpError> {
+    pub(super) fn rounds<T>(
+        &self,
+        mut step: impl FnMut() -> Result<T, Contended>,
+    ) -> Result<T, OpError> {
         for _ in 0..ROUNDS {
             if let Ok(done) = step() {
                 return Ok(done);
@@ -198,7 +201,7 @@ impl Engine {
         let now_s = self.now().s();
         for (position, (entry, ask)) in found.iter().zip(asks).enumerate() {
             note_limit(entry, ask.limit);
-            let count = peek(entry.pair, now_s, ask.size_s);
+            let count = window::peek(entry.pair, now_s, ask.size_s);
             if !fits(count, ask) {
                 return Ok(self.refused(entry, position, count, ask.limit));
             }
@@ -366,14 +369,6 @@ fn fits(count: i64, ask: &Ask<'_>) -> bool {
     // A counter that has reached its end no longer counts, so it refuses whatever the limit is.
     let limit = ask.limit.min(CounterWord::MAX - 1);
     if ask.amount > 0 { count.saturating_add(ask.amount) <= limit } else { count < limit }
-}
-
-/// The value that a charge at `now_s` would start from.
-fn peek(pair: Pair<'_>, now_s: u64, size_s: u64) -> i64 {
-    let seen = pair.counter.load(Ordering::Acquire);
-    let window = pair.window.map_or(WindowWord::default(), |word| word.load(Ordering::Acquire));
-    let open = window.left(now_s, size_s).is_some();
-    if open { seen.in_window(window.start_s()).unwrap_or(0) } else { 0 }
 }
 
 fn note_limit(entry: &Resolved<'_>, limit: i64) {

@@ -99,15 +99,17 @@ struct Reading {
     corrupt: bool,
 }
 
-/// A TAT further ahead than the tolerance cannot have been written by a charge at or before `now_us`. It
-/// is read as an exhausted quota, which is the safe side.
+/// A TAT further ahead than twice the tolerance (a full burst and a full [`owe`]) cannot have been written
+/// at or before `now_us`. It is read as an exhausted quota, which is the safe side.
+#[inline]
 fn read(word: GcraWord, now_us: u64, quota: Quota) -> Reading {
-    let limit = now_us + quota.tolerance_us();
-    let corrupt = word.tat_us() > limit;
+    let tolerance_us = quota.tolerance_us();
+    let corrupt = word.tat_us() > now_us + 2 * tolerance_us;
     if word.tat_us() < now_us {
         return Reading { tat_us: now_us, epoch: word.idle_epoch() + 1, corrupt };
     }
-    Reading { tat_us: word.tat_us().min(limit), epoch: word.idle_epoch(), corrupt }
+    let tat_us = if corrupt { now_us + tolerance_us } else { word.tat_us() };
+    Reading { tat_us, epoch: word.idle_epoch(), corrupt }
 }
 
 /// Admits and charges `cost` requests, or refuses them without writing. Sets `suspect` when the TAT is too
@@ -183,6 +185,26 @@ pub fn refund<W: Bits>(
         let next = W::from_bits(GcraWord::new(tat_us, charge.idle_epoch).bits());
         match word.compare_exchange(current, next, Ordering::SeqCst, Ordering::Relaxed) {
             Ok(_) => return Ok(true),
+            Err(now) => current = now,
+        }
+    }
+    Err(Contended)
+}
+
+/// Charges `cost` requests that have been used already, whatever the quota says. What goes beyond one burst
+/// of debt is forgiven: a single mistake must not close a key for ever.
+///
+/// Linearization point: the successful swap. At most [`MAX_TRIES`] rounds.
+pub fn owe<W: Bits>(word: &Word<W>, now_us: u64, quota: Quota, cost: u64) -> Result<(), Contended> {
+    let most = now_us + 2 * quota.tolerance_us();
+    let cost_us = quota.interval_us.saturating_mul(cost);
+    let mut current = word.load(Ordering::Relaxed);
+    for _ in 0..MAX_TRIES {
+        let reading = read(GcraWord::from_bits(current.bits()), now_us, quota);
+        let tat_us = reading.tat_us.saturating_add(cost_us).min(most);
+        let next = W::from_bits(GcraWord::new(tat_us, reading.epoch).bits());
+        match word.compare_exchange(current, next, Ordering::SeqCst, Ordering::Relaxed) {
+            Ok(_) => return Ok(()),
             Err(now) => current = now,
         }
     }
@@ -324,6 +346,19 @@ mod tests {
         // Not even if the clock of the refund is old.
         assert_eq!(refund(&word, 10_000_000, quota, first), Ok(false));
         assert!(!allowed(&word, 70_000_000, quota));
+    }
+
+    #[test]
+    fn debt_is_waited_for_and_bounded() {
+        let quota = Quota::new(60, 6).unwrap();
+        let word = Word::new(GcraWord::default());
+        owe(&word, 10_000_000, quota, 8).unwrap();
+        assert!(!allowed(&word, 12_999_999, quota));
+        assert!(allowed(&word, 13_000_000, quota));
+        owe(&word, 13_000_000, quota, u64::MAX).unwrap();
+        assert!(!repair(&word, || 13_000_000, quota));
+        assert!(!allowed(&word, 19_999_999, quota));
+        assert!(allowed(&word, 20_000_000, quota));
     }
 
     #[test]

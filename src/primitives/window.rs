@@ -152,6 +152,14 @@ pub fn add(pair: Pair<'_>, now_s: u64, ttl_s: u64, amount: i64) -> Result<i64, C
     Err(Contended)
 }
 
+/// The value that a charge at `now_s` to a window of at most `size_s` would start from.
+pub fn peek(pair: Pair<'_>, now_s: u64, size_s: u64) -> i64 {
+    let seen = pair.counter.load(Ordering::Acquire);
+    let window = load_window(pair);
+    let open = window.left(now_s, size_s).is_some();
+    if open { seen.in_window(window.start_s()).unwrap_or(0) } else { 0 }
+}
+
 /// The counter's value at `now_s`; `None` = it does not exist then.
 pub fn read(pair: Pair<'_>, now_s: u64) -> Option<i64> {
     let seen = pair.counter.load(Ordering::Acquire);

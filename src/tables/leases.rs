@@ -123,7 +123,7 @@ impl<'a> Leases<'a> {
     }
 
     /// False when the word changed under every try: the slot must then not be claimed.
-    pub fn raise_high_water(&self, above: u64) -> bool {
+    fn raise_high_water(&self, above: u64) -> bool {
         // SYNC lease-overhang: Acquire, so that a raise by somebody else comes before the claim that relies
         // on it.
         let mut seen = self.limits.load(Ordering::Acquire);
@@ -138,6 +138,13 @@ impl<'a> Leases<'a> {
             }
         }
         false
+    }
+
+    /// Makes sure that counts look as far as a claim. To be called when the key's record has been taken back
+    /// from being given up, which may have lowered it.
+    pub fn reach(&self, claim: Claim) {
+        let slot = self.ordinal_of(claim) * SLOTS + claim.slot as u64;
+        self.raise_high_water(slot + 1);
     }
 
     /// Remembers the limit, for inspectors and for [`Self::held_hint`]'s users.

@@ -1,0 +1,680 @@
+//! Admission over several limits in one call: all or nothing, with one reading of the clock.
+//!
+//! Every limit is looked at before anything is written, so that a refusal usually writes nothing. Then
+//! concurrency slots are claimed, which name their owner and are reaped if it dies, and then the limits
+//! are charged, in the caller's order. If a race makes one of them refuse, what was charged before is
+//! taken back by subtraction. A process that dies half way leaves at most one request's cost on each limit
+//! and a slot that is reaped; there is never less charged than was admitted.
+
+use super::Engine;
+use super::keys::Key;
+use super::quota::{Limiter, Place};
+use super::sliding::SlidingLimiter;
+use super::subject::{Part, Subject};
+use crate::clock::Instant;
+use crate::error::OpError;
+use crate::layout::{CounterWord, GcraWord, SlidingWord};
+use crate::primitives::gcra::{self, Decision, NEVER};
+use crate::primitives::sliding;
+use crate::primitives::window::{self, Outcome};
+use crate::sync::{Bits, Ordering};
+use crate::tables::leases::Claim;
+
+/// Most limits of one admission.
+pub const MAX_LIMITS: usize = 8;
+
+/// What a limit allows.
+#[derive(Debug, Clone, Copy)]
+pub enum Rule<'a> {
+    /// A rate with a burst.
+    Rate(&'a Limiter),
+    /// At most so much in any window-long stretch, to the algorithm's accuracy.
+    Sliding(&'a SlidingLimiter),
+    /// At most `limit` in a window that begins with its first request. The key is a subject (`{...}`).
+    Window {
+        /// Which of the subject's counters: requests or tokens.
+        part: Part,
+        /// What the counter may not pass.
+        limit: u64,
+        /// Length of the window in seconds, at least 1.
+        size_s: u64,
+    },
+    /// At most `limit` held at once. The key is a subject (`{...}`). Its cost does not matter.
+    Slots {
+        /// How many may be held.
+        limit: u64,
+        /// A slot held longer than this may be taken by others, seconds; 0 = never.
+        ttl_s: u64,
+    },
+}
+
+/// One limit to be met.
+#[derive(Debug, Clone, Copy)]
+pub struct Demand<'a> {
+    /// Whose limit.
+    pub key: &'a str,
+    /// What it allows.
+    pub rule: Rule<'a>,
+    /// What is asked of it: requests, tokens.
+    pub cost: u64,
+    /// Where the key was found the last time; `None` at first. Kept up to date by [`Engine::admit`], so that
+    /// a caller who keeps its demands need not have the key looked up again.
+    pub place: Option<Place>,
+}
+
+impl<'a> Demand<'a> {
+    /// A demand of a key that has not been looked up.
+    pub fn new(key: &'a str, rule: Rule<'a>, cost: u64) -> Self {
+        Self { key, rule, cost, place: None }
+    }
+}
+
+/// What a granted demand was given.
+#[derive(Debug, Clone, Copy)]
+enum Receipt {
+    Nothing,
+    Rate(gcra::Charge),
+    Sliding { window: u64 },
+    Window { start_s: u64 },
+    Slot(Claim),
+}
+
+/// A granted admission: what [`Engine::settle`], [`Engine::cancel`] and [`Engine::finish`] need.
+#[derive(Debug, Clone, Copy)]
+pub struct Admission {
+    receipts: [Receipt; MAX_LIMITS],
+    /// What is left under each limit, in the order of the demands: requests or tokens now, or free slots.
+    pub remaining: [u64; MAX_LIMITS],
+}
+
+/// A refused admission. Nothing is charged, nothing is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// Position of the limit that refused; of several, the one that will refuse longest.
+    pub position: usize,
+    /// Microseconds until all limits would admit it if nobody else came; [`NEVER`] when one of them never
+    /// can, `None` when it depends on a slot that is released.
+    pub retry_after_us: Option<u64>,
+    /// What is left under each limit.
+    pub remaining: [u64; MAX_LIMITS],
+}
+
+/// The answer to an admission.
+#[derive(Debug, Clone, Copy)]
+#[allow(clippy::large_enum_variant, reason = "a box would cost more than the copy")]
+pub enum Answer {
+    /// All limits are charged and all slots are held.
+    Granted(Admission),
+    /// Nothing is.
+    Refused(Refusal),
+}
+
+/// What a look at one limit shows.
+#[derive(Clone, Copy)]
+struct View {
+    remaining: u64,
+    wait_us: u64,
+}
+
+type Keys<'a> = [Option<Key<'a>>; MAX_LIMITS];
+
+impl Engine {
+    /// Meets all demands or none.
+    ///
+    /// # Errors
+    /// `OutOfRange` for more than [`MAX_LIMITS`] demands, a window of no length or a key that is no subject
+    /// where one is needed; `TableFull`, `LeasesFull`, `WorkersFull`, `Contended` when the region cannot
+    /// decide. Nothing is charged then.
+    pub fn admit(&self, demands: &mut [Demand<'_>]) -> Result<Answer, OpError> {
+        if demands.len() > MAX_LIMITS {
+            return Err(OpError::OutOfRange);
+        }
+        for _ in 0..super::ROUNDS {
+            if let Some(answer) = self.try_admit(demands)? {
+                return Ok(answer);
+            }
+            self.count(|row| &row.misplaced);
+        }
+        Err(self.counted(OpError::Contended))
+    }
+
+    fn try_admit(&self, demands: &mut [Demand<'_>]) -> Result<Option<Answer>, OpError> {
+        let mut keys: Keys<'_> = [None; MAX_LIMITS];
+        for (key, demand) in keys.iter_mut().zip(demands.iter_mut()) {
+            *key = Some(self.find_demand(demand)?);
+        }
+        let demands = &*demands;
+        let now = self.now();
+        if let Some(refusal) = view_all(demands, &keys, now) {
+            return Ok(self.refuse(demands, &keys, refusal));
+        }
+        let mut admission =
+            Admission { receipts: [Receipt::Nothing; MAX_LIMITS], remaining: [0; MAX_LIMITS] };
+        for slots in [true, false] {
+            for (position, demand) in demands.iter().enumerate() {
+                let Some(key) = keys[position].filter(|_| demand.is_slots() == slots) else {
+                    continue;
+                };
+                match self.meet(demand, &key, now) {
+                    Ok(Met::Yes(receipt, remaining)) => {
+                        admission.receipts[position] = receipt;
+                        admission.remaining[position] = remaining;
+                    }
+                    unmet => {
+                        self.take_all_back(demands, &keys, &admission);
+                        return match unmet? {
+                            Met::Moved | Met::Yes(..) => Ok(None),
+                            Met::No(retry_after_us) => {
+                                let (remaining, _) = views(demands, &keys, now);
+                                let refusal = Refusal { position, retry_after_us, remaining };
+                                Ok(self.refuse(demands, &keys, refusal))
+                            }
+                        };
+                    }
+                }
+            }
+        }
+        for (key, _) in keys.iter().flatten().zip(demands) {
+            key.bucket.allowed.fetch_add(1, Ordering::Relaxed);
+        }
+        self.count(|row| &row.admitted);
+        Ok(Some(Answer::Granted(admission)))
+    }
+
+    fn find_demand(&self, demand: &mut Demand<'_>) -> Result<Key<'_>, OpError> {
+        if let Some(key) = demand.place.and_then(|place| self.key_at(place)) {
+            return Ok(key);
+        }
+        let key = match demand.rule {
+            Rule::Rate(limiter) => self.quota_key(limiter, demand.key.as_bytes())?,
+            Rule::Sliding(limiter) => self.sliding_key(limiter, demand.key.as_bytes())?,
+            Rule::Window { part, size_s, .. } => {
+                let counts = matches!(part, Part::Requests | Part::Tokens);
+                if !counts || !(1..=u64::from(u32::MAX)).contains(&size_s) {
+                    return Err(OpError::OutOfRange);
+                }
+                self.subject_key(demand.key)?
+            }
+            Rule::Slots { .. } => self.subject_key(demand.key)?,
+        };
+        demand.place = Some(Place { slot: key.slot, identity: key.identity });
+        Ok(key)
+    }
+
+    fn subject_key(&self, name: &str) -> Result<Key<'_>, OpError> {
+        if !(name.starts_with('{') && name.ends_with('}')) {
+            return Err(OpError::OutOfRange);
+        }
+        let key = self.subject(Subject { name, part: Part::Window })?;
+        self.mend_window(&key);
+        Ok(key)
+    }
+
+    /// Tells a refusal; `None` when the key that refuses was given up meanwhile.
+    fn refuse(
+        &self,
+        demands: &[Demand<'_>],
+        keys: &Keys<'_>,
+        mut refusal: Refusal,
+    ) -> Option<Answer> {
+        let key = keys.get(refusal.position).copied().flatten()?;
+        if !key.holds() {
+            return None;
+        }
+        for (position, demand) in demands.iter().enumerate() {
+            if let (Rule::Slots { limit, .. }, Some(key)) = (demand.rule, &keys[position]) {
+                refusal.remaining[position] = limit.saturating_sub(self.leases(key).about());
+            }
+        }
+        key.bucket.denied.fetch_add(1, Ordering::Relaxed);
+        self.count(|row| &row.refused);
+        Some(Answer::Refused(refusal))
+    }
+
+    fn meet(&self, demand: &Demand<'_>, key: &Key<'_>, now: Instant) -> Result<Met, OpError> {
+        match demand.rule {
+            Rule::Rate(limiter) => {
+                let quota = limiter.quota();
+                Ok(match self.try_charge_quota(quota, key, demand.cost, now)? {
+                    None => Met::Moved,
+                    Some(Decision::Allowed { remaining, charge }) => {
+                        Met::Yes(Receipt::Rate(charge), remaining)
+                    }
+                    Some(Decision::Denied { retry_after_us }) => Met::No(Some(retry_after_us)),
+                })
+            }
+            Rule::Sliding(limiter) => {
+                Ok(match self.try_charge_sliding(limiter.limit(), key, demand.cost, now)? {
+                    None => Met::Moved,
+                    Some(sliding::Decision::Allowed { remaining, window }) => {
+                        Met::Yes(Receipt::Sliding { window }, remaining)
+                    }
+                    Some(sliding::Decision::Denied { retry_after_us }) => {
+                        Met::No(Some(retry_after_us))
+                    }
+                })
+            }
+            Rule::Window { part, limit, size_s } => {
+                self.meet_window(key, part, limit, size_s, demand.cost, now)
+            }
+            Rule::Slots { limit, ttl_s } => self.meet_slots(key, limit, ttl_s, now),
+        }
+    }
+
+    fn meet_window(
+        &self,
+        key: &Key<'_>,
+        part: Part,
+        limit: u64,
+        size_s: u64,
+        cost: u64,
+        now: Instant,
+    ) -> Result<Met, OpError> {
+        let pair = key.pair(part).ok_or(OpError::OutOfRange)?;
+        let (limit, cost) = (count(limit), count(cost));
+        let fits = |seen: i64| seen.saturating_add(cost) <= limit;
+        let charge = || window::charge(pair, now.s(), size_s, cost, fits);
+        let outcome = self.rounds(charge)?;
+        if !key.holds() {
+            if let Outcome::Admitted(charged) = outcome {
+                let undo =
+                    || window::charge_if_window(pair, now.s(), charged.window.start_s(), -cost);
+                let _ = self.rounds(undo);
+            }
+            return Ok(Met::Moved);
+        }
+        Ok(match outcome {
+            Outcome::Admitted(charged) => Met::Yes(
+                Receipt::Window { start_s: charged.window.start_s() },
+                u64::try_from(limit - charged.count).unwrap_or(0),
+            ),
+            Outcome::Refused { .. } => Met::No(Some(window_wait_us(key, size_s, now))),
+        })
+    }
+
+    fn meet_slots(
+        &self,
+        key: &Key<'_>,
+        limit: u64,
+        ttl_s: u64,
+        now: Instant,
+    ) -> Result<Met, OpError> {
+        let leases = self.leases(key);
+        leases.note_limit(limit.min(u64::from(u32::MAX)));
+        let Some(claim) = self.claim_slot(&leases, key, limit, ttl_s, now, 0)? else {
+            leases.correct_held();
+            return Ok(Met::No(None));
+        };
+        if !key.holds() {
+            leases.release(claim);
+            return Ok(Met::Moved);
+        }
+        leases.reach(claim);
+        Ok(Met::Yes(Receipt::Slot(claim), limit.saturating_sub(leases.held_hint())))
+    }
+
+    fn take_all_back(&self, demands: &[Demand<'_>], keys: &Keys<'_>, admission: &Admission) {
+        for (position, demand) in demands.iter().enumerate().rev() {
+            if let Some(key) = keys[position] {
+                self.give_up(demand, &key, admission.receipts[position], demand.cost);
+            }
+        }
+    }
+
+    /// Gives `cost` of a receipt back.
+    fn give_up(&self, demand: &Demand<'_>, key: &Key<'_>, receipt: Receipt, cost: u64) {
+        let now = self.now();
+        let given = match (receipt, demand.rule) {
+            (Receipt::Rate(charge), Rule::Rate(limiter)) => {
+                let charge = gcra::Charge { cost, ..charge };
+                gcra::refund(&key.bucket.requests, now.us(), limiter.quota(), charge).ok()
+            }
+            (Receipt::Sliding { window }, Rule::Sliding(limiter)) => {
+                let (word, limit) = (&key.bucket.requests, limiter.limit());
+                let kept = demand.cost.saturating_sub(cost);
+                Some(sliding::refund(word, now.us(), limit, window, demand.cost, kept))
+            }
+            (Receipt::Window { start_s }, Rule::Window { part, .. }) => {
+                key.pair(part).and_then(|pair| {
+                    let undo = || window::charge_if_window(pair, now.s(), start_s, -count(cost));
+                    self.rounds(undo).ok().map(|charged| charged.is_some())
+                })
+            }
+            (Receipt::Slot(claim), _) => Some(self.leases(key).release(claim)),
+            _ => Some(true),
+        };
+        if given != Some(true) {
+            self.count(|row| &row.refunds_dropped);
+        }
+    }
+
+    /// Gives everything back, as if the request had not been made.
+    pub fn cancel(&self, demands: &[Demand<'_>], admission: &Admission) {
+        let keys = self.keys_of(demands);
+        self.take_all_back(demands, &keys, admission);
+    }
+
+    /// Releases the slots. What was charged stays charged.
+    pub fn finish(&self, demands: &[Demand<'_>], admission: &Admission) {
+        let keys = self.keys_of(demands);
+        for (key, receipt) in keys.iter().zip(admission.receipts) {
+            if let (Some(key), Receipt::Slot(claim)) = (key, receipt)
+                && self.leases(key).release(claim)
+            {
+                self.count(|row| &row.lease_released);
+            }
+        }
+    }
+
+    /// Corrects the charges to what was used in the end, in the order of the demands: less is given back as
+    /// far as that mints no credit, more is charged whether the limit has room or not.
+    pub fn settle(
+        &self,
+        demands: &[Demand<'_>],
+        admission: &Admission,
+        used: &[u64],
+    ) -> Result<(), OpError> {
+        let keys = self.keys_of(demands);
+        for (position, (demand, &used)) in demands.iter().zip(used).enumerate() {
+            let Some(key) = keys[position] else { continue };
+            if demand.is_slots() {
+                continue;
+            }
+            if used <= demand.cost {
+                let receipt = admission.receipts[position];
+                self.give_up(demand, &key, receipt, demand.cost - used);
+            } else {
+                self.owe(demand, &key, used - demand.cost)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn owe(&self, demand: &Demand<'_>, key: &Key<'_>, cost: u64) -> Result<(), OpError> {
+        let now = self.now();
+        let word = &key.bucket.requests;
+        match demand.rule {
+            Rule::Rate(limiter) => self.rounds(|| gcra::owe(word, now.us(), limiter.quota(), cost)),
+            Rule::Sliding(limiter) => {
+                self.rounds(|| sliding::owe(word, now.us(), limiter.limit(), cost))
+            }
+            Rule::Window { part, size_s, .. } => {
+                let pair = key.pair(part).ok_or(OpError::OutOfRange)?;
+                let charge = || window::charge(pair, now.s(), size_s, count(cost), |_| true);
+                self.rounds(charge).map(|_| ())
+            }
+            Rule::Slots { .. } => Ok(()),
+        }
+    }
+
+    /// The keys where they were found when they were admitted; one that has been given up since owes nothing.
+    fn keys_of(&self, demands: &[Demand<'_>]) -> Keys<'_> {
+        let mut keys: Keys<'_> = [None; MAX_LIMITS];
+        for (key, demand) in keys.iter_mut().zip(demands) {
+            *key = demand.place.and_then(|place| self.key_at(place));
+        }
+        keys
+    }
+}
+
+/// How one demand fared.
+enum Met {
+    Yes(Receipt, u64),
+    No(Option<u64>),
+    Moved,
+}
+
+impl Demand<'_> {
+    fn is_slots(&self) -> bool {
+        matches!(self.rule, Rule::Slots { .. })
+    }
+}
+
+fn count(cost: u64) -> i64 {
+    i64::try_from(cost).unwrap_or(i64::MAX).min(CounterWord::MAX)
+}
+
+fn views(demands: &[Demand<'_>], keys: &Keys<'_>, now: Instant) -> ([u64; MAX_LIMITS], Waits) {
+    let (mut remaining, mut waits) = ([0; MAX_LIMITS], [0; MAX_LIMITS]);
+    for (position, demand) in demands.iter().enumerate() {
+        if let Some(key) = &keys[position] {
+            let view = view(demand, key, now);
+            remaining[position] = view.remaining;
+            waits[position] = view.wait_us;
+        }
+    }
+    (remaining, waits)
+}
+
+type Waits = [u64; MAX_LIMITS];
+
+/// Looks at every limit; the refusal of the one that has to be waited for longest, if any has.
+fn view_all(demands: &[Demand<'_>], keys: &Keys<'_>, now: Instant) -> Option<Refusal> {
+    let (remaining, waits) = views(demands, keys, now);
+    let (position, &wait_us) =
+        waits.iter().enumerate().rev().max_by_key(|&(_, wait_us)| wait_us)?;
+    let retry_after_us = Some(wait_us);
+    (wait_us > 0).then_some(Refusal { position, retry_after_us, remaining })
+}
+
+fn view(demand: &Demand<'_>, key: &Key<'_>, now: Instant) -> View {
+    let word = key.bucket.requests.load(Ordering::Relaxed).bits();
+    match demand.rule {
+        Rule::Rate(limiter) => {
+            let (word, quota) = (GcraWord::from_bits(word), limiter.quota());
+            View {
+                remaining: gcra::remaining(word, now.us(), quota),
+                wait_us: gcra::retry_after_us(word, now.us(), quota, demand.cost),
+            }
+        }
+        Rule::Sliding(limiter) => {
+            let (word, limit) = (SlidingWord::from_bits(word), limiter.limit());
+            View {
+                remaining: sliding::remaining(word, now.us(), limit),
+                wait_us: sliding::retry_after_us(word, now.us(), limit, demand.cost),
+            }
+        }
+        Rule::Window { part, limit, size_s } => {
+            let used = key.pair(part).map_or(0, |pair| window::peek(pair, now.s(), size_s));
+            let remaining = u64::try_from(count(limit).saturating_sub(used)).unwrap_or(0);
+            let wait_us = match demand.cost {
+                cost if cost <= remaining => 0,
+                cost if cost > limit => NEVER,
+                _ => window_wait_us(key, size_s, now),
+            };
+            View { remaining, wait_us }
+        }
+        // Only a claim can tell whether one is free: a slot of a dead worker is.
+        Rule::Slots { .. } => View { remaining: 0, wait_us: 0 },
+    }
+}
+
+/// Microseconds until the key's window is over, at least one.
+fn window_wait_us(key: &Key<'_>, size_s: u64, now: Instant) -> u64 {
+    let window = key.window().load(Ordering::Acquire);
+    let end_us = (window.start_s() + window.size_s().min(size_s)) * 1_000_000;
+    end_us.saturating_sub(now.us()).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::engine;
+    use super::*;
+    use crate::primitives::gcra::Quota;
+    use crate::primitives::sliding::SlidingLimit;
+
+    const S: &str = "{api_key:a}";
+
+    fn window(limit: u64) -> Rule<'static> {
+        Rule::Window { part: Part::Tokens, limit, size_s: 60 }
+    }
+
+    fn slots(limit: u64) -> Rule<'static> {
+        Rule::Slots { limit, ttl_s: 0 }
+    }
+
+    fn granted(engine: &Engine, demands: &mut [Demand<'_>]) -> Admission {
+        match engine.admit(demands) {
+            Ok(Answer::Granted(admission)) => admission,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn refused(engine: &Engine, demands: &mut [Demand<'_>]) -> Refusal {
+        match engine.admit(demands) {
+            Ok(Answer::Refused(refusal)) => refusal,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn all_four_rules_in_one_call() {
+        let (engine, clock) = engine();
+        let rate = engine.limiter("", Quota::new(60, 6).unwrap());
+        let sliding = engine.sliding_limiter("", SlidingLimit::new(100, 60).unwrap());
+        let mut demands = [
+            Demand::new("k", Rule::Rate(&rate), 1),
+            Demand::new("k", Rule::Sliding(&sliding), 20),
+            Demand::new(S, window(50), 10),
+            Demand::new(S, slots(3), 1),
+        ];
+        let first = granted(&engine, &mut demands);
+        assert_eq!(first.remaining[..4], [5, 80, 40, 2]);
+        assert!(demands.iter().all(|demand| demand.place.is_some()));
+        let others = [granted(&engine, &mut demands), granted(&engine, &mut demands)];
+        let full = refused(&engine, &mut demands);
+        assert_eq!((full.position, full.retry_after_us), (3, None));
+        // The slots refused after the look: nothing else was charged.
+        assert_eq!(full.remaining[..4], [3, 40, 20, 0]);
+        engine.finish(&demands, &first);
+        engine.cancel(&demands, &others[0]);
+        engine.finish(&demands, &others[1]);
+        let next = granted(&engine, &mut demands);
+        assert_eq!(next.remaining[..4], [3, 40, 20, 2]);
+        clock.advance_s(1);
+        assert_eq!(engine.total(|row| &row.admitted), 4);
+        assert_eq!(engine.total(|row| &row.refused), 1);
+    }
+
+    #[test]
+    fn a_refusal_names_the_limit_that_is_waited_for_longest() {
+        let (engine, clock) = engine();
+        let fast = engine.limiter("fast", Quota::new(60, 1).unwrap());
+        let slow = engine.limiter("slow", Quota::new(6, 1).unwrap());
+        let mut demands = [
+            Demand::new("k", Rule::Rate(&fast), 1),
+            Demand::new("k", Rule::Rate(&slow), 1),
+            Demand::new(S, window(10), 4),
+        ];
+        granted(&engine, &mut demands);
+        let refusal = refused(&engine, &mut demands);
+        assert_eq!((refusal.position, refusal.retry_after_us), (1, Some(10_000_000)));
+        assert_eq!(refusal.remaining[..3], [0, 0, 6]);
+        clock.advance_s(10);
+        granted(&engine, &mut demands);
+        let refusal = refused(&engine, &mut demands);
+        // The window began with the second of the first admission.
+        assert_eq!((refusal.position, refusal.remaining[2]), (2, 2));
+        let wait_us = refusal.retry_after_us.unwrap();
+        assert!((49_000_000..=50_000_000).contains(&wait_us), "{wait_us}");
+        demands[2].cost = 11;
+        assert_eq!(refused(&engine, &mut demands).retry_after_us, Some(NEVER));
+    }
+
+    #[test]
+    fn a_later_refusal_takes_everything_back() {
+        let (engine, _) = engine();
+        let rate = engine.limiter("", Quota::new(60, 6).unwrap());
+        let mut hold = [Demand::new("{user:u}", slots(1), 1)];
+        let held = granted(&engine, &mut hold);
+        let mut demands = [
+            Demand::new(S, slots(5), 1),
+            Demand::new("k", Rule::Rate(&rate), 1),
+            Demand::new("{user:u}", slots(1), 1),
+        ];
+        assert_eq!(refused(&engine, &mut demands).position, 2);
+        assert_eq!(engine.in_flight(&format!("{S}:max_parallel_requests"), 0), Ok(0));
+        engine.finish(&hold, &held);
+        assert_eq!(granted(&engine, &mut demands).remaining[..3], [4, 5, 0]);
+    }
+
+    #[test]
+    fn settling_gives_back_or_charges_the_difference() {
+        let (engine, _) = engine();
+        let sliding = engine.sliding_limiter("", SlidingLimit::new(100, 60).unwrap());
+        let mut demands =
+            [Demand::new(S, window(100), 50), Demand::new("k", Rule::Sliding(&sliding), 50)];
+        let admission = granted(&engine, &mut demands);
+        engine.settle(&demands, &admission, &[20, 20]).unwrap();
+        let admission = granted(&engine, &mut demands);
+        assert_eq!(admission.remaining[..2], [30, 30]);
+        engine.settle(&demands, &admission, &[300, 300]).unwrap();
+        let refusal = refused(&engine, &mut demands);
+        assert_eq!(refusal.remaining[..2], [0, 0]);
+        assert_eq!(engine.value(&format!("{S}:tokens")), Some(320));
+    }
+
+    #[test]
+    fn what_is_no_demand_is_an_error() {
+        let (engine, _) = engine();
+        let bad = [
+            Demand::new("no subject", window(1), 1),
+            Demand::new("no subject", slots(1), 1),
+            Demand::new(S, Rule::Window { part: Part::Own, limit: 1, size_s: 60 }, 1),
+            Demand::new(S, Rule::Window { part: Part::Tokens, limit: 1, size_s: 0 }, 1),
+        ];
+        for demand in bad {
+            assert_eq!(engine.admit(&mut [demand]).unwrap_err(), OpError::OutOfRange);
+        }
+        let mut many = [Demand::new(S, window(9), 1); MAX_LIMITS + 1];
+        assert_eq!(engine.admit(&mut many).unwrap_err(), OpError::OutOfRange);
+        granted(&engine, &mut []);
+    }
+
+    #[test]
+    fn a_remembered_place_of_another_key_is_not_used() {
+        let (engine, clock) = engine();
+        let rate = engine.limiter("", Quota::new(60, 1).unwrap());
+        let mut demands = [Demand::new("mine", Rule::Rate(&rate), 1)];
+        granted(&engine, &mut demands);
+        for round in 0..4 {
+            clock.advance_s(1);
+            for n in 0..1_000 {
+                engine.check(&rate, format!("{round}-{n}").as_bytes()).unwrap();
+            }
+        }
+        // The key may have been given up and its bucket may be another's by now.
+        clock.advance_s(1);
+        granted(&engine, &mut demands);
+        assert_eq!(refused(&engine, &mut demands).position, 0);
+    }
+
+    #[test]
+    fn threads_are_admitted_exactly_to_the_limit() {
+        let (engine, _) = engine();
+        let engine = &engine;
+        let admitted: i64 = std::thread::scope(|scope| {
+            let thread = || {
+                let mut demands = [
+                    Demand::new(S, window(3_000), 10),
+                    Demand::new("{user:u}", window(9_000), 10),
+                    Demand::new(S, slots(3), 1),
+                ];
+                let mut admitted = 0;
+                for _ in 0..400 {
+                    if let Ok(Answer::Granted(admission)) = engine.admit(&mut demands) {
+                        admitted += 1;
+                        engine.finish(&demands, &admission);
+                    }
+                }
+                admitted
+            };
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(thread)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert!(admitted <= 300, "{admitted}");
+        assert_eq!(engine.value(&format!("{S}:tokens")), Some(admitted * 10));
+        assert_eq!(engine.value("{user:u}:tokens"), Some(admitted * 10));
+        assert_eq!(engine.in_flight(&format!("{S}:max_parallel_requests"), 0), Ok(0));
+    }
+}
