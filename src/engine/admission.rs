@@ -83,8 +83,18 @@ enum Receipt {
 #[derive(Debug, Clone, Copy)]
 pub struct Admission {
     receipts: [Receipt; MAX_LIMITS],
-    /// What is left under each limit, in the order of the demands: requests or tokens now, or free slots.
-    pub remaining: [u64; MAX_LIMITS],
+    spare: [u64; MAX_LIMITS],
+}
+
+impl Admission {
+    /// What is left under the limit of that demand: requests or tokens now, or free slots.
+    pub fn remaining(&self, demands: &[Demand<'_>], position: usize) -> u64 {
+        let spare = self.spare.get(position).copied().unwrap_or(0);
+        match demands.get(position).map(|demand| demand.rule) {
+            Some(Rule::Rate(limiter)) => limiter.quota().requests_in(spare),
+            _ => spare,
+        }
+    }
 }
 
 /// A refused admission. Nothing is charged, nothing is held.
@@ -107,13 +117,6 @@ pub enum Answer {
     Granted(Admission),
     /// Nothing is.
     Refused(Refusal),
-}
-
-/// What a look at one limit shows.
-#[derive(Clone, Copy)]
-struct View {
-    remaining: u64,
-    wait_us: u64,
 }
 
 type Keys<'a> = [Option<Key<'a>>; MAX_LIMITS];
@@ -149,23 +152,23 @@ impl Engine {
             return Ok(self.refuse(demands, &keys, refusal));
         }
         let mut admission =
-            Admission { receipts: [Receipt::Nothing; MAX_LIMITS], remaining: [0; MAX_LIMITS] };
+            Admission { receipts: [Receipt::Nothing; MAX_LIMITS], spare: [0; MAX_LIMITS] };
         for slots in [true, false] {
             for (position, demand) in demands.iter().enumerate() {
                 let Some(key) = keys[position].filter(|_| demand.is_slots() == slots) else {
                     continue;
                 };
                 match self.meet(demand, &key, now) {
-                    Ok(Met::Yes(receipt, remaining)) => {
+                    Ok(Met::Yes(receipt, spare)) => {
                         admission.receipts[position] = receipt;
-                        admission.remaining[position] = remaining;
+                        admission.spare[position] = spare;
                     }
                     unmet => {
                         self.take_all_back(demands, &keys, &admission);
                         return match unmet? {
                             Met::Moved | Met::Yes(..) => Ok(None),
                             Met::No(retry_after_us) => {
-                                let (remaining, _) = views(demands, &keys, now);
+                                let remaining = left_of(demands, &keys, now);
                                 let refusal = Refusal { position, retry_after_us, remaining };
                                 Ok(self.refuse(demands, &keys, refusal))
                             }
@@ -237,8 +240,8 @@ impl Engine {
                 let quota = limiter.quota();
                 Ok(match self.try_charge_quota(quota, key, demand.cost, now)? {
                     None => Met::Moved,
-                    Some(Decision::Allowed { remaining, charge }) => {
-                        Met::Yes(Receipt::Rate(charge), remaining)
+                    Some(Decision::Allowed { spare_us, charge }) => {
+                        Met::Yes(Receipt::Rate(charge), spare_us)
                     }
                     Some(Decision::Denied { retry_after_us }) => Met::No(Some(retry_after_us)),
                 })
@@ -434,59 +437,69 @@ fn count(cost: u64) -> i64 {
     i64::try_from(cost).unwrap_or(i64::MAX).min(CounterWord::MAX)
 }
 
-fn views(demands: &[Demand<'_>], keys: &Keys<'_>, now: Instant) -> ([u64; MAX_LIMITS], Waits) {
-    let (mut remaining, mut waits) = ([0; MAX_LIMITS], [0; MAX_LIMITS]);
-    for (position, demand) in demands.iter().enumerate() {
-        if let Some(key) = &keys[position] {
-            let view = view(demand, key, now);
-            remaining[position] = view.remaining;
-            waits[position] = view.wait_us;
+/// Looks at every limit; the refusal of the one that has to be waited for longest, if any has.
+#[inline]
+fn view_all(demands: &[Demand<'_>], keys: &Keys<'_>, now: Instant) -> Option<Refusal> {
+    let (mut position, mut longest_us) = (0, 0);
+    for (number, (demand, key)) in demands.iter().zip(keys.iter().flatten()).enumerate() {
+        let wait_us = wait_us(demand, key, now);
+        if wait_us > longest_us {
+            (position, longest_us) = (number, wait_us);
         }
     }
-    (remaining, waits)
+    let refuse = || {
+        let remaining = left_of(demands, keys, now);
+        Refusal { position, retry_after_us: Some(longest_us), remaining }
+    };
+    (longest_us > 0).then(refuse)
 }
 
-type Waits = [u64; MAX_LIMITS];
-
-/// Looks at every limit; the refusal of the one that has to be waited for longest, if any has.
-fn view_all(demands: &[Demand<'_>], keys: &Keys<'_>, now: Instant) -> Option<Refusal> {
-    let (remaining, waits) = views(demands, keys, now);
-    let (position, &wait_us) =
-        waits.iter().enumerate().rev().max_by_key(|&(_, wait_us)| wait_us)?;
-    let retry_after_us = Some(wait_us);
-    (wait_us > 0).then_some(Refusal { position, retry_after_us, remaining })
-}
-
-fn view(demand: &Demand<'_>, key: &Key<'_>, now: Instant) -> View {
+/// How long until the limit would admit the demand; 0 = now.
+#[inline]
+fn wait_us(demand: &Demand<'_>, key: &Key<'_>, now: Instant) -> u64 {
     let word = key.bucket.requests.load(Ordering::Relaxed).bits();
     match demand.rule {
         Rule::Rate(limiter) => {
-            let (word, quota) = (GcraWord::from_bits(word), limiter.quota());
-            View {
-                remaining: gcra::remaining(word, now.us(), quota),
-                wait_us: gcra::retry_after_us(word, now.us(), quota, demand.cost),
-            }
+            gcra::retry_after_us(GcraWord::from_bits(word), now.us(), limiter.quota(), demand.cost)
         }
-        Rule::Sliding(limiter) => {
-            let (word, limit) = (SlidingWord::from_bits(word), limiter.limit());
-            View {
-                remaining: sliding::remaining(word, now.us(), limit),
-                wait_us: sliding::retry_after_us(word, now.us(), limit, demand.cost),
-            }
-        }
+        Rule::Sliding(limiter) => sliding::retry_after_us(
+            SlidingWord::from_bits(word),
+            now.us(),
+            limiter.limit(),
+            demand.cost,
+        ),
+        Rule::Window { limit, .. } if demand.cost > limit => NEVER,
         Rule::Window { part, limit, size_s } => {
             let used = key.pair(part).map_or(0, |pair| window::peek(pair, now.s(), size_s));
-            let remaining = u64::try_from(count(limit).saturating_sub(used)).unwrap_or(0);
-            let wait_us = match demand.cost {
-                cost if cost <= remaining => 0,
-                cost if cost > limit => NEVER,
-                _ => window_wait_us(key, size_s, now),
-            };
-            View { remaining, wait_us }
+            let fits = used.saturating_add(count(demand.cost)) <= count(limit);
+            if fits { 0 } else { window_wait_us(key, size_s, now) }
         }
         // Only a claim can tell whether one is free: a slot of a dead worker is.
-        Rule::Slots { .. } => View { remaining: 0, wait_us: 0 },
+        Rule::Slots { .. } => 0,
     }
+}
+
+/// What is left under each limit; slots are left to those who can count them.
+#[cold]
+fn left_of(demands: &[Demand<'_>], keys: &Keys<'_>, now: Instant) -> [u64; MAX_LIMITS] {
+    let mut left = [0; MAX_LIMITS];
+    for (left, (demand, key)) in left.iter_mut().zip(demands.iter().zip(keys.iter().flatten())) {
+        let word = key.bucket.requests.load(Ordering::Relaxed).bits();
+        *left = match demand.rule {
+            Rule::Rate(limiter) => {
+                gcra::remaining(GcraWord::from_bits(word), now.us(), limiter.quota())
+            }
+            Rule::Sliding(limiter) => {
+                sliding::remaining(SlidingWord::from_bits(word), now.us(), limiter.limit())
+            }
+            Rule::Window { part, limit, size_s } => {
+                let used = key.pair(part).map_or(0, |pair| window::peek(pair, now.s(), size_s));
+                u64::try_from(count(limit).saturating_sub(used)).unwrap_or(0)
+            }
+            Rule::Slots { .. } => 0,
+        };
+    }
+    left
 }
 
 /// Microseconds until the key's window is over, at least one.
@@ -527,6 +540,10 @@ mod tests {
         }
     }
 
+    fn left(admission: &Admission, demands: &[Demand<'_>]) -> Vec<u64> {
+        (0..demands.len()).map(|position| admission.remaining(demands, position)).collect()
+    }
+
     #[test]
     fn all_four_rules_in_one_call() {
         let (engine, clock) = engine();
@@ -539,7 +556,7 @@ mod tests {
             Demand::new(S, slots(3), 1),
         ];
         let first = granted(&engine, &mut demands);
-        assert_eq!(first.remaining[..4], [5, 80, 40, 2]);
+        assert_eq!(left(&first, &demands), [5, 80, 40, 2]);
         assert!(demands.iter().all(|demand| demand.place.is_some()));
         let others = [granted(&engine, &mut demands), granted(&engine, &mut demands)];
         let full = refused(&engine, &mut demands);
@@ -550,7 +567,7 @@ mod tests {
         engine.cancel(&demands, &others[0]);
         engine.finish(&demands, &others[1]);
         let next = granted(&engine, &mut demands);
-        assert_eq!(next.remaining[..4], [3, 40, 20, 2]);
+        assert_eq!(left(&next, &demands), [3, 40, 20, 2]);
         clock.advance_s(1);
         assert_eq!(engine.total(|row| &row.admitted), 4);
         assert_eq!(engine.total(|row| &row.refused), 1);
@@ -595,7 +612,8 @@ mod tests {
         assert_eq!(refused(&engine, &mut demands).position, 2);
         assert_eq!(engine.in_flight(&format!("{S}:max_parallel_requests"), 0), Ok(0));
         engine.finish(&hold, &held);
-        assert_eq!(granted(&engine, &mut demands).remaining[..3], [4, 5, 0]);
+        let admission = granted(&engine, &mut demands);
+        assert_eq!(left(&admission, &demands), [4, 5, 0]);
     }
 
     #[test]
@@ -607,7 +625,7 @@ mod tests {
         let admission = granted(&engine, &mut demands);
         engine.settle(&demands, &admission, &[20, 20]).unwrap();
         let admission = granted(&engine, &mut demands);
-        assert_eq!(admission.remaining[..2], [30, 30]);
+        assert_eq!(left(&admission, &demands), [30, 30]);
         engine.settle(&demands, &admission, &[300, 300]).unwrap();
         let refusal = refused(&engine, &mut demands);
         assert_eq!(refusal.remaining[..2], [0, 0]);

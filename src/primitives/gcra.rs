@@ -49,6 +49,11 @@ impl Quota {
         self.burst
     }
 
+    /// Requests that fit into a stretch of that many microseconds.
+    pub fn requests_in(self, us: u64) -> u64 {
+        us / self.interval_us
+    }
+
     fn tolerance_us(self) -> u64 {
         self.interval_us * u64::from(self.burst)
     }
@@ -79,8 +84,8 @@ pub struct Charge {
 pub enum Decision {
     /// Charged.
     Allowed {
-        /// Requests that would still be admitted now.
-        remaining: u64,
+        /// What is left of the burst, microseconds; [`Quota::requests_in`] tells how many requests that is.
+        spare_us: u64,
         /// What a refund must present.
         charge: Charge,
     },
@@ -149,7 +154,7 @@ pub fn charge<W: Bits>(
         match swap {
             Ok(_) => {
                 return Ok(Decision::Allowed {
-                    remaining: (limit - tat_us) / quota.interval_us,
+                    spare_us: limit - tat_us,
                     charge: Charge { cost, at_us: now_us, idle_epoch: next.idle_epoch() },
                 });
             }
@@ -234,7 +239,7 @@ pub fn repair<W: Bits>(word: &Word<W>, now_us: impl FnOnce() -> u64, quota: Quot
 /// Requests that would be admitted now. Reads only.
 pub fn remaining(word: GcraWord, now_us: u64, quota: Quota) -> u64 {
     let reading = read(word, now_us, quota);
-    (now_us + quota.tolerance_us()).saturating_sub(reading.tat_us) / quota.interval_us
+    quota.requests_in((now_us + quota.tolerance_us()).saturating_sub(reading.tat_us))
 }
 
 /// Microseconds until `cost` requests would be admitted; 0 = now, [`NEVER`] = more than the burst. Reads
@@ -441,8 +446,8 @@ mod tests {
             let left = remaining(state, now, quota);
             let wait = retry_after_us(state, now, quota, 1);
             match charge(&word, now, quota, 1, &mut false).unwrap() {
-                Decision::Allowed { remaining, .. } => {
-                    prop_assert_eq!(remaining + 1, left);
+                Decision::Allowed { spare_us, .. } => {
+                    prop_assert_eq!(quota.requests_in(spare_us) + 1, left);
                     prop_assert_eq!(wait, 0);
                 }
                 Decision::Denied { retry_after_us } => {

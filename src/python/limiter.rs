@@ -96,7 +96,9 @@ impl SimpleRateLimiter {
         key: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let (allowed, reason, remaining, retry_ms) = match self.decide(key)? {
-            Ok(Decision::Allowed { remaining, .. }) => (true, "ok", remaining, None),
+            Ok(Decision::Allowed { spare_us, .. }) => {
+                (true, "ok", self.limiter.quota().requests_in(spare_us), None)
+            }
             Ok(Decision::Denied { retry_after_us }) => {
                 (false, "rate_limited", 0, Some(retry_after_us.div_ceil(1_000)))
             }

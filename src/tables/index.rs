@@ -34,6 +34,9 @@ const GROUPS: u64 = 1;
 #[cfg(loom)]
 const GROUP: u64 = 2;
 
+/// Places that are looked at together.
+const FIRST: usize = if GROUP < 4 { 1 } else { 4 };
+
 /// Attempts to insert a key against others who insert the same one.
 const ATTEMPTS: u32 = 16;
 /// From this attempt on, claims that come first in the probe are taken away too.
@@ -87,6 +90,16 @@ impl Probe {
     #[inline]
     pub fn new(home: u64, stride: u64) -> Self {
         Self { home, stride: stride | 1 }
+    }
+
+    /// The first of the places.
+    #[inline]
+    fn first(self, len: usize) -> [usize; FIRST] {
+        let group = scale(self.home, len as u64 / GROUP) * GROUP;
+        std::array::from_fn(|step| {
+            let place = group + (self.home.wrapping_add(step as u64) & (GROUP - 1));
+            usize::try_from(place).unwrap_or(usize::MAX)
+        })
     }
 
     /// The places in a table of `len` slots, in the order in which they are looked at. Every place is
@@ -178,6 +191,24 @@ pub fn key_of(seen: IdentityWord) -> Option<IdentityWord> {
 /// Finds the key without writing anything; `None` = it is not in the table.
 #[inline]
 pub fn find<T: Keyed>(table: &[T], probe: Probe, wanted: IdentityWord) -> Option<usize> {
+    // Most keys stand in one of the first places. These are all loaded before any is looked at, so that a
+    // table that is larger than the caches costs one wait for memory and not one for each place.
+    let first = probe.first(table.len());
+    let seen =
+        first.map(|place| table.get(place).map(|record| record.identity().load(Ordering::Acquire)));
+    for (place, seen) in first.into_iter().zip(seen) {
+        match seen {
+            Some(seen) if is(seen, wanted) => return Some(place),
+            Some(seen) if seen != IdentityWord::default() => {}
+            _ => return None,
+        }
+    }
+    find_further(table, probe, wanted)
+}
+
+#[cold]
+#[inline(never)]
+fn find_further<T: Keyed>(table: &[T], probe: Probe, wanted: IdentityWord) -> Option<usize> {
     for place in probe.places(table.len()) {
         // SYNC key-insert: Acquire pairs with the Release of `insert`.
         let seen = table.get(place)?.identity().load(Ordering::Acquire);
@@ -409,6 +440,11 @@ mod tests {
                 assert!(places.iter().all(|&place| place < len));
                 assert_eq!(places.len() as u64, PLACES);
             }
+        }
+        for len in [8, 100, 100_000] {
+            assert!((0..200).all(|at| {
+                probe(at).first(len).into_iter().eq(probe(at).places(len).take(FIRST))
+            }));
         }
         let all: std::collections::HashSet<usize> = probe(7).places(64).collect();
         assert_eq!(all.len(), 64);
