@@ -52,6 +52,8 @@ class RegionSettings(NamedTuple):
         keys: `FAST_LITELLM_SHM_KEYS`: keys it has room for.
         lease_chunks: `FAST_LITELLM_SHM_LEASE_CHUNKS`: chunks of 32 concurrency slots.
         workers: `FAST_LITELLM_SHM_WORKERS`: processes that may be registered at once.
+        deployments: `FAST_LITELLM_SHM_DEPLOYMENTS`: deployments whose health is kept.
+        overflow: `FAST_LITELLM_SHM_OVERFLOW`: what happens to a key without room (deny, shared, local).
         backing: `FAST_LITELLM_SHM_BACKING`: kinds of memory to try, comma-separated
             (memfd, file, anonymous).
         directories: `FAST_LITELLM_SHM_DIR`: tmpfs directories for the kind `file`, comma-separated.
@@ -63,6 +65,8 @@ class RegionSettings(NamedTuple):
     keys: int
     lease_chunks: int
     workers: int
+    deployments: int
+    overflow: str
     backing: tuple[str, ...] | None
     directories: tuple[str, ...] | None
     force: bool
@@ -81,6 +85,8 @@ class RegionSettings(NamedTuple):
             keys=_integer("FAST_LITELLM_SHM_KEYS", 65_536),
             lease_chunks=_integer("FAST_LITELLM_SHM_LEASE_CHUNKS", 8_192),
             workers=_integer("FAST_LITELLM_SHM_WORKERS", 256),
+            deployments=_integer("FAST_LITELLM_SHM_DEPLOYMENTS", 1_024),
+            overflow=os.environ.get("FAST_LITELLM_SHM_OVERFLOW", "").strip() or "deny",
             backing=_words("FAST_LITELLM_SHM_BACKING"),
             directories=_words("FAST_LITELLM_SHM_DIR"),
             force=flag("FAST_LITELLM_SHM_FORCE", default=False),

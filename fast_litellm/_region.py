@@ -65,6 +65,8 @@ def _make(settings: RegionSettings) -> _native.Region:
             keys=settings.keys,
             lease_chunks=settings.lease_chunks,
             workers=settings.workers,
+            deployments=settings.deployments,
+            overflow=settings.overflow,
             force=settings.force,
         )
     region = _native.Region.create(
@@ -72,6 +74,8 @@ def _make(settings: RegionSettings) -> _native.Region:
         keys=settings.keys,
         lease_chunks=settings.lease_chunks,
         workers=settings.workers,
+        deployments=settings.deployments,
+        overflow=settings.overflow,
         backing=None if settings.backing is None else list(settings.backing),
         directories=None if settings.directories is None else list(settings.directories),
     )

@@ -3,7 +3,7 @@
 use super::convert::Whole;
 use super::errors::{OutOfRangeError, RegionError};
 use crate::clock::MonotonicClock;
-use crate::config::Capacity;
+use crate::config::{Capacity, Overflow};
 use crate::engine::Engine;
 use crate::error::{AttachError, CreateError};
 use crate::inspect;
@@ -51,9 +51,13 @@ impl Region {
     ///
     /// Args:
     ///     name: shown by `fl-shm ls`.
-    ///     keys: capacity in keys, rounded up to a power of two.
-    ///     lease_chunks: capacity in chunks of 32 concurrency slots, rounded up to a power of two.
-    ///     workers: rows of the worker table.
+    ///     keys: keys that surely find room, 1,000 to 16,777,216.
+    ///     lease_chunks: chunks of 32 concurrency slots, 64 to 1,048,576.
+    ///     workers: rows of the worker table, 4 to 1,024.
+    ///     deployments: deployments whose health is kept, 64 to 65,536.
+    ///     overflow: what happens to a key for which there is no room, because every place it may have
+    ///         is in use: `deny` (the operation fails), `shared` (such keys share one state) or `local`
+    ///         (each process decides for itself).
     ///     backing: kinds of memory to try in order (memfd, file, anonymous, heap).
     ///     directories: where a tmpfs file may be made.
     ///
@@ -61,16 +65,21 @@ impl Region {
     ///     OutOfRangeError: a capacity or a kind is out of range.
     ///     RegionError: no kind of memory could be had.
     #[staticmethod]
-    #[pyo3(signature = (name, *, keys = Whole(65_536), lease_chunks = Whole(8_192), workers = Whole(256), backing = None, directories = None))]
+    #[pyo3(signature = (name, *, keys = Whole(65_536), lease_chunks = Whole(8_192), workers = Whole(256), deployments = Whole(1_024), overflow = "deny", backing = None, directories = None))]
+    #[allow(clippy::too_many_arguments, reason = "settings by keyword")]
     fn create(
         name: &str,
         keys: Whole,
         lease_chunks: Whole,
         workers: Whole,
+        deployments: Whole,
+        overflow: &str,
         backing: Option<Vec<String>>,
         directories: Option<Vec<PathBuf>>,
     ) -> PyResult<Self> {
-        let capacity = Capacity::checked(keys.0, lease_chunks.0, workers.0)?;
+        let capacity = Capacity::checked(keys.0, lease_chunks.0, workers.0)?
+            .with_deployments(deployments.0)?;
+        let overflow = Overflow::parse(overflow)?;
         let mut placement = Placement::inherited(name);
         if let Placement::Inherited { kinds: wanted, directories: places, .. } = &mut placement {
             *wanted = kinds(backing)?;
@@ -79,6 +88,7 @@ impl Region {
             }
         }
         let region = region::create(&placement, capacity, Box::new(MonotonicClock))?;
+        region.set_overflow(overflow);
         Ok(Self { engine: Arc::new(Engine::new(region)) })
     }
 
@@ -88,15 +98,20 @@ impl Region {
     ///     RegionError: what is there is not usable (version, owner, size, boot), or nothing can be
     ///         created there.
     #[staticmethod]
-    #[pyo3(signature = (path, *, keys = Whole(65_536), lease_chunks = Whole(8_192), workers = Whole(256), force = false))]
+    #[pyo3(signature = (path, *, keys = Whole(65_536), lease_chunks = Whole(8_192), workers = Whole(256), deployments = Whole(1_024), overflow = "deny", force = false))]
+    #[allow(clippy::too_many_arguments, reason = "settings by keyword")]
     fn open(
         path: PathBuf,
         keys: Whole,
         lease_chunks: Whole,
         workers: Whole,
+        deployments: Whole,
+        overflow: &str,
         force: bool,
     ) -> PyResult<Self> {
-        let capacity = Capacity::checked(keys.0, lease_chunks.0, workers.0)?;
+        let capacity = Capacity::checked(keys.0, lease_chunks.0, workers.0)?
+            .with_deployments(deployments.0)?;
+        let overflow = Overflow::parse(overflow)?;
         let placement = Placement::Named { path: path.clone(), force };
         // Whoever loses the race to create attaches to the winner's; two rounds suffice, a third would
         // mean that the file comes and goes.
@@ -111,6 +126,7 @@ impl Region {
             }
             match region::create(&placement, capacity, Box::new(MonotonicClock)) {
                 Ok(region) => {
+                    region.set_overflow(overflow);
                     return Ok(Self { engine: Arc::new(Engine::new(region)) });
                 }
                 Err(CreateError::Backing { source, .. })
@@ -184,6 +200,18 @@ impl Region {
             let report = inspect::Report::of(self.engine.region());
             serde_json::to_string(&report).map_err(|error| RegionError::new_err(error.to_string()))
         })
+    }
+
+    /// What happens to keys without room, for all processes: `deny`, `shared` or `local`.
+    #[getter]
+    fn overflow(&self) -> &'static str {
+        self.engine.region().overflow().name()
+    }
+
+    #[setter]
+    fn set_overflow(&self, policy: &str) -> PyResult<()> {
+        self.engine.region().set_overflow(Overflow::parse(policy)?);
+        Ok(())
     }
 
     /// Bytes of the region.
