@@ -10,6 +10,7 @@ pub mod keys;
 pub mod quota;
 pub mod sliding;
 pub mod slots;
+pub mod spend;
 pub mod subject;
 pub mod windows;
 
