@@ -2,6 +2,7 @@
 //! passed in, so that the same code runs under the model checker.
 
 pub mod gcra;
+pub mod sliding;
 pub mod window;
 
 /// Tries of a compare-and-swap loop before it gives up.
