@@ -2,6 +2,7 @@
 //! passed in, so that the same code runs under the model checker.
 
 pub mod cooldown;
+pub mod ewma;
 pub mod gcra;
 pub mod sliding;
 pub mod window;
