@@ -4,6 +4,7 @@
 pub mod cooldown;
 pub mod ewma;
 pub mod gcra;
+pub mod ring;
 pub mod sliding;
 pub mod window;
 
