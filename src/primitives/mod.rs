@@ -1,6 +1,7 @@
 //! One word (or two that belong together), one rule. No region, no clock, no allocation: everything is
 //! passed in, so that the same code runs under the model checker.
 
+pub mod breaker;
 pub mod cooldown;
 pub mod ewma;
 pub mod gcra;
