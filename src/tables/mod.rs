@@ -4,6 +4,8 @@
 pub mod events;
 
 #[cfg(not(loom))]
+pub mod histograms;
+#[cfg(not(loom))]
 pub mod index;
 #[cfg(not(loom))]
 pub mod leases;
