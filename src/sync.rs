@@ -85,6 +85,34 @@ impl<T: Bits> Word<T> {
             .map(T::from_bits)
             .map_err(T::from_bits)
     }
+    /// Atomic exchange.
+    pub fn swap(&self, value: T, order: Ordering) -> T {
+        T::from_bits(self.cell.swap(value.bits(), order))
+    }
+}
+
+#[cfg(loom)]
+impl Word<u64> {
+    /// Atomic addition, wrapping; returns the value before.
+    pub fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
+        self.cell.fetch_add(value, order)
+    }
+    /// Atomic subtraction, wrapping; returns the value before.
+    pub fn fetch_sub(&self, value: u64, order: Ordering) -> u64 {
+        self.cell.fetch_sub(value, order)
+    }
+    /// Atomic maximum; returns the value before.
+    pub fn fetch_max(&self, value: u64, order: Ordering) -> u64 {
+        self.cell.fetch_max(value, order)
+    }
+    /// Atomic bitwise and; returns the value before.
+    pub fn fetch_and(&self, value: u64, order: Ordering) -> u64 {
+        self.cell.fetch_and(value, order)
+    }
+    /// Atomic bitwise or; returns the value before.
+    pub fn fetch_or(&self, value: u64, order: Ordering) -> u64 {
+        self.cell.fetch_or(value, order)
+    }
 }
 
 /// A field that may stand in a shared record: words only, so that no byte of the region is ever seen

@@ -17,9 +17,9 @@ pub use records::{
     NAME_BYTES, Name, SAMPLES, Series, StatsRow, WorkerRow,
 };
 pub use words::{
-    BreakerWord, ClaimWord, CooldownWord, CounterWord, EwmaWord, FailureKind, FailureWord,
-    FlagWord, GcraWord, IdentityWord, KeyKind, LeaseLimits, LeaseWord, NameWord, OwnerTag,
-    PairWord, SampleWord, SlidingWord, SlotState, WindowWord, WorkerState,
+    BreakerWord, ClaimWord, CooldownWord, CounterWord, EventKind, EwmaWord, FailureKind,
+    FailureWord, FlagMode, FlagWord, GcraWord, IdentityWord, KeyKind, LeaseLimits, LeaseWord,
+    NameWord, OwnerTag, PairWord, SampleWord, SlidingWord, SlotState, WindowWord, WorkerState,
 };
 
 /// Layout version: a different major is refused, a newer minor only appends sections.

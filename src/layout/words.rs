@@ -381,6 +381,118 @@ impl FailureKind {
     }
 }
 
+/// What an event tells, and what its two details mean. Numbers are never reused. `subject` is the identity
+/// word of the key or deployment where there is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u64)]
+pub enum EventKind {
+    /// A cooldown was begun. a: its milliseconds. b: `FailureKind`.
+    CooldownBegun = 1,
+    /// A cooldown was ended by hand. a: milliseconds that were left. b: 0.
+    CooldownCleared = 2,
+    /// A dead worker was reaped. a: its pid. b: leases that were freed.
+    WorkerReaped = 3,
+    /// A breaker opened. a: number of the feature. b: errors.
+    BreakerOpened = 4,
+    /// A breaker was closed. a: number of the feature. b: 0 = by a probe, 1 = by hand.
+    BreakerClosed = 5,
+    /// No room was found in a table. a: number of its section. b: its records.
+    TableFull = 6,
+    /// A key without room was treated by the overflow policy. a: the policy, as in the header. b: `KeyKind`.
+    Overflowed = 7,
+    /// An idle key was given up to make room. a: operations it had admitted. b: refused.
+    KeyReclaimed = 8,
+    /// A feature's switch was moved. a: number of the feature. b: the new `FlagWord`.
+    FlagChanged = 9,
+    /// The overflow policy was changed. a: the old one. b: the new one.
+    OverflowChanged = 10,
+    /// A process adopted the region. a: the new epoch. b: its pid.
+    RegionAdopted = 11,
+    /// A key was used with other limits than before. a: the old `PairWord`. b: the new one.
+    LimitsChanged = 12,
+    /// An impossible value was corrected. a: the word as it was found. b: as it was left.
+    Corrected = 13,
+}
+
+impl EventKind {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::CooldownBegun,
+        Self::CooldownCleared,
+        Self::WorkerReaped,
+        Self::BreakerOpened,
+        Self::BreakerClosed,
+        Self::TableFull,
+        Self::Overflowed,
+        Self::KeyReclaimed,
+        Self::FlagChanged,
+        Self::OverflowChanged,
+        Self::RegionAdopted,
+        Self::LimitsChanged,
+        Self::Corrected,
+    ];
+
+    /// Decodes the word of an event; `None` = a newer build's, or damage.
+    pub fn from_raw(raw: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|&kind| kind as u64 == raw)
+    }
+
+    /// Name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CooldownBegun => "cooldown_begun",
+            Self::CooldownCleared => "cooldown_cleared",
+            Self::WorkerReaped => "worker_reaped",
+            Self::BreakerOpened => "breaker_opened",
+            Self::BreakerClosed => "breaker_closed",
+            Self::TableFull => "table_full",
+            Self::Overflowed => "overflowed",
+            Self::KeyReclaimed => "key_reclaimed",
+            Self::FlagChanged => "flag_changed",
+            Self::OverflowChanged => "overflow_changed",
+            Self::RegionAdopted => "region_adopted",
+            Self::LimitsChanged => "limits_changed",
+            Self::Corrected => "corrected",
+        }
+    }
+}
+
+/// How a feature's switch stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+pub enum FlagMode {
+    /// Each process follows its own configuration.
+    Own = 0,
+    /// Off everywhere.
+    Off = 1,
+    /// On everywhere.
+    On = 2,
+    /// On for some requests of a hundred.
+    Percent = 3,
+}
+
+impl FlagMode {
+    /// Decodes the two bits.
+    pub fn from_raw(raw: u64) -> Self {
+        match raw & 3 {
+            0 => Self::Own,
+            1 => Self::Off,
+            2 => Self::On,
+            _ => Self::Percent,
+        }
+    }
+
+    /// Name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Off => "off",
+            Self::On => "on",
+            Self::Percent => "percent",
+        }
+    }
+}
+
 /// State of a worker row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u64)]
@@ -537,6 +649,22 @@ mod tests {
         assert_eq!(WorkerState::from_raw(ClaimWord::default().state()), WorkerState::Free);
         assert_eq!(OwnerTag::new(0, 0), None);
         assert_eq!(OwnerTag::new(0, OwnerTag::MAX_GENERATION + 1), None);
+    }
+
+    #[test]
+    fn numbers_of_kinds_and_modes_are_what_is_documented() {
+        for (number, kind) in (1..).zip(EventKind::ALL) {
+            assert_eq!(kind as u64, number, "numbers are never reused");
+            assert_eq!(EventKind::from_raw(number), Some(kind));
+        }
+        assert_eq!(EventKind::from_raw(0), None);
+        assert_eq!(EventKind::from_raw(EventKind::ALL.len() as u64 + 1), None);
+        let names: std::collections::HashSet<_> = EventKind::ALL.map(EventKind::name).into();
+        assert_eq!(names.len(), EventKind::ALL.len());
+        for mode in [FlagMode::Own, FlagMode::Off, FlagMode::On, FlagMode::Percent] {
+            assert_eq!(FlagMode::from_raw(mode as u64), mode);
+        }
+        assert_eq!(FlagMode::from_raw(FlagWord::default().mode()), FlagMode::Own);
     }
 
     #[test]

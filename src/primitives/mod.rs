@@ -2,7 +2,11 @@
 //! passed in, so that the same code runs under the model checker.
 
 pub mod amount;
+pub mod breaker;
+pub mod cooldown;
+pub mod ewma;
 pub mod gcra;
+pub mod ring;
 pub mod sliding;
 pub mod window;
 

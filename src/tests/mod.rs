@@ -1,7 +1,12 @@
 //! Models for the checker: each explores every interleaving of two or three threads over a few
 //! operations. `scripts/mutate.py` breaks the code in the named ways and expects the model to fail.
 
+mod loom_breaker;
+mod loom_cooldown;
+mod loom_events;
+mod loom_ewma;
 mod loom_gcra;
+mod loom_sliding;
 mod loom_window;
 
 /// Runs a model with the bound that keeps it within seconds.
