@@ -1,0 +1,124 @@
+//! Measurements over all workers: named series of durations, and the ring of events.
+
+use super::Engine;
+use crate::error::OpError;
+use crate::layout::{EventKind, IdentityWord, KeyKind};
+use crate::sync::Ordering;
+use crate::tables::events::{self, Entry, Fact};
+use crate::tables::histograms::{Histograms, Snapshot};
+use crate::tables::index::{self, Probe};
+use crate::tables::names::{self, Label, redact};
+use crate::tables::workers;
+
+/// Hash domain of series.
+const SERIES: u64 = 0x7365_7269;
+
+/// A series of measurements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeriesId(usize);
+
+impl Engine {
+    fn histograms(&self) -> Histograms<'_> {
+        Histograms { series: self.region.series(), rows: self.region.histograms() }
+    }
+
+    fn identify_series(&self, name: &str) -> (IdentityWord, Probe) {
+        let (hash, home) = self.region.hash(SERIES ^ KeyKind::Named as u64, name.as_bytes());
+        (index::identity(KeyKind::Named, hash), Probe::new(home, hash.rotate_left(32)))
+    }
+
+    /// The series of that name, made if there is none. Series are never given up.
+    ///
+    /// # Errors
+    /// `TableFull` when there are 32 others.
+    pub fn series(&self, name: &str) -> Result<SeriesId, OpError> {
+        let (identity, probe) = self.identify_series(name);
+        let table = self.region.series();
+        let slot = index::insert(table, probe, identity, index::nonce).map_err(|error| {
+            self.counted(match error {
+                index::NotInserted::Full => OpError::TableFull,
+                index::NotInserted::Contended => OpError::Contended,
+            })
+        })?;
+        let record = &table[slot.index];
+        let label = Label { head: &record.name_head, bytes: &record.name };
+        if let Some(owner) = self.me().filter(|_| names::missing(label)) {
+            let rows = self.region.workers();
+            names::publish(label, owner, &redact(name), |writer| workers::is_gone(rows, writer));
+        }
+        Ok(SeriesId(slot.index))
+    }
+
+    /// Adds a duration to a series.
+    #[inline]
+    pub fn measure(&self, series: SeriesId, ns: u64) {
+        let row = self.me().map_or(0, |owner| owner.row() as usize);
+        self.histograms().record(series.0, row, ns);
+    }
+
+    /// Counts a failed operation of a series.
+    pub fn measure_failure(&self, series: SeriesId) {
+        self.histograms().fail(series.0);
+    }
+
+    /// What a series holds, over all workers.
+    pub fn measured(&self, series: SeriesId) -> Snapshot {
+        self.histograms().snapshot(series.0).unwrap_or_default()
+    }
+
+    /// All series by name.
+    pub fn all_measured(&self) -> Vec<(String, Snapshot)> {
+        let table = self.region.series().iter().enumerate();
+        table
+            .filter_map(|(slot, record)| {
+                index::key_of(record.identity.load(Ordering::Acquire))?;
+                let label = Label { head: &record.name_head, bytes: &record.name };
+                let name = names::read(label).unwrap_or_else(|| format!("#{slot}"));
+                Some((name, self.histograms().snapshot(slot)?))
+            })
+            .collect()
+    }
+
+    /// Records an event about a key or a deployment.
+    pub(super) fn event_about(&self, subject: IdentityWord, kind: EventKind, a: u64, b: u64) {
+        let fact = Fact { at_us: self.now().us(), kind, owner: self.me(), subject, a, b };
+        events::record(self.region.events(), &self.region.header().event_head, &fact);
+        self.count(|row| &row.events);
+    }
+
+    /// The latest events, newest first.
+    pub fn recent_events(&self, n: usize) -> impl Iterator<Item = Entry> + use<'_> {
+        events::recent(self.region.events(), &self.region.header().event_head, n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::engine;
+    use super::*;
+
+    #[test]
+    fn series_are_found_by_name_and_measured() {
+        let (engine, _) = engine();
+        let (a, b) = (engine.series("routing").unwrap(), engine.series("tokens").unwrap());
+        assert_eq!((engine.series("routing"), a == b), (Ok(a), false));
+        for ns in [1_000, 2_000, 3_000] {
+            engine.measure(a, ns);
+        }
+        engine.measure_failure(b);
+        let (routing, tokens) = (engine.measured(a), engine.measured(b));
+        assert_eq!((routing.count, routing.sum_ns, routing.max_ns), (3, 6_000, 3_000));
+        assert_eq!((tokens.count, tokens.errors), (0, 1));
+        let mut names: Vec<_> = engine.all_measured().into_iter().map(|(name, _)| name).collect();
+        names.sort();
+        assert_eq!(names, ["routing", "tokens"]);
+    }
+
+    #[test]
+    fn a_full_directory_is_an_error() {
+        let (engine, _) = engine();
+        let made = (0..40).filter(|n| engine.series(&format!("series {n}")).is_ok()).count();
+        assert_eq!(made, 32);
+        assert_eq!(engine.total(|row| &row.table_full), 8);
+    }
+}
