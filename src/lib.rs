@@ -13,6 +13,7 @@
 pub mod layout;
 pub mod primitives;
 pub mod sync;
+pub mod tables;
 
 #[cfg(not(loom))]
 pub mod clock;
@@ -26,8 +27,6 @@ pub mod error;
 pub mod inspect;
 #[cfg(not(loom))]
 pub mod region;
-#[cfg(not(loom))]
-pub mod tables;
 
 #[cfg(all(feature = "cli", not(loom)))]
 pub mod cli;
