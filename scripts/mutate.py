@@ -1,6 +1,7 @@
 """Break the word protocols in named ways, one at a time, and see that a loom model notices each.
 
-    python3 scripts/mutate.py
+    python3 scripts/mutate.py            # all of them
+    python3 scripts/mutate.py NAME...    # these
 
 A model that passes on broken code proves nothing. Works on a copy; the checkout is not touched.
 """
@@ -40,16 +41,16 @@ class Mutation:
 MUTATIONS = (
     Mutation(
         "gcra-blind-store",
-        "src/primitives/gcra.rs",
-        "match word.compare_exchange(current, next, Ordering::Relaxed, Ordering::Relaxed) {",
-        "word.store(next, Ordering::Relaxed);\n        match Ok::<GcraWord, GcraWord>(current) {",
+        "src/primitives/mod.rs",
+        "Word::compare_exchange(self, current, new, success, failure)",
+        "let _ = failure;\n        Word::store(self, new, success);\n        Ok(current)",
         "loom_gcra_never_above_burst",
     ),
     Mutation(
         "window-blind-store",
-        "src/primitives/window.rs",
-        "if pair.counter.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Relaxed).is_ok() {",
-        "pair.counter.store(next, Ordering::Release);\n        if true {",
+        "src/primitives/mod.rs",
+        "Word::compare_exchange(self, current, new, success, failure)",
+        "let _ = failure;\n        Word::store(self, new, success);\n        Ok(current)",
         "loom_window_never_above_limit",
     ),
     Mutation(
@@ -163,6 +164,97 @@ MUTATIONS = (
         "event.sequence.store(sequence, Ordering::Relaxed);",
         "loom_event_is_complete_when_its_number_stands",
     ),
+    Mutation(
+        "index-no-second-look",
+        "src/tables/index.rs",
+        "if is_only_claim(table, probe, wanted, place, attempt >= PATIENCE) {",
+        "if true {",
+        "loom_index_a_key_never_stands_twice",
+    ),
+    Mutation(
+        "index-unordered-claim",
+        "src/tables/index.rs",
+        "    in_total_order();\n    let mut behind = false;",
+        "    let mut behind = false;",
+        "loom_index_a_key_never_stands_twice",
+    ),
+    Mutation(
+        "index-blind-insert",
+        "src/tables/index.rs",
+        "if word.compare_exchange(claimed, taken, Ordering::SeqCst, Ordering::Relaxed).is_ok() {",
+        "word.store(taken, Ordering::SeqCst);\n            if true {",
+        "loom_index_a_key_never_stands_twice",
+    ),
+    Mutation(
+        "index-look-to-the-first-free",
+        "src/tables/index.rs",
+        "        if seen == IdentityWord::default() {\n            break;\n        }\n    }\n    room.map_or",
+        "        if room.is_some() {\n            break;\n        }\n    }\n    room.map_or",
+        "loom_index_free_slots_do_not_hide_a_key",
+    ),
+    Mutation(
+        "index-ends-at-given-up",
+        "src/tables/index.rs",
+        "        if seen == IdentityWord::default() {\n            break;\n        }\n        if is(seen, wanted) {",
+        "        if seen.state() == 0 {\n            break;\n        }\n        if is(seen, wanted) {",
+        "loom_index_given_up_slots_end_no_search",
+    ),
+    Mutation(
+        "index-waits-for-claims",
+        "src/tables/index.rs",
+        "is_only_claim(table, probe, wanted, place, attempt >= PATIENCE)",
+        "is_only_claim(table, probe, wanted, place, attempt > ATTEMPTS)",
+        "loom_index_a_stopped_claim_hinders_nobody",
+    ),
+    Mutation(
+        "index-keeps-dead-claims",
+        "src/tables/index.rs",
+        "                if swap(seen, free(seen.version())) {\n                    return Ok(None);",
+        "                if seen.state() == 0 {\n                    return Ok(None);",
+        "loom_index_claims_of_the_dead_make_room",
+    ),
+    Mutation(
+        "charge-without-second-look",
+        "src/tables/index.rs",
+        "        if holds(self.identity, self.key) {\n            return Ok(current);",
+        "        if true {\n            return Ok(current);",
+        "loom_charge_is_not_lost_to_a_reclaim",
+    ),
+    Mutation(
+        "reclaim-blind-free",
+        "src/tables/index.rs",
+        "                    if swap(leaving, free(leaving.version())) {",
+        "                    word.store(free(leaving.version()), Ordering::SeqCst);\n                    if true {",
+        "loom_charge_is_not_lost_to_a_reclaim",
+    ),
+    Mutation(
+        "reclaim-blind-clear",
+        "src/tables/buckets.rs",
+        "        && word.compare_exchange(seen, T::from_bits(0), Ordering::SeqCst, Ordering::Relaxed).is_ok()",
+        "        && { let _ = seen; word.store(T::from_bits(0), Ordering::SeqCst); true }",
+        "loom_charge_is_not_lost_to_a_reclaim",
+    ),
+    Mutation(
+        "reclaim-marks-alike",
+        "src/tables/index.rs",
+        "let leaving = with(seen, SlotState::Leaving, seen.version().wrapping_add(1));\n                    if",
+        "let leaving = with(seen, SlotState::Leaving, seen.version());\n                    if",
+        "loom_charge_is_not_lost_to_a_late_reclaim",
+    ),
+    Mutation(
+        "charge-without-first-look",
+        "src/tables/index.rs",
+        "        if !is(self.identity.load(Ordering::Acquire), self.key) {",
+        "        if false {",
+        "loom_charge_harms_no_other_key",
+    ),
+    Mutation(
+        "charge-stays-with-another",
+        "src/tables/index.rs",
+        "        if self.undo {",
+        "        if false {",
+        "loom_charge_is_taken_back_from_another_key",
+    ),
 )
 
 
@@ -197,14 +289,23 @@ def survived(mutation: Mutation, tree: Path) -> str:
         done = run_models(tree, mutation.model)
     finally:
         path.write_text(original)
-    if f"{mutation.model} ... FAILED" in done.stdout:
+    # A panic in a thread of a model may end the process before the result is printed.
+    died = done.returncode < 0 or "signal:" in done.stderr
+    if f"{mutation.model} ... FAILED" in done.stdout or (
+        died and f"{mutation.model}' " in done.stderr and "panicked" in done.stderr
+    ):
         return ""
     return (
         "the model passed" if "test result" in done.stdout else f"no result: {done.stderr[-800:]}"
     )
 
 
-def main() -> int:
+def main(names: list[str]) -> int:
+    chosen = [mutation for mutation in MUTATIONS if not names or mutation.name in names]
+    unknown = set(names) - {mutation.name for mutation in chosen}
+    if unknown:
+        print(f"no mutation is called {', '.join(sorted(unknown))}; see MUTATIONS in this file")
+        return 2
     failures = 0
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
@@ -214,7 +315,7 @@ def main() -> int:
             print(sound.stdout[-2000:], sound.stderr[-2000:])
             print("the models fail on the code as it is")
             return 1
-        for mutation in MUTATIONS:
+        for mutation in chosen:
             reason = survived(mutation, tree)
             print(
                 f"{mutation.name:30} {'NOT NOTICED: ' + reason if reason else 'noticed'}",
@@ -225,4 +326,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

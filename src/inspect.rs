@@ -2,9 +2,10 @@
 //! before it is used, every value is computed by the engine's own functions at the region's own clock.
 
 use crate::clock::Instant;
+use crate::engine::health;
 use crate::layout::{
-    Bucket, CounterWord, GcraWord, IdentityWord, KeyKind, LeaseWord, OwnerTag, SlidingWord,
-    StatsRow, WorkerState,
+    Bucket, CounterWord, EventKind, FlagMode, GcraWord, IdentityWord, KeyKind, LeaseWord, OwnerTag,
+    SlidingWord, StatsRow, WorkerState,
 };
 use crate::primitives::gcra::{self, Quota};
 use crate::primitives::sliding::{self, SlidingLimit};
@@ -12,7 +13,8 @@ use crate::primitives::window::{self, Pair};
 use crate::region::host::{self, Liveness};
 use crate::region::{BackingKind, Region};
 use crate::sync::{Bits, Ordering, Word};
-use crate::tables::{index, names, workers};
+use crate::tables::histograms::Histograms;
+use crate::tables::{events, index, names, workers};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -32,8 +34,14 @@ pub struct Report {
     pub limits: Vec<LimitReport>,
     /// Held concurrency slots by owner and key.
     pub leases: Vec<LeaseReport>,
-    /// Errors of accelerated features.
+    /// Health of deployments.
+    pub deployments: Vec<DeploymentReport>,
+    /// Errors and switches of accelerated features.
     pub features: Vec<FeatureReport>,
+    /// Measured durations.
+    pub series: Vec<SeriesReport>,
+    /// The latest events, newest first.
+    pub events: Vec<EventReport>,
     /// Counters summed over all workers.
     pub stats: BTreeMap<&'static str, u64>,
 }
@@ -163,6 +171,90 @@ pub struct FeatureReport {
     pub errors_total: u64,
     /// Seconds since the latest error.
     pub last_s: u64,
+    /// Its switch: `own` (each process follows its own configuration), `off`, `on` or `percent`.
+    pub switch: &'static str,
+    /// With the switch at `percent`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u64>,
+}
+
+/// One deployment.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeploymentReport {
+    /// Its redacted name, or `#` and its hash while the name is not written.
+    pub deployment: String,
+    /// Requests in flight.
+    pub in_flight: u64,
+    /// Milliseconds that it is still cooled down; 0 = it is not.
+    pub cooldown_ms: u64,
+    /// Why it is cooled down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cooldown_reason: Option<&'static str>,
+    /// Successes in the present window.
+    pub successes: u64,
+    /// Failures in the present window.
+    pub failures: u64,
+    /// Failures since the latest success.
+    pub failures_in_a_row: u64,
+    /// Successes since it is known.
+    pub successes_total: u64,
+    /// Failures since it is known.
+    pub failures_total: u64,
+    /// Kind of the latest failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<&'static str>,
+    /// Its HTTP status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_status: Option<u64>,
+    /// Seconds since then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failure_s: Option<u64>,
+    /// Average latency in microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_us: Option<u64>,
+    /// Average time to the first token in microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_token_us: Option<u64>,
+}
+
+/// One series of measurements.
+#[derive(Debug, Clone, Serialize)]
+pub struct SeriesReport {
+    /// Its name.
+    pub series: String,
+    /// Values.
+    pub count: u64,
+    /// Failed operations.
+    pub errors: u64,
+    /// Average in nanoseconds.
+    pub mean_ns: u64,
+    /// Median in nanoseconds, at most a quarter too large.
+    pub p50_ns: u64,
+    /// 99th percentile.
+    pub p99_ns: u64,
+    /// Largest value.
+    pub max_ns: u64,
+}
+
+/// One event.
+#[derive(Debug, Clone, Serialize)]
+pub struct EventReport {
+    /// Its number, from 0.
+    pub number: u64,
+    /// Seconds since it happened.
+    pub age_s: u64,
+    /// What happened; see `shm_layout.md`.
+    pub event: &'static str,
+    /// Row of the worker that recorded it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub row: Option<u32>,
+    /// Name of the deployment that it is about, or `#` and a key's hash.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// First detail.
+    pub a: u64,
+    /// Second detail.
+    pub b: u64,
 }
 
 fn liveness_name(liveness: Liveness) -> &'static str {
@@ -214,8 +306,11 @@ impl Report {
             schema: SCHEMA,
             workers: worker_reports(region, header.same_pid_namespace, &holdings.by_owner),
             limits: limits(region, &holdings.by_key),
+            deployments: deployments(region, &holdings.by_key),
             leases: holdings.leases,
             features: features(region),
+            series: series(region),
+            events: events(region),
             stats: stats(region),
             header,
         }
@@ -268,17 +363,18 @@ fn key_name(region: &Region, slot: usize) -> String {
 struct Holdings {
     leases: Vec<LeaseReport>,
     by_owner: BTreeMap<u64, u64>,
-    by_key: BTreeMap<usize, u64>,
+    /// By `key_slot`.
+    by_key: BTreeMap<u64, u64>,
 }
 
 fn holdings(region: &Region, same_namespace: bool) -> Holdings {
     let now_s = region.now().s();
-    let mut grouped: BTreeMap<(usize, u64), (u64, u64)> = BTreeMap::new();
+    let mut grouped: BTreeMap<(u64, u64), (u64, u64)> = BTreeMap::new();
     for chunk in region.chunks() {
         if get(&chunk.identity) == IdentityWord::default() {
             continue;
         }
-        let key = usize::try_from(get(&chunk.key_slot).wrapping_sub(1)).unwrap_or(usize::MAX);
+        let key = get(&chunk.key_slot);
         for holder in &chunk.holders {
             let word = get(holder);
             if word != LeaseWord::default() {
@@ -293,10 +389,17 @@ fn holdings(region: &Region, same_namespace: bool) -> Holdings {
         *holdings.by_owner.entry(owner).or_default() += held;
         *holdings.by_key.entry(key).or_default() += held;
         let (row, pid, state) = owner_of(region, owner, same_namespace);
-        let key = key_name(region, key);
+        let key = holder_name(region, key);
         holdings.leases.push(LeaseReport { key, row, pid, owner: state, held, oldest_s });
     }
     holdings
+}
+
+/// Name of the key or deployment that a chunk's `key_slot` names.
+fn holder_name(region: &Region, key_slot: u64) -> String {
+    let deployment = health::slot_of(key_slot).and_then(|slot| region.deployments().get(slot));
+    let slot = usize::try_from(key_slot.wrapping_sub(1)).unwrap_or(usize::MAX);
+    deployment.map_or_else(|| key_name(region, slot), deployment_name)
 }
 
 fn owner_of(region: &Region, raw: u64, same_namespace: bool) -> (u32, Option<i32>, &'static str) {
@@ -347,7 +450,7 @@ fn worker_reports(
     workers::list(region.workers()).into_iter().map(report).collect()
 }
 
-fn limits(region: &Region, held: &BTreeMap<usize, u64>) -> Vec<LimitReport> {
+fn limits(region: &Region, held: &BTreeMap<u64, u64>) -> Vec<LimitReport> {
     let now = region.now();
     let mut reports = Vec::new();
     for (position, bucket) in region.buckets().iter().enumerate() {
@@ -373,7 +476,7 @@ fn limits(region: &Region, held: &BTreeMap<usize, u64>) -> Vec<LimitReport> {
             KeyKind::Window => {
                 window_report(&mut report, bucket, now);
                 let limit = get(&bucket.lease).limit();
-                let used = held.get(&position).copied().unwrap_or(0);
+                let used = held.get(&(position as u64 + 1)).copied().unwrap_or(0);
                 if limit > 0 || used > 0 {
                     report.parallel = Some(usage(i64::try_from(used).unwrap_or(i64::MAX), limit));
                 }
@@ -444,14 +547,94 @@ fn features(region: &Region) -> Vec<FeatureReport> {
     let report = |(feature, record): (usize, &crate::layout::Feature)| {
         let breaker = get(&record.breaker);
         let errors_total = get(&record.errors_total);
-        (errors_total > 0).then(|| FeatureReport {
+        let flag = get(&record.flag);
+        let mode = FlagMode::from_raw(flag.mode());
+        (errors_total > 0 || mode != FlagMode::Own).then(|| FeatureReport {
             feature,
             errors: breaker.errors(),
             errors_total,
             last_s: now_s.saturating_sub(breaker.last_s()),
+            switch: mode.name(),
+            percent: (mode == FlagMode::Percent).then(|| flag.percent()),
         })
     };
     region.features().iter().enumerate().filter_map(report).collect()
+}
+
+fn deployments(region: &Region, held: &BTreeMap<u64, u64>) -> Vec<DeploymentReport> {
+    let now = region.now();
+    let report = |(slot, record): (usize, &crate::layout::Deployment)| {
+        key_of(&record.identity)?;
+        let in_flight = held.get(&health::key_slot(slot)).copied().unwrap_or(0);
+        let health = health::health_of(record, now, in_flight);
+        let cooled = health.cooldown_ms > 0;
+        Some(DeploymentReport {
+            deployment: deployment_name(record),
+            in_flight,
+            cooldown_ms: health.cooldown_ms,
+            cooldown_reason: cooled.then(|| health.cooldown_reason.name()),
+            successes: health.successes,
+            failures: health.failures,
+            failures_in_a_row: health.failures_in_a_row,
+            successes_total: health.successes_total,
+            failures_total: health.failures_total,
+            last_failure: health.last_failure.map(|(kind, ..)| kind.name()),
+            last_status: health.last_failure.map(|(_, status, _)| status).filter(|&s| s > 0),
+            last_failure_s: health.last_failure.map(|(.., age_s)| age_s),
+            latency_us: health.latency_us,
+            first_token_us: health.first_token_us,
+        })
+    };
+    region.deployments().iter().enumerate().filter_map(report).collect()
+}
+
+fn deployment_name(record: &crate::layout::Deployment) -> String {
+    let place = names::Place { head: &record.name_head, bytes: &record.name };
+    names::read(place).unwrap_or_else(|| format!("#{:013x}", get(&record.identity).hash()))
+}
+
+fn series(region: &Region) -> Vec<SeriesReport> {
+    let histograms = Histograms { series: region.series(), rows: region.histograms() };
+    let report = |(slot, record): (usize, &crate::layout::Series)| {
+        key_of(&record.identity)?;
+        let all = histograms.snapshot(slot)?;
+        let place = names::Place { head: &record.name_head, bytes: &record.name };
+        Some(SeriesReport {
+            series: names::read(place).unwrap_or_else(|| format!("#{slot}")),
+            count: all.count,
+            errors: all.errors,
+            mean_ns: all.mean_ns().unwrap_or(0),
+            p50_ns: all.quantile_ns(0.5).unwrap_or(0),
+            p99_ns: all.quantile_ns(0.99).unwrap_or(0),
+            max_ns: all.max_ns,
+        })
+    };
+    region.series().iter().enumerate().filter_map(report).collect()
+}
+
+/// Events that a report shows.
+const EVENTS: usize = 50;
+
+fn events(region: &Region) -> Vec<EventReport> {
+    let now_us = region.now().us();
+    let named: BTreeMap<u64, String> = region
+        .deployments()
+        .iter()
+        .filter_map(|record| Some((key_of(&record.identity)?.bits(), deployment_name(record))))
+        .collect();
+    let report = |entry: events::Entry| EventReport {
+        number: entry.number,
+        age_s: now_us.saturating_sub(entry.at_us) / 1_000_000,
+        event: entry.known_kind().map_or("unknown", EventKind::name),
+        row: entry.owner.map(OwnerTag::row),
+        subject: index::key_of(entry.subject).map(|key| {
+            let name = named.get(&key.bits()).cloned();
+            name.unwrap_or_else(|| format!("#{:013x}", key.hash()))
+        }),
+        a: entry.a,
+        b: entry.b,
+    };
+    events::recent(region.events(), &region.header().event_head, EVENTS).map(report).collect()
 }
 
 fn stats(region: &Region) -> BTreeMap<&'static str, u64> {
@@ -469,6 +652,7 @@ mod tests {
     use crate::engine::Engine;
     use crate::engine::slots::SlotAsk;
     use crate::engine::windows::Ask;
+    use crate::layout::FailureKind;
     use crate::region::create_heap;
 
     fn use_all(engine: &Engine) -> [bool; 3] {
@@ -484,6 +668,12 @@ mod tests {
             SlotAsk { key: "{user:u}:max_parallel_requests", limit: 5, ttl_s: 60, slot_id: "x" };
         let held = engine.acquire_all(&[slot]);
         let checked = engine.check(&engine.limiter("", Quota::new(60, 6).unwrap()), b"k");
+        let _ = engine.depart("gpt", None);
+        let _ = engine.deployment_succeeded("gpt", 60, Some(9), None);
+        let _ = engine.cool_down("gpt", 60_000, FailureKind::RateLimited);
+        if let Ok(series) = engine.series("routing") {
+            engine.measure(series, 5_000);
+        }
         [admitted.is_ok(), held.is_ok(), checked.is_ok()]
     }
 
@@ -505,11 +695,19 @@ mod tests {
             Some((1, Some(5)))
         );
         assert_eq!(limit("k").remaining, Some(6));
-        assert_eq!(report.leases.len(), 1);
+        assert_eq!(report.leases.len(), 2);
         assert_eq!((report.leases[0].owner, report.leases[0].oldest_s), ("alive", 10));
-        assert_eq!((report.workers.len(), report.workers[0].leases), (1, 1));
+        assert_eq!((report.workers.len(), report.workers[0].leases), (1, 2));
         assert_eq!((limit("k").allowed, report.stats["window_charged"]), (1, 1));
-        assert!(report.header.keys == 3 && report.header.chunks == 1);
+        assert!(report.header.keys == 3 && report.header.chunks == 2);
+        let deployment = &report.deployments[0];
+        assert_eq!((deployment.deployment.as_str(), deployment.in_flight), ("gpt", 1));
+        assert_eq!(deployment.cooldown_reason, Some("rate_limited"));
+        assert_eq!((deployment.cooldown_ms, deployment.latency_us), (50_000, Some(9)));
+        assert_eq!((report.series[0].series.as_str(), report.series[0].count), ("routing", 1));
+        assert_eq!(report.events[0].event, "cooldown_begun");
+        assert_eq!(report.events[0].subject.as_deref(), Some("gpt"));
+        assert_eq!(report.leases.iter().filter(|lease| lease.key == "gpt").count(), 1);
     }
 
     /// Random words in every section.
@@ -535,6 +733,28 @@ mod tests {
             chunk.tags.iter().for_each(|tag| set(tag, random));
             chunk.holders.iter().for_each(|holder| set(holder, random));
         }
+        for record in region.deployments() {
+            set(&record.lease, random);
+            set(&record.cooldown, random);
+            set(&record.window, random);
+            set(&record.successes, random);
+            set(&record.failures, random);
+            set(&record.last_failure, random);
+            set(&record.latency, random);
+            set(&record.first_token, random);
+            set(&record.name_head, random);
+            record.name.iter().for_each(|word| set(word, random));
+            record.latencies.iter().chain(&record.first_tokens).for_each(|word| set(word, random));
+            for word in [&record.latency_head, &record.first_token_head, &record.successes_total] {
+                set(word, random);
+            }
+        }
+        for event in region.events() {
+            for word in [&event.sequence, &event.at_us, &event.kind, &event.owner, &event.subject] {
+                set(word, random);
+            }
+        }
+        set(&region.header().event_head, random);
         for name in region.names() {
             set(&name.head, random);
             name.bytes.iter().for_each(|word| set(word, random));

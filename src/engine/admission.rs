@@ -76,7 +76,7 @@ enum Receipt {
     Rate(gcra::Charge),
     Sliding { window: u64 },
     Window { start_s: u64 },
-    Slot(Claim),
+    Slot(Claim, u64),
 }
 
 /// A granted admission: what [`Engine::settle`], [`Engine::cancel`] and [`Engine::finish`] need.
@@ -277,21 +277,15 @@ impl Engine {
         let (limit, cost) = (count(limit), count(cost));
         let fits = |seen: i64| seen.saturating_add(cost) <= limit;
         let charge = || window::charge(pair, now.s(), size_s, cost, fits);
-        let outcome = self.rounds(charge)?;
-        if !key.holds() {
-            if let Outcome::Admitted(charged) = outcome {
-                let undo =
-                    || window::charge_if_window(pair, now.s(), charged.window.start_s(), -cost);
-                let _ = self.rounds(undo);
-            }
-            return Ok(Met::Moved);
-        }
-        Ok(match outcome {
-            Outcome::Admitted(charged) => Met::Yes(
+        Ok(match self.rounds(key, charge)? {
+            Some(Outcome::Admitted(charged)) => Met::Yes(
                 Receipt::Window { start_s: charged.window.start_s() },
                 u64::try_from(limit - charged.count).unwrap_or(0),
             ),
-            Outcome::Refused { .. } => Met::No(Some(window_wait_us(key, size_s, now))),
+            Some(Outcome::Refused { .. }) if key.holds() => {
+                Met::No(Some(window_wait_us(key, size_s, now)))
+            }
+            _ => Met::Moved,
         })
     }
 
@@ -304,7 +298,8 @@ impl Engine {
     ) -> Result<Met, OpError> {
         let leases = self.leases(key);
         leases.note_limit(limit.min(u64::from(u32::MAX)));
-        let Some(claim) = self.claim_slot(&leases, key, limit, ttl_s, now, 0)? else {
+        let tag = self.ticket();
+        let Some(claim) = self.claim_slot(&leases, key.slot, limit, ttl_s, now, tag)? else {
             leases.correct_held();
             return Ok(Met::No(None));
         };
@@ -312,8 +307,7 @@ impl Engine {
             leases.release(claim);
             return Ok(Met::Moved);
         }
-        leases.reach(claim);
-        Ok(Met::Yes(Receipt::Slot(claim), limit.saturating_sub(leases.held_hint())))
+        Ok(Met::Yes(Receipt::Slot(claim, tag), limit.saturating_sub(leases.held_hint())))
     }
 
     fn take_all_back(&self, demands: &[Demand<'_>], keys: &Keys<'_>, admission: &Admission) {
@@ -330,20 +324,20 @@ impl Engine {
         let given = match (receipt, demand.rule) {
             (Receipt::Rate(charge), Rule::Rate(limiter)) => {
                 let charge = gcra::Charge { cost, ..charge };
-                gcra::refund(&key.bucket.requests, now.us(), limiter.quota(), charge).ok()
+                gcra::refund(key.state(), now.us(), limiter.quota(), charge).ok()
             }
             (Receipt::Sliding { window }, Rule::Sliding(limiter)) => {
-                let (word, limit) = (&key.bucket.requests, limiter.limit());
+                let (word, limit) = (key.state(), limiter.limit());
                 let kept = demand.cost.saturating_sub(cost);
                 Some(sliding::refund(word, now.us(), limit, window, demand.cost, kept))
             }
             (Receipt::Window { start_s }, Rule::Window { part, .. }) => {
                 key.pair(part).and_then(|pair| {
                     let undo = || window::charge_if_window(pair, now.s(), start_s, -count(cost));
-                    self.rounds(undo).ok().map(|charged| charged.is_some())
+                    self.rounds(key, undo).ok().map(|charged| charged.flatten().is_some())
                 })
             }
-            (Receipt::Slot(claim), _) => Some(self.leases(key).release(claim)),
+            (Receipt::Slot(claim, tag), _) => Some(self.leases(key).release_tagged(claim, tag)),
             _ => Some(true),
         };
         if given != Some(true) {
@@ -361,8 +355,8 @@ impl Engine {
     pub fn finish(&self, demands: &[Demand<'_>], admission: &Admission) {
         let keys = self.keys_of(demands);
         for (key, receipt) in keys.iter().zip(admission.receipts) {
-            if let (Some(key), Receipt::Slot(claim)) = (key, receipt)
-                && self.leases(key).release(claim)
+            if let (Some(key), Receipt::Slot(claim, tag)) = (key, receipt)
+                && self.leases(key).release_tagged(claim, tag)
             {
                 self.count(|row| &row.lease_released);
             }
@@ -395,26 +389,30 @@ impl Engine {
 
     fn owe(&self, demand: &Demand<'_>, key: &Key<'_>, cost: u64) -> Result<(), OpError> {
         let now = self.now();
-        let word = &key.bucket.requests;
+        let word = key.state();
+        // What a key owes that is given up meanwhile is forgotten with it.
         match demand.rule {
-            Rule::Rate(limiter) => self.rounds(|| gcra::owe(word, now.us(), limiter.quota(), cost)),
+            Rule::Rate(limiter) => {
+                self.rounds(key, || gcra::owe(word, now.us(), limiter.quota(), cost))?;
+            }
             Rule::Sliding(limiter) => {
-                self.rounds(|| sliding::owe(word, now.us(), limiter.limit(), cost))
+                self.rounds(key, || sliding::owe(word, now.us(), limiter.limit(), cost))?;
             }
             Rule::Window { part, size_s, .. } => {
                 let pair = key.pair(part).ok_or(OpError::OutOfRange)?;
                 let charge = || window::charge(pair, now.s(), size_s, count(cost), |_| true);
-                self.rounds(charge).map(|_| ())
+                self.rounds(key, charge)?;
             }
-            Rule::Slots { .. } => Ok(()),
+            Rule::Slots { .. } => {}
         }
+        Ok(())
     }
 
     /// The keys where they were found when they were admitted; one that has been given up since owes nothing.
     fn keys_of(&self, demands: &[Demand<'_>]) -> Keys<'_> {
         let mut keys: Keys<'_> = [None; MAX_LIMITS];
         for (key, demand) in keys.iter_mut().zip(demands) {
-            *key = demand.place.and_then(|place| self.key_at(place));
+            *key = demand.place.and_then(|place| place.key_in(self.bucket_at(place.slot)?));
         }
         keys
     }
@@ -513,6 +511,7 @@ fn window_wait_us(key: &Key<'_>, size_s: u64, now: Instant) -> u64 {
 mod tests {
     use super::super::tests::engine;
     use super::*;
+    use crate::config::Overflow;
     use crate::primitives::gcra::Quota;
     use crate::primitives::sliding::SlidingLimit;
 
@@ -665,6 +664,27 @@ mod tests {
         clock.advance_s(1);
         granted(&engine, &mut demands);
         assert_eq!(refused(&engine, &mut demands).position, 0);
+    }
+
+    #[test]
+    fn a_slot_of_a_key_without_room_is_given_back() {
+        for policy in [Overflow::Shared, Overflow::Local] {
+            let (engine, _) = engine();
+            engine.region().set_overflow(policy);
+            let rate = engine.limiter("", Quota::new(1, 1).unwrap());
+            for n in 0..2_000 {
+                engine.check(&rate, format!("key-{n}").as_bytes()).unwrap();
+            }
+            let mut demands = [Demand::new(S, slots(1), 1)];
+            let held = granted(&engine, &mut demands);
+            let place = demands[0].place.unwrap();
+            assert!(place.slot >= engine.region().key_buckets().0.len(), "{place:?}");
+            assert_eq!(refused(&engine, &mut demands).position, 0);
+            engine.finish(&demands, &held);
+            let held = granted(&engine, &mut demands);
+            engine.cancel(&demands, &held);
+            granted(&engine, &mut demands);
+        }
     }
 
     #[test]

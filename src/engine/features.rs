@@ -25,7 +25,7 @@ impl Engine {
         let Some(record) = self.feature(feature) else { return 0 };
         record.errors_total.fetch_add(1, Ordering::Relaxed);
         let failed = || breaker::failed(&record.breaker, self.now().s(), BREAKER);
-        let Ok(failed) = self.rounds(failed) else {
+        let Ok(failed) = self.insist(failed) else {
             return record.breaker.load(Ordering::Relaxed).errors();
         };
         if failed.opened {
@@ -62,16 +62,16 @@ impl Engine {
     /// Forgets a feature's errors.
     pub fn reset_feature(&self, feature: usize) {
         let Some(record) = self.feature(feature) else { return };
-        if self.rounds(|| breaker::reset(&record.breaker)) == Ok(true) {
+        if self.insist(|| breaker::reset(&record.breaker)) == Ok(true) {
             self.event(EventKind::BreakerClosed, feature as u64, 1);
         }
     }
 
     /// How a feature's switch stands, with its percentage.
     pub fn flag(&self, feature: usize) -> (FlagMode, u64) {
-        let word = self.feature(feature).map_or(FlagWord::default(), |record| {
-            record.flag.load(Ordering::Relaxed)
-        });
+        let word = self
+            .feature(feature)
+            .map_or(FlagWord::default(), |record| record.flag.load(Ordering::Relaxed));
         (FlagMode::from_raw(word.mode()), word.percent().min(100))
     }
 

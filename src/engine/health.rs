@@ -1,21 +1,19 @@
 //! Deployments: what all workers know about each of them. Requests in flight are leases, so that those of
 //! a dead worker do not count; the rest is one word each.
 
-use super::keys::Key;
 use super::{Engine, ROUNDS};
 use crate::clock::Instant;
 use crate::error::OpError;
 use crate::layout::{
-    Deployment, EventKind, FailureKind, FailureWord, IdentityWord, KeyKind, LeaseLimits,
+    CounterWord, Deployment, EventKind, FailureKind, FailureWord, IdentityWord, KeyKind,
 };
 use crate::primitives::cooldown::{self, Begun};
-use crate::primitives::window::{self, Outcome, Pair};
+use crate::primitives::window::{self, Outcome, Pair, PairOf};
 use crate::primitives::{ewma, ring};
-use crate::sync::{Ordering, Word};
-use crate::tables::index::{self, NotInserted, Probe};
+use crate::sync::{Bits, Ordering, Word};
+use crate::tables::index::{self, Held, NotInserted, Probe};
 use crate::tables::leases::{Claim, Leases};
-use crate::tables::names::{self, Label, redact};
-use crate::tables::workers;
+use crate::tables::names;
 
 /// Hash domain of deployments.
 const DEPLOYMENTS: u64 = 0x6465_706c;
@@ -34,13 +32,24 @@ struct Found<'a> {
     record: &'a Deployment,
 }
 
+impl<'a> Found<'a> {
+    fn holds(&self) -> bool {
+        index::holds(&self.record.identity, self.identity)
+    }
+
+    /// A word of the record, which is swapped only while the record is the deployment's.
+    fn held<T: Bits>(&self, word: impl FnOnce(&'a Deployment) -> &'a Word<T>) -> Held<'a, T> {
+        Held::new(word(self.record), &self.record.identity, self.identity)
+    }
+}
+
 /// A request on its way to a deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flight {
     slot: usize,
     identity: IdentityWord,
-    /// `None` = there was no room to count it.
-    claim: Option<Claim>,
+    /// With its tag; `None` = there was no room to count it.
+    claim: Option<(Claim, u64)>,
 }
 
 /// The answer to a request that wants to be sent.
@@ -117,8 +126,10 @@ impl Engine {
             match index::insert(table, probe, identity, index::nonce) {
                 Ok(slot) => {
                     let record = &table[slot.index];
-                    self.name_deployment(record, id);
-                    return Ok(Found { slot: slot.index, identity, record });
+                    let found = Found { slot: slot.index, identity, record };
+                    let name = names::Place { head: &record.name_head, bytes: &record.name };
+                    self.look_after_name(name, || names::redact(id), || found.holds());
+                    return Ok(found);
                 }
                 Err(NotInserted::Full) => {
                     let now = self.now();
@@ -126,7 +137,10 @@ impl Engine {
                         table,
                         probe,
                         |identity, record| self.deployment_is_idle(identity, record, now),
-                        |_, _, record| clear(record, now),
+                        |slot, identity, record| {
+                            let found = Found { slot, identity, record };
+                            clear(&found, &self.flights(&found), now)
+                        },
                     );
                     gave_up.map_err(|_| self.counted(OpError::TableFull))?;
                 }
@@ -136,26 +150,23 @@ impl Engine {
         Err(self.counted(OpError::Contended))
     }
 
-    fn name_deployment(&self, record: &Deployment, id: &str) {
-        let label = Label { head: &record.name_head, bytes: &record.name };
-        if let Some(owner) = self.me().filter(|_| names::missing(label)) {
-            let rows = self.region.workers();
-            names::publish(label, owner, &redact(id), |writer| workers::is_gone(rows, writer));
-        }
-    }
-
     fn flights<'a>(&'a self, found: &Found<'a>) -> Leases<'a> {
         Leases {
             chunks: self.region.chunks(),
             key: found.identity,
-            key_slot: FIRST_KEY_SLOT + found.slot as u64 + 1,
+            key_slot: key_slot(found.slot),
             limits: &found.record.lease,
             nonce: index::nonce,
         }
     }
 
     /// Whether nothing is known of a deployment that still matters.
-    fn deployment_is_idle(&self, identity: IdentityWord, record: &Deployment, now: Instant) -> bool {
+    fn deployment_is_idle(
+        &self,
+        identity: IdentityWord,
+        record: &Deployment,
+        now: Instant,
+    ) -> bool {
         let found = Found { slot: 0, identity, record };
         let silent = |word: &Word<_>| {
             ewma::age_s(word.load(Ordering::SeqCst), now.s()).is_none_or(|age| age >= FORGET_S)
@@ -163,8 +174,7 @@ impl Engine {
         words_say_nothing(record, now)
             && silent(&record.latency)
             && silent(&record.first_token)
-            && (record.lease.load(Ordering::SeqCst).high_water() == 0
-                || self.flights(&found).count() == 0)
+            && self.flights(&found).is_idle()
     }
 
     /// Does something to a deployment's record, again if the record was given up meanwhile.
@@ -175,8 +185,9 @@ impl Engine {
     ) -> Result<T, OpError> {
         self.until_settled(|| {
             let found = self.deployment(id)?;
-            let done = step(&found)?;
-            Ok(index::holds(&found.record.identity, found.identity).then_some(done))
+            let done = step(&found);
+            // Words of a record that was given up refuse every swap, and that looks like contention.
+            if found.holds() { done.map(Some) } else { Ok(None) }
         })
     }
 
@@ -191,10 +202,9 @@ impl Engine {
             let leases = self.flights(found);
             let most = limit.unwrap_or(u64::from(u32::MAX));
             leases.note_limit(limit.unwrap_or(0).min(u64::from(u32::MAX)));
-            // The record's slot stands for the key's where the process remembers where it found room.
-            let key = Key { slot: found.slot, identity: found.identity, bucket: self.no_bucket() };
-            let claim = match self.claim_slot(&leases, &key, most, 0, self.now(), 0) {
-                Ok(Some(claim)) => Some(claim),
+            let tag = self.ticket();
+            let claim = match self.claim_slot(&leases, found.slot, most, 0, self.now(), tag) {
+                Ok(Some(claim)) => Some((claim, tag)),
                 Ok(None) => return Ok(Departure::Full),
                 Err(error) if limit.is_some() => return Err(error),
                 Err(_) => {
@@ -203,10 +213,8 @@ impl Engine {
                 }
             };
             let flight = Flight { slot: found.slot, identity: found.identity, claim };
-            if !index::holds(&found.record.identity, found.identity) {
+            if !found.holds() {
                 self.arrive(&flight);
-            } else if let Some(claim) = claim {
-                leases.reach(claim);
             }
             Ok(Departure::Sent(flight))
         })
@@ -215,9 +223,9 @@ impl Engine {
     /// Ends a flight. Of a flight that has ended, or was reaped, nothing is changed.
     pub fn arrive(&self, flight: &Flight) {
         let record = self.region.deployments().get(flight.slot);
-        if let (Some(record), Some(claim)) = (record, flight.claim) {
+        if let (Some(record), Some((claim, tag))) = (record, flight.claim) {
             let found = Found { slot: flight.slot, identity: flight.identity, record };
-            self.flights(&found).release(claim);
+            self.flights(&found).release_tagged(claim, tag);
         }
     }
 
@@ -232,16 +240,25 @@ impl Engine {
     ) -> Result<(), OpError> {
         self.on_deployment(id, |found| {
             let record = found.record;
-            self.count_in_window(record, &record.successes, window_s)?;
+            self.count_in_window(found, |record| &record.successes, window_s)?;
             record.failures_in_a_row.store(0, Ordering::Relaxed);
             record.successes_total.fetch_add(1, Ordering::Relaxed);
             let now_s = self.now().s();
             if let Some(us) = latency_us {
-                self.rounds(|| ewma::observe(&record.latency, now_s, us, AVERAGE_LENGTH))?;
+                self.insist(|| {
+                    ewma::observe(found.held(|record| &record.latency), now_s, us, AVERAGE_LENGTH)
+                })?;
                 ring::push(&record.latency_head, &record.latencies, now_s, us);
             }
             if let Some(us) = first_token_us {
-                self.rounds(|| ewma::observe(&record.first_token, now_s, us, AVERAGE_LENGTH))?;
+                self.insist(|| {
+                    ewma::observe(
+                        found.held(|record| &record.first_token),
+                        now_s,
+                        us,
+                        AVERAGE_LENGTH,
+                    )
+                })?;
                 ring::push(&record.first_token_head, &record.first_tokens, now_s, us);
             }
             Ok(())
@@ -258,7 +275,7 @@ impl Engine {
     ) -> Result<Failures, OpError> {
         self.on_deployment(id, |found| {
             let record = found.record;
-            let in_window = self.count_in_window(record, &record.failures, window_s)?;
+            let in_window = self.count_in_window(found, |record| &record.failures, window_s)?;
             let latest = FailureWord::new(kind as u64, status.min(1_023), self.now().s());
             record.last_failure.store(latest, Ordering::Relaxed);
             record.failures_total.fetch_add(1, Ordering::Relaxed);
@@ -268,17 +285,18 @@ impl Engine {
         })
     }
 
-    fn count_in_window(
+    fn count_in_window<'a>(
         &self,
-        record: &Deployment,
-        counter: &Word<crate::layout::CounterWord>,
+        found: &Found<'a>,
+        counter: impl FnOnce(&'a Deployment) -> &'a Word<CounterWord>,
         window_s: u64,
     ) -> Result<u64, OpError> {
-        let pair = Pair { window: Some(&record.window), counter };
+        let window = found.held(|record| &record.window).for_good();
+        let pair = PairOf { window: Some(window), counter: found.held(counter) };
         let window_s = window_s.clamp(1, u64::from(u32::MAX));
-        self.close_future_window(&record.window);
+        self.close_future_window(window);
         let now_s = self.now().s();
-        match self.rounds(|| window::charge(pair, now_s, window_s, 1, |_| true))? {
+        match self.insist(|| window::charge(pair, now_s, window_s, 1, |_| true))? {
             Outcome::Admitted(charged) => Ok(u64::try_from(charged.count).unwrap_or(0)),
             Outcome::Refused { .. } => Err(OpError::OutOfRange),
         }
@@ -289,8 +307,9 @@ impl Engine {
     pub fn cool_down(&self, id: &str, for_ms: u64, why: FailureKind) -> Result<Begun, OpError> {
         self.on_deployment(id, |found| {
             let now_ms = self.now().us() / 1_000;
-            let begin = || cooldown::begin(&found.record.cooldown, now_ms, for_ms, why);
-            let begun = self.rounds(begin)?;
+            let begin =
+                || cooldown::begin(found.held(|record| &record.cooldown), now_ms, for_ms, why);
+            let begun = self.insist(begin)?;
             if begun == Begun::First {
                 self.count(|row| &row.cooldowns);
                 let kind = EventKind::CooldownBegun;
@@ -305,7 +324,8 @@ impl Engine {
         let Some(found) = self.known_deployment(id) else { return Ok(false) };
         let now_ms = self.now().us() / 1_000;
         let left = cooldown::left_ms(found.record.cooldown.load(Ordering::Relaxed), now_ms);
-        let ended = self.rounds(|| cooldown::clear(&found.record.cooldown, now_ms))?;
+        let ended =
+            self.insist(|| cooldown::clear(found.held(|record| &record.cooldown), now_ms))?;
         if ended {
             self.event_about(found.identity, EventKind::CooldownCleared, left, 0);
         }
@@ -335,7 +355,7 @@ impl Engine {
 
     /// Corrects the count of flights of the deployment that `key_slot` names, if it names one.
     pub(super) fn correct_flights(&self, key_slot: u64) {
-        let slot = key_slot.checked_sub(FIRST_KEY_SLOT + 1).and_then(|at| usize::try_from(at).ok());
+        let slot = slot_of(key_slot);
         let record = slot.and_then(|slot| self.region.deployments().get(slot));
         if let (Some(slot), Some(record)) = (slot, record)
             && let Some(identity) = index::key_of(record.identity.load(Ordering::Acquire))
@@ -343,6 +363,16 @@ impl Engine {
             self.flights(&Found { slot, identity, record }).correct_held();
         }
     }
+}
+
+/// How lease chunks name the record of a deployment.
+pub fn key_slot(slot: usize) -> u64 {
+    FIRST_KEY_SLOT + slot as u64 + 1
+}
+
+/// The record of the deployment that a lease chunk names; `None` = it names a key.
+pub fn slot_of(key_slot: u64) -> Option<usize> {
+    usize::try_from(key_slot.checked_sub(FIRST_KEY_SLOT + 1)?).ok()
 }
 
 /// What a record says at `now`, with the flights that were counted.
@@ -373,11 +403,7 @@ pub fn health_of(record: &Deployment, now: Instant, in_flight: u64) -> Health {
     }
 }
 
-fn count_of(
-    record: &Deployment,
-    counter: &Word<crate::layout::CounterWord>,
-    now: Instant,
-) -> u64 {
+fn count_of(record: &Deployment, counter: &Word<CounterWord>, now: Instant) -> u64 {
     let pair = Pair { window: Some(&record.window), counter };
     window::read(pair, now.s()).and_then(|count| u64::try_from(count).ok()).unwrap_or(0)
 }
@@ -391,39 +417,174 @@ fn words_say_nothing(record: &Deployment, now: Instant) -> bool {
 
 /// Brings an idle record to all zeroes, the words that say something by swaps from what says nothing; false
 /// = one of them was charged meanwhile.
-fn clear(record: &Deployment, now: Instant) -> bool {
-    let (window, cooldown, lease) = (
-        record.window.load(Ordering::SeqCst),
-        record.cooldown.load(Ordering::SeqCst),
-        record.lease.load(Ordering::SeqCst),
-    );
-    let idle = window.left(now.s(), u64::MAX).is_none()
-        && cooldown::left_ms(cooldown, now.us() / 1_000) == 0;
-    let order = Ordering::SeqCst;
-    let cleared = idle
-        && record.lease.compare_exchange(lease, LeaseLimits::default(), order, order).is_ok()
-        && record.window.compare_exchange(window, Default::default(), order, order).is_ok()
-        && record.cooldown.compare_exchange(cooldown, Default::default(), order, order).is_ok();
+fn clear(found: &Found<'_>, flights: &Leases<'_>, now: Instant) -> bool {
+    let record = found.record;
+    let window = record.window.load(Ordering::SeqCst);
+    let cooldown = record.cooldown.load(Ordering::SeqCst);
+    let cleared = window.left(now.s(), u64::MAX).is_none()
+        && cooldown::left_ms(cooldown, now.us() / 1_000) == 0
+        && flights.forget()
+        && zero(found, &record.window, window)
+        && zero(found, &record.cooldown, cooldown);
     if cleared {
-        let relaxed = Ordering::Relaxed;
-        record.successes.store(Default::default(), relaxed);
-        record.failures.store(Default::default(), relaxed);
-        record.last_failure.store(FailureWord::default(), relaxed);
-        record.latency.store(Default::default(), relaxed);
-        record.first_token.store(Default::default(), relaxed);
-        for word in [
+        // The rest is history, and says nothing to the next deployment by then.
+        for counter in [&record.successes, &record.failures] {
+            zero(found, counter, counter.load(Ordering::Relaxed));
+        }
+        for average in [&record.latency, &record.first_token] {
+            zero(found, average, average.load(Ordering::Relaxed));
+        }
+        zero(found, &record.last_failure, record.last_failure.load(Ordering::Relaxed));
+        for count in [
             &record.successes_total,
             &record.failures_total,
             &record.latency_head,
             &record.first_token_head,
             &record.failures_in_a_row,
         ] {
-            word.store(0, relaxed);
+            zero(found, count, count.load(Ordering::Relaxed));
         }
         for sample in record.latencies.iter().chain(&record.first_tokens) {
-            sample.store(Default::default(), relaxed);
+            zero(found, sample, sample.load(Ordering::Relaxed));
         }
-        record.name_head.store(Default::default(), relaxed);
     }
-    cleared
+    let name = names::Place { head: &record.name_head, bytes: &record.name };
+    cleared && names::withdraw(name)
+}
+
+/// Swaps a word of the deployment's record from what was seen to zero.
+fn zero<T: Bits>(found: &Found<'_>, word: &Word<T>, seen: T) -> bool {
+    index::is(found.record.identity.load(Ordering::Acquire), found.identity)
+        && word.compare_exchange(seen, T::from_bits(0), Ordering::SeqCst, Ordering::Relaxed).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::engine;
+    use super::*;
+    use crate::layout::{ClaimWord, LeaseWord, OwnerTag, WorkerState};
+
+    fn sent(engine: &Engine, id: &str, limit: Option<u64>) -> Option<Flight> {
+        match engine.depart(id, limit).unwrap() {
+            Departure::Sent(flight) => Some(flight),
+            Departure::Full => None,
+        }
+    }
+
+    #[test]
+    fn flights_are_counted_limited_and_ended_once() {
+        let (engine, _) = engine();
+        let flights: Vec<_> = (0..40).filter_map(|_| sent(&engine, "gpt", None)).collect();
+        assert_eq!((flights.len(), engine.flights_to("gpt")), (40, 40));
+        assert_eq!(engine.depart("gpt", Some(40)), Ok(Departure::Full));
+        engine.arrive(&flights[3]);
+        engine.arrive(&flights[3]);
+        assert_eq!(engine.flights_to("gpt"), 39);
+        assert!(sent(&engine, "gpt", Some(40)).is_some());
+        assert_eq!(engine.flights_to("never seen"), 0);
+    }
+
+    #[test]
+    fn flights_of_the_dead_end_with_them() {
+        let (engine, _) = engine();
+        let flight = sent(&engine, "gpt", None).unwrap();
+        let (claim, _) = flight.claim.unwrap();
+        let dead = ClaimWord::new(WorkerState::Live as u64, 4_000_000, 1, 1);
+        engine.region().workers()[9].claim.store(dead, Ordering::SeqCst);
+        let holder = &engine.region().chunks()[claim.chunk].holders[claim.slot];
+        let owner = OwnerTag::new(9, 1).unwrap();
+        holder.store(LeaseWord::new(owner.raw(), 5), Ordering::SeqCst);
+        assert_eq!(engine.reap_dead(), 1);
+        assert_eq!(engine.flights_to("gpt"), 0);
+        // Its own end comes too late and harms nobody.
+        let next = sent(&engine, "gpt", Some(1)).unwrap();
+        engine.arrive(&flight);
+        assert_eq!(engine.flights_to("gpt"), 1);
+        engine.arrive(&next);
+    }
+
+    #[test]
+    fn successes_and_failures_are_counted_by_window() {
+        let (engine, clock) = engine();
+        for _ in 0..3 {
+            engine.deployment_succeeded("gpt", 60, Some(1_000), Some(100)).unwrap();
+        }
+        let kind = FailureKind::from_status(429);
+        let first = engine.deployment_failed("gpt", 60, kind, 429).unwrap();
+        assert_eq!(first, Failures { in_window: 1, successes: 3, in_a_row: 1 });
+        engine.deployment_failed("gpt", 60, FailureKind::Timeout, 0).unwrap();
+        let health = engine.health("gpt").unwrap();
+        assert_eq!((health.successes, health.failures, health.failures_in_a_row), (3, 2, 2));
+        assert_eq!(health.last_failure, Some((FailureKind::Timeout, 0, 0)));
+        assert_eq!((health.latency_us, health.first_token_us), (Some(1_000), Some(100)));
+        assert_eq!((health.latencies_us.len(), health.first_tokens_us.len()), (3, 3));
+        clock.advance_s(60);
+        let health = engine.health("gpt").unwrap();
+        assert_eq!((health.successes, health.failures), (0, 0));
+        assert_eq!((health.successes_total, health.failures_total), (3, 2));
+        engine.deployment_succeeded("gpt", 60, None, None).unwrap();
+        assert_eq!(engine.health("gpt").unwrap().failures_in_a_row, 0);
+        assert_eq!(engine.health("never seen"), None);
+    }
+
+    #[test]
+    fn a_cooldown_is_everybodys_and_has_one_beginner() {
+        let (engine, clock) = engine();
+        let cool = |ms| engine.cool_down("gpt", ms, FailureKind::RateLimited);
+        assert_eq!((cool(5_000), cool(4_000)), (Ok(Begun::First), Ok(Begun::AlreadyLonger)));
+        assert_eq!(engine.cooldown_left_ms("gpt"), 5_000);
+        clock.advance_s(3);
+        assert_eq!(cool(5_000), Ok(Begun::Extended));
+        assert_eq!(engine.end_cooldown("gpt"), Ok(true));
+        assert_eq!(engine.end_cooldown("gpt"), Ok(false));
+        assert_eq!((engine.cooldown_left_ms("gpt"), cool(1_000)), (0, Ok(Begun::First)));
+        clock.advance_s(1);
+        assert_eq!(engine.cooldown_left_ms("gpt"), 0);
+        assert_eq!(engine.total(|row| &row.cooldowns), 2);
+        let kinds: Vec<_> = engine.recent_events(9).filter_map(|e| e.known_kind()).collect();
+        let begun = EventKind::CooldownBegun;
+        assert_eq!(kinds, [begun, EventKind::CooldownCleared, begun]);
+    }
+
+    #[test]
+    fn forgotten_deployments_make_room_and_the_others_stay() {
+        let (engine, clock) = engine();
+        let capacity = engine.region().deployments().len();
+        let fill = |from: usize| {
+            let add = |n: &usize| {
+                engine.deployment_succeeded(&format!("old-{n}"), 60, Some(9), None).is_ok()
+            };
+            (from..from + 4 * capacity).filter(add).count()
+        };
+        assert!(fill(0) <= capacity);
+        clock.advance_s(FORGET_S - 60);
+        assert!(engine.health("old-1").is_some());
+        let kept = sent(&engine, "old-1", None).unwrap();
+        clock.advance_s(60);
+        for n in 0..capacity / 2 {
+            engine.deployment_succeeded(&format!("new-{n}"), 60, Some(7), None).unwrap();
+        }
+        assert_eq!(engine.flights_to("old-1"), 1);
+        let health = engine.health("new-0").unwrap();
+        assert_eq!((health.latency_us, health.latencies_us), (Some(7), vec![7]));
+        assert_eq!(health.successes_total, 1);
+        engine.arrive(&kept);
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_counted_is_sent_and_that_is_counted() {
+        let (engine, _) = engine();
+        for n in 0..200 {
+            // Every chunk is held by somebody.
+            let _ = engine.depart(&format!("other-{n}"), Some(1));
+        }
+        let id = (0..200)
+            .map(|n| format!("mine-{n}"))
+            .find(|id| engine.depart(id, Some(1)) == Err(OpError::LeasesFull))
+            .unwrap();
+        let flight = sent(&engine, &id, None).unwrap();
+        assert_eq!(flight.claim, None);
+        assert!(engine.total(|row| &row.uncounted) >= 1);
+        engine.arrive(&flight);
+    }
 }

@@ -4,15 +4,12 @@ use super::{Engine, ROUNDS};
 use crate::clock::Instant;
 use crate::config::Overflow;
 use crate::error::OpError;
-use crate::layout::{
-    Bucket, CounterWord, GcraWord, IdentityWord, KeyKind, LeaseLimits, Name, PairWord, SlidingWord,
-    WindowWord,
-};
-use crate::primitives::{gcra, sliding};
+use crate::layout::{Bucket, CounterWord, IdentityWord, KeyKind, Name, PairWord};
+use crate::primitives::{MAX_TRIES, Shared};
 use crate::sync::{Bits, Ordering, Word};
-use crate::tables::index::{self, NotInserted, Probe};
+use crate::tables::index::{self, Held, NotInserted, Probe};
 use crate::tables::leases::Leases;
-use crate::tables::{names, workers};
+use crate::tables::{buckets, names, workers};
 
 /// Every so many operations on a key its name is looked after.
 const NAME_CHECK_MASK: u64 = 63;
@@ -26,7 +23,7 @@ const TALLIES: u64 = 0x7461_6c6c;
 /// A key with its bucket.
 #[derive(Clone, Copy)]
 pub struct Key<'a> {
-    /// Position in the region's buckets; beyond all of them for a bucket of the process's own.
+    /// Position in the region's buckets, then in those of the process's own.
     pub slot: usize,
     /// Identity.
     pub identity: IdentityWord,
@@ -39,6 +36,40 @@ impl Key<'_> {
     #[inline]
     pub fn holds(&self) -> bool {
         index::holds(&self.bucket.identity, self.identity)
+    }
+}
+
+impl<'a> Key<'a> {
+    /// A word of the bucket, which is swapped only while the bucket is the key's.
+    #[inline]
+    pub(super) fn held<T: Bits>(
+        &self,
+        word: impl FnOnce(&'a Bucket) -> &'a Word<T>,
+    ) -> Held<'a, T> {
+        Held::new(word(self.bucket), &self.bucket.identity, self.identity)
+    }
+
+    /// The word that a rule of one word keeps its state in.
+    #[inline]
+    pub(super) fn state(&self) -> Held<'a, CounterWord> {
+        self.held(|bucket| &bucket.requests)
+    }
+
+    /// Writes the limits down if they are others. A sliding window is judged idle or not by them, so they
+    /// must not come from a process that is late with another key's.
+    #[inline]
+    pub(super) fn note_limits(&self, limits: PairWord) {
+        let word = self.held(|bucket| &bucket.limits);
+        let mut seen = word.load(Ordering::Relaxed);
+        for _ in 0..MAX_TRIES {
+            if seen == limits {
+                return;
+            }
+            match word.compare_exchange(seen, limits, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(now) => seen = now,
+            }
+        }
     }
 }
 
@@ -62,8 +93,11 @@ impl Engine {
         let (buckets, _) = self.region.key_buckets();
         if let Some(slot) = index::find(buckets, probe, identity) {
             let key = Key { slot, identity, bucket: &buckets[slot] };
-            if key.bucket.allowed.load(Ordering::Relaxed) & NAME_CHECK_MASK == NAME_CHECK_MASK {
-                self.look_after_name(&key, label);
+            let (allowed, denied) = (&key.bucket.allowed, &key.bucket.denied);
+            let operations =
+                allowed.load(Ordering::Relaxed).wrapping_add(denied.load(Ordering::Relaxed));
+            if operations & NAME_CHECK_MASK == NAME_CHECK_MASK {
+                self.look_after_key_name(&key, label);
             }
             return Ok(key);
         }
@@ -73,24 +107,41 @@ impl Engine {
     /// The key's bucket if it has one.
     pub(super) fn existing(&self, kind: KeyKind, domain: u64, bytes: &[u8]) -> Option<Key<'_>> {
         let (identity, probe) = self.identify(kind, domain, bytes);
-        let (buckets, shared) = self.region.key_buckets();
+        let (buckets, _) = self.region.key_buckets();
         if let Some(slot) = index::find(buckets, probe, identity) {
             return Some(Key { slot, identity, bucket: &buckets[slot] });
         }
         match self.region.overflow() {
             Overflow::Deny => None,
-            Overflow::Shared => {
-                let (identity, probe) = self.identify(kind, domain, SHARED_KEY);
-                let slot = index::find(shared, probe, identity)?;
-                let bucket = &shared[slot];
-                Some(Key { slot: buckets.len() + slot, identity, bucket })
-            }
+            Overflow::Shared => self.shared_key(kind, domain),
             Overflow::Local => {
                 let local = self.local.overflow.get()?;
                 let slot = index::find(local, probe, identity)?;
-                Some(Key { slot: usize::MAX, identity, bucket: &local[slot] })
+                Some(self.local_key(slot, identity, &local[slot]))
             }
         }
+    }
+
+    /// The bucket that keys without room share, if it has been used. What such a key holds stays there when
+    /// the key has found room.
+    pub(super) fn shared_key(&self, kind: KeyKind, domain: u64) -> Option<Key<'_>> {
+        let (buckets, shared) = self.region.key_buckets();
+        let (identity, probe) = self.identify(kind, domain, SHARED_KEY);
+        let slot = index::find(shared, probe, identity)?;
+        Some(Key { slot: buckets.len() + slot, identity, bucket: &shared[slot] })
+    }
+
+    fn local_key<'a>(&self, slot: usize, identity: IdentityWord, bucket: &'a Bucket) -> Key<'a> {
+        Key { slot: self.region.buckets().len() + slot, identity, bucket }
+    }
+
+    /// The bucket at a key's slot.
+    #[inline]
+    pub(super) fn bucket_at(&self, slot: usize) -> Option<&Bucket> {
+        let buckets = self.region.buckets();
+        buckets
+            .get(slot)
+            .or_else(|| self.local.overflow.get()?.get(slot.checked_sub(buckets.len())?))
     }
 
     #[cold]
@@ -105,7 +156,7 @@ impl Engine {
         match self.insert(buckets, self.region.names(), probe, identity) {
             Ok(slot) => {
                 let key = Key { slot, identity, bucket: &buckets[slot] };
-                self.look_after_name(&key, label);
+                self.look_after_key_name(&key, label);
                 Ok(key)
             }
             Err(NotInserted::Full) => self.overflow(domain, identity, probe),
@@ -167,7 +218,7 @@ impl Engine {
                 let inserted = self.insert(shared, names, probe, identity).ok();
                 inserted.map(|slot| {
                     let key = Key { slot: buckets.len() + slot, identity, bucket: &shared[slot] };
-                    self.look_after_name(&key, || "(keys without room)".to_string());
+                    self.look_after_key_name(&key, || "(keys without room)".to_string());
                     self.count(|row| &row.overflow_shared);
                     key
                 })
@@ -178,7 +229,7 @@ impl Engine {
                 let inserted = self.insert(local, &[], probe, identity).ok();
                 inserted.map(|slot| {
                     self.count(|row| &row.overflow_local);
-                    Key { slot: usize::MAX, identity, bucket: &local[slot] }
+                    self.local_key(slot, identity, &local[slot])
                 })
             }
             _ => None,
@@ -190,56 +241,68 @@ impl Engine {
     }
 
     #[cold]
-    fn look_after_name(&self, key: &Key<'_>, label: impl FnOnce() -> String) {
-        let (Some(record), Some(owner)) = (self.region.names().get(key.slot), self.me()) else {
-            return;
-        };
-        if names::missing(record) {
-            let rows = self.region.workers();
-            names::publish(record, owner, &label(), |writer| workers::is_gone(rows, writer));
+    fn look_after_key_name(&self, key: &Key<'_>, label: impl FnOnce() -> String) {
+        if let Some(record) = self.region.names().get(key.slot) {
+            self.look_after_name(record.into(), label, || key.holds());
         }
+    }
+
+    /// Writes a record's name if it is not there. `stands` tells whether the record still is the key's.
+    pub(super) fn look_after_name(
+        &self,
+        name: names::Place<'_>,
+        label: impl FnOnce() -> String,
+        stands: impl Fn() -> bool,
+    ) {
+        let Some(owner) = self.me().filter(|_| names::read(name).is_none()) else { return };
+        let writer = names::Writer { owner, nonce: index::nonce() };
+        let rows = self.region.workers();
+        let dead = |owner| workers::is_gone(rows, owner);
+        names::publish(name, writer, &label(), dead, stands);
     }
 
     /// Leases under a key.
     pub(super) fn leases<'a>(&'a self, key: &Key<'a>) -> Leases<'a> {
+        // Where a bucket of the process's own is means nothing to others.
+        let shared = key.slot < self.region.buckets().len();
         Leases {
             chunks: self.region.chunks(),
             key: key.identity,
-            key_slot: key.slot as u64 + 1,
+            key_slot: if shared { key.slot as u64 + 1 } else { 0 },
             limits: &key.bucket.lease,
             nonce: index::nonce,
         }
     }
 
-    /// Whether a bucket says as much as none: nothing is charged, nothing is held.
     fn is_idle(&self, identity: IdentityWord, bucket: &Bucket, now: Instant) -> bool {
-        let key = Key { slot: usize::MAX, identity, bucket };
-        let state = Snapshot::of(bucket);
-        state.says_nothing(identity, bucket, now)
-            && (state.lease.high_water() == 0 || self.leases(&key).count() == 0)
+        let leases = self.leases(&Key { slot: usize::MAX, identity, bucket });
+        buckets::is_idle(identity, bucket, &leases, now.us())
     }
 
-    /// Brings an idle bucket to all zeroes; false = it was charged meanwhile. Every word is swapped from a
-    /// value that says nothing, so that a process that is late with it harms nobody.
-    fn clear(&self, name: Option<&Name>, key: IdentityWord, bucket: &Bucket, now: Instant) -> bool {
+    /// Brings an idle bucket to all zeroes, its name included; false = it was charged meanwhile.
+    fn clear(
+        &self,
+        name: Option<&Name>,
+        identity: IdentityWord,
+        bucket: &Bucket,
+        now: Instant,
+    ) -> bool {
+        let leases = self.leases(&Key { slot: usize::MAX, identity, bucket });
         let limits = bucket.limits.load(Ordering::Relaxed);
-        let state = Snapshot::of(bucket);
-        let cleared = state.says_nothing(key, bucket, now)
-            && swap(&bucket.lease, state.lease)
-            && swap(&bucket.window, state.window)
-            && swap(&bucket.tokens, state.tokens)
-            && swap(&bucket.requests, state.requests);
-        if cleared {
-            let (allowed, denied) = (take(&bucket.allowed), take(&bucket.denied));
-            if key.kind() == KeyKind::Gcra as u64 {
-                self.keep_tally(limits, allowed, denied);
-            }
-            swap(&bucket.limits, limits);
-            if let Some(name) = name {
-                swap(&name.head, name.head.load(Ordering::Relaxed));
-            }
+        if !buckets::clear(identity, bucket, &leases, now.us()) {
+            return false;
         }
-        cleared
+        let take = |word: &Word<u64>| {
+            let seen = word.load(Ordering::Relaxed);
+            // What changes under the hand stays.
+            if buckets::zero(identity, bucket, word, seen) { seen } else { 0 }
+        };
+        let (allowed, denied) = (take(&bucket.allowed), take(&bucket.denied));
+        if identity.kind() == KeyKind::Gcra as u64 {
+            self.keep_tally(limits, allowed, denied);
+        }
+        buckets::zero(identity, bucket, &bucket.limits, limits);
+        name.is_none_or(names::withdraw)
     }
 
     /// Adds what a key that is given up has been admitted and refused to what its limiter's others have.
@@ -254,53 +317,4 @@ impl Engine {
             tally.denied.fetch_add(denied, Ordering::Relaxed);
         }
     }
-}
-
-/// The words of a bucket that say something.
-struct Snapshot {
-    requests: CounterWord,
-    tokens: CounterWord,
-    window: WindowWord,
-    lease: LeaseLimits,
-}
-
-impl Snapshot {
-    fn of(bucket: &Bucket) -> Self {
-        Self {
-            requests: bucket.requests.load(Ordering::SeqCst),
-            tokens: bucket.tokens.load(Ordering::SeqCst),
-            window: bucket.window.load(Ordering::SeqCst),
-            lease: bucket.lease.load(Ordering::SeqCst),
-        }
-    }
-
-    /// Whether they are in their default state, leases aside.
-    fn says_nothing(&self, identity: IdentityWord, bucket: &Bucket, now: Instant) -> bool {
-        let word = self.requests.bits();
-        match KeyKind::from_raw(identity.kind()) {
-            Some(KeyKind::Gcra) => gcra::is_idle(GcraWord::from_bits(word), now.us()),
-            Some(KeyKind::Sliding) => {
-                let window_s = bucket.limits.load(Ordering::Relaxed).tokens();
-                sliding::is_idle(SlidingWord::from_bits(word), now.us(), window_s)
-            }
-            Some(KeyKind::Counter) => self.requests.loose_left(now.s()).is_none(),
-            Some(KeyKind::Window) => {
-                self.window.left(now.s(), u64::MAX).is_none()
-                    && self.requests.loose_left(now.s()).is_none()
-                    && self.tokens.loose_left(now.s()).is_none()
-            }
-            _ => false,
-        }
-    }
-}
-
-/// Swaps a word from what was seen to zero.
-fn swap<T: Bits + PartialEq>(word: &Word<T>, seen: T) -> bool {
-    word.compare_exchange(seen, T::from_bits(0), Ordering::SeqCst, Ordering::Relaxed).is_ok()
-}
-
-/// Takes a count, unless it changes under the hand.
-fn take(word: &Word<u64>) -> u64 {
-    let seen = word.load(Ordering::Relaxed);
-    if swap(word, seen) { seen } else { 0 }
 }

@@ -7,8 +7,7 @@ use crate::sync::Ordering;
 use crate::tables::events::{self, Entry, Fact};
 use crate::tables::histograms::{Histograms, Snapshot};
 use crate::tables::index::{self, Probe};
-use crate::tables::names::{self, Label, redact};
-use crate::tables::workers;
+use crate::tables::names;
 
 /// Hash domain of series.
 const SERIES: u64 = 0x7365_7269;
@@ -41,11 +40,8 @@ impl Engine {
             })
         })?;
         let record = &table[slot.index];
-        let label = Label { head: &record.name_head, bytes: &record.name };
-        if let Some(owner) = self.me().filter(|_| names::missing(label)) {
-            let rows = self.region.workers();
-            names::publish(label, owner, &redact(name), |writer| workers::is_gone(rows, writer));
-        }
+        let place = names::Place { head: &record.name_head, bytes: &record.name };
+        self.look_after_name(place, || names::redact(name), || true);
         Ok(SeriesId(slot.index))
     }
 
@@ -72,8 +68,8 @@ impl Engine {
         table
             .filter_map(|(slot, record)| {
                 index::key_of(record.identity.load(Ordering::Acquire))?;
-                let label = Label { head: &record.name_head, bytes: &record.name };
-                let name = names::read(label).unwrap_or_else(|| format!("#{slot}"));
+                let place = names::Place { head: &record.name_head, bytes: &record.name };
+                let name = names::read(place).unwrap_or_else(|| format!("#{slot}"));
                 Some((name, self.histograms().snapshot(slot)?))
             })
             .collect()
@@ -95,7 +91,6 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::super::tests::engine;
-    use super::*;
 
     #[test]
     fn series_are_found_by_name_and_measured() {

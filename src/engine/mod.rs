@@ -3,10 +3,14 @@
 //!
 //! [`keys`] finds buckets and makes room for them; [`quota`] holds the GCRA limiter, [`windows`] the
 //! anchored windows, [`sliding`] the sliding ones, [`slots`] the concurrency slots, [`admission`] all of
-//! them in one call.
+//! them in one call, [`health`] the deployments, [`features`] breakers and switches, [`measure`] histograms and
+//! events.
 
 pub mod admission;
+pub mod features;
+pub mod health;
 pub mod keys;
+pub mod measure;
 pub mod quota;
 pub mod sliding;
 pub mod slots;
@@ -17,6 +21,7 @@ pub mod windows;
 use crate::clock::Instant;
 use crate::error::OpError;
 use crate::layout::{Bucket, LeaseWord, OwnerTag, StatsRow};
+use crate::primitives::Contended;
 use crate::region::{Region, fork_generation, host, watch_forks};
 use crate::sync::{Ordering, Word};
 use crate::tables::slot_cache::SlotCache;
@@ -25,10 +30,6 @@ use std::sync::OnceLock;
 
 /// Rounds of an operation whose inner loop ran out of tries before it gives up.
 const ROUNDS: u32 = 16;
-/// Errors further apart than this do not add up, seconds.
-const ERROR_MEMORY_S: u64 = 60;
-/// After so many seconds without an error a feature is tried again.
-pub const BREAKER_REST_S: u64 = 30;
 /// How often one process looks for dead workers while it is being refused, microseconds.
 const REAP_INTERVAL_US: u64 = 50_000;
 
@@ -49,6 +50,8 @@ struct Local {
     /// Chunk ordinals at which recent leases were found, by key slot.
     cursors: Box<[Word<u64>]>,
     last_reap_us: Word<u64>,
+    /// Numbers of claims that are given back by what was got for them.
+    tickets: Word<u64>,
     /// Buckets of keys without room, where the policy is that each process decides for itself.
     overflow: OnceLock<Box<[Bucket]>>,
 }
@@ -72,6 +75,7 @@ impl Engine {
             held: SlotCache::default(),
             cursors,
             last_reap_us: Word::new(0),
+            tickets: Word::new(0),
             overflow: OnceLock::new(),
         };
         let engine = Self { region, local };
@@ -176,6 +180,17 @@ impl Engine {
         self.region.stats().iter().fold(0, sum)
     }
 
+    /// Repeats a step on words that no key can lose while it runs out of tries.
+    fn insist<T>(&self, mut step: impl FnMut() -> Result<T, Contended>) -> Result<T, OpError> {
+        for _ in 0..ROUNDS {
+            if let Ok(done) = step() {
+                return Ok(done);
+            }
+            std::hint::spin_loop();
+        }
+        Err(self.counted(OpError::Contended))
+    }
+
     fn counted(&self, error: OpError) -> OpError {
         match error {
             OpError::TableFull | OpError::LeasesFull | OpError::WorkersFull => {
@@ -222,48 +237,15 @@ impl Engine {
         if claimed { self.reap_dead() } else { 0 }
     }
 
+    /// A tag for a claim that no other claim of this process has.
+    fn ticket(&self) -> u64 {
+        self.local.tickets.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
+    }
+
     /// Whether a lease's holder can no longer give it back.
     fn holder_is_gone(&self, word: LeaseWord) -> bool {
         OwnerTag::from_raw(word.owner())
             .is_none_or(|owner| workers::is_gone(self.region.workers(), owner))
-    }
-
-    /// Counts an error of a feature; returns its recent errors: a minute without any forgets them.
-    pub fn feature_error(&self, feature: usize) -> u64 {
-        let now_s = self.now().s();
-        let Some(record) = self.region.features().get(feature) else {
-            return 0;
-        };
-        record.errors_total.fetch_add(1, Ordering::Relaxed);
-        let mut seen = record.breaker.load(Ordering::Relaxed);
-        for _ in 0..ROUNDS {
-            let recent = now_s.saturating_sub(seen.last_s()) < ERROR_MEMORY_S;
-            let errors = if recent { (seen.errors() + 1).min((1 << 24) - 1) } else { 1 };
-            let next = crate::layout::BreakerWord::new(errors, now_s, seen.trips());
-            let swap =
-                record.breaker.compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed);
-            match swap {
-                Ok(_) => return errors,
-                Err(now) => seen = now,
-            }
-        }
-        seen.errors()
-    }
-
-    /// Recent errors of a feature, over all workers; 0 once [`BREAKER_REST_S`] has passed without one, so
-    /// that it is tried again. If it fails again, one error is enough.
-    pub fn feature_errors(&self, feature: usize) -> u64 {
-        let Some(record) = self.region.features().get(feature) else { return 0 };
-        let breaker = record.breaker.load(Ordering::Relaxed);
-        let rested = self.now().s().saturating_sub(breaker.last_s()) >= BREAKER_REST_S;
-        if rested { 0 } else { breaker.errors() }
-    }
-
-    /// Forgets a feature's errors.
-    pub fn reset_feature(&self, feature: usize) {
-        if let Some(record) = self.region.features().get(feature) {
-            record.breaker.store(crate::layout::BreakerWord::default(), Ordering::Relaxed);
-        }
     }
 }
 
@@ -289,22 +271,6 @@ mod tests {
         engine.leave();
         let second = engine.me().unwrap();
         assert_eq!((first.row(), second.generation()), (second.row(), first.generation() + 1));
-    }
-
-    #[test]
-    fn breakers_count_rest_and_reset() {
-        let (engine, clock) = engine();
-        assert_eq!((engine.feature_error(2), engine.feature_error(2)), (1, 2));
-        assert_eq!((engine.feature_errors(2), engine.feature_errors(3)), (2, 0));
-        engine.reset_feature(2);
-        assert_eq!(engine.feature_errors(2), 0);
-        assert_eq!(engine.feature_error(99), 0);
-        assert_eq!((engine.feature_error(4), engine.feature_error(4)), (1, 2));
-        clock.advance_s(BREAKER_REST_S);
-        assert_eq!(engine.feature_errors(4), 0);
-        assert_eq!(engine.feature_error(4), 3);
-        clock.advance_s(ERROR_MEMORY_S);
-        assert_eq!(engine.feature_error(4), 1);
     }
 
     #[test]

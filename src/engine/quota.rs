@@ -4,7 +4,7 @@ use super::keys::Key;
 use super::{Engine, ROUNDS};
 use crate::clock::Instant;
 use crate::error::OpError;
-use crate::layout::{GcraWord, IdentityWord, KeyKind, PairWord};
+use crate::layout::{Bucket, GcraWord, IdentityWord, KeyKind, PairWord};
 use crate::primitives::gcra::{self, Decision, Quota};
 use crate::sync::{Bits, Ordering};
 use crate::tables::index;
@@ -22,10 +22,23 @@ pub struct Limiter {
 /// Where a key's bucket is, for callers that see the same keys again and again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// Position in the region's buckets.
+    /// Position in the region's buckets, then in those of the process's own.
     pub slot: usize,
     /// Whose bucket it is as long as the place is the key's.
     pub identity: IdentityWord,
+}
+
+impl Place {
+    /// The key, if it still stands in this bucket.
+    #[inline]
+    pub(super) fn key_in(self, bucket: &Bucket) -> Option<Key<'_>> {
+        let seen = bucket.identity.load(Ordering::Acquire);
+        index::is(seen, self.identity).then_some(Key {
+            slot: self.slot,
+            identity: self.identity,
+            bucket,
+        })
+    }
 }
 
 /// What a limiter's keys have seen, over all workers.
@@ -80,6 +93,7 @@ impl Engine {
             if let Some(decision) = self.charge_quota(limiter.quota, &found, cost)? {
                 return Ok(decision);
             }
+            self.count(|row| &row.misplaced);
         }
         Err(self.counted(OpError::Contended))
     }
@@ -102,12 +116,7 @@ impl Engine {
     #[inline]
     pub(super) fn key_at(&self, place: Place) -> Option<Key<'_>> {
         let bucket = self.region.buckets().get(place.slot)?;
-        let seen = bucket.identity.load(Ordering::Acquire);
-        index::is(seen, place.identity).then_some(Key {
-            slot: place.slot,
-            identity: place.identity,
-            bucket,
-        })
+        place.key_in(bucket)
     }
 
     #[inline]
@@ -116,9 +125,7 @@ impl Engine {
         let found = self.key(KeyKind::Gcra, limiter.domain, key, label)?;
         let limits =
             PairWord::new(u64::from(limiter.quota.per_minute()), u64::from(limiter.quota.burst()));
-        if found.bucket.limits.load(Ordering::Relaxed) != limits {
-            found.bucket.limits.store(limits, Ordering::Relaxed);
-        }
+        found.note_limits(limits);
         Ok(found)
     }
 
@@ -152,30 +159,23 @@ impl Engine {
         cost: u64,
         mut now: Instant,
     ) -> Result<Option<Decision>, OpError> {
-        let word = &key.bucket.requests;
         for _ in 0..ROUNDS {
             let mut suspect = false;
-            let decision = gcra::charge(word, now.us(), quota, cost, &mut suspect);
-            let again = (suspect && self.repair_quota(quota, key)) || decision.is_err();
-            if again {
-                now = self.now();
-                continue;
+            let decision = gcra::charge(key.state(), now.us(), quota, cost, &mut suspect);
+            let repaired = suspect && self.repair_quota(quota, key);
+            match decision {
+                // A charge that was made holds already.
+                Ok(Decision::Denied { .. }) | Err(_) if !key.holds() => return Ok(None),
+                Ok(decision) if !repaired => return Ok(Some(decision)),
+                _ => now = self.now(),
             }
-            if key.holds() {
-                return Ok(decision.ok());
-            }
-            if let Ok(Decision::Allowed { charge, .. }) = decision {
-                self.count(|row| &row.misplaced);
-                let _ = gcra::refund(word, now.us(), quota, charge);
-            }
-            return Ok(None);
         }
         Err(self.counted(OpError::Contended))
     }
 
     #[cold]
     fn repair_quota(&self, quota: Quota, key: &Key<'_>) -> bool {
-        let repaired = gcra::repair(&key.bucket.requests, || self.now().us(), quota);
+        let repaired = gcra::repair(key.state(), || self.now().us(), quota);
         if repaired {
             self.count(|row| &row.corrected);
         }
@@ -327,9 +327,10 @@ mod tests {
         engine.region().set_overflow(crate::config::Overflow::Local);
         let limiter = engine.limiter("", Quota::new(60, 3).unwrap());
         assert_eq!(fill(&engine, &limiter, 1_900), 0);
-        let without_room = (0..1_900)
-            .map(|n| format!("key-{n}"))
-            .filter(|key| engine.place(&limiter, key.as_bytes()).unwrap().slot == usize::MAX);
+        let without_room = (0..1_900).map(|n| format!("key-{n}")).filter(|key| {
+            let place = engine.place(&limiter, key.as_bytes()).unwrap();
+            place.slot >= engine.region().buckets().len()
+        });
         let keys: Vec<String> = without_room.collect();
         assert!(keys.len() > 300);
         for key in &keys {

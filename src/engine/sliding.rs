@@ -77,9 +77,7 @@ impl Engine {
         };
         let found = self.key(KeyKind::Sliding, limiter.domain, key, label)?;
         let limits = PairWord::new(limiter.limit.limit(), limiter.limit.window_s());
-        if found.bucket.limits.load(Ordering::Relaxed) != limits {
-            found.bucket.limits.store(limits, Ordering::Relaxed);
-        }
+        found.note_limits(limits);
         Ok(found)
     }
 
@@ -91,24 +89,19 @@ impl Engine {
         cost: u64,
         mut now: Instant,
     ) -> Result<Option<Decision>, OpError> {
-        let word = &key.bucket.requests;
+        let word = key.state();
         for _ in 0..ROUNDS {
             let mut suspect = false;
             let decision = sliding::charge(word, now.us(), limit, cost, &mut suspect);
             if suspect && sliding::repair(word, || self.now().us(), limit) {
                 self.count(|row| &row.corrected);
             }
-            let Ok(decision) = decision else {
-                now = self.now();
-                continue;
-            };
-            if key.holds() {
-                return Ok(Some(decision));
+            match decision {
+                // A charge that was made holds already.
+                Ok(Decision::Denied { .. }) | Err(_) if !key.holds() => return Ok(None),
+                Ok(decision) => return Ok(Some(decision)),
+                Err(_) => now = self.now(),
             }
-            if let Decision::Allowed { window, .. } = decision {
-                sliding::refund(word, now.us(), limit, window, cost, 0);
-            }
-            return Ok(None);
         }
         Err(self.counted(OpError::Contended))
     }

@@ -121,8 +121,6 @@ impl Engine {
         for _ in 0..ROUNDS {
             let Some(claim) = self.claim(wanted, limit, ask.ttl_s, now)? else { return Ok(None) };
             if wanted.key.holds() {
-                // Had the record been about to be given up, its high water would be lost.
-                wanted.leases.reach(claim);
                 return Ok(Some(claim));
             }
             self.count(|row| &row.misplaced);
@@ -142,7 +140,8 @@ impl Engine {
         ttl_s: u64,
         now: Instant,
     ) -> Result<Option<Claim>, OpError> {
-        let claim = self.claim_slot(&wanted.leases, &wanted.key, limit, ttl_s, now, wanted.tag)?;
+        let claim =
+            self.claim_slot(&wanted.leases, wanted.key.slot, limit, ttl_s, now, wanted.tag)?;
         if let Some(claim) = claim
             && let (Ok(chunk), Ok(slot)) = (u32::try_from(claim.chunk), u32::try_from(claim.slot))
         {
@@ -152,19 +151,19 @@ impl Engine {
         Ok(claim)
     }
 
-    /// Claims a slot of a key; if there is none, after having freed those of dead workers and those older
+    /// Claims a slot of what stands in a slot of its table; if there is none, after having freed those of dead workers and those older
     /// than `ttl_s`.
     pub(super) fn claim_slot(
         &self,
         leases: &Leases<'_>,
-        key: &Key<'_>,
+        slot: usize,
         limit: u64,
         ttl_s: u64,
         now: Instant,
         tag: u64,
     ) -> Result<Option<Claim>, OpError> {
         let owner = self.owner().map_err(|error| self.counted(error))?;
-        let cursor = &self.local.cursors[key.slot & (self.local.cursors.len() - 1)];
+        let cursor = &self.local.cursors[slot & (self.local.cursors.len() - 1)];
         let attempt = || {
             let start = cursor.load(Ordering::Relaxed);
             leases
@@ -208,6 +207,7 @@ impl Engine {
         keys.sort_unstable();
         keys.dedup();
         for key_slot in keys {
+            self.correct_flights(key_slot);
             let slot = usize::try_from(key_slot.wrapping_sub(1)).unwrap_or(usize::MAX);
             let Some(bucket) = self.region.buckets().get(slot) else { continue };
             if let Some(identity) = index::key_of(bucket.identity.load(Ordering::Acquire)) {
@@ -249,17 +249,25 @@ impl Engine {
             return Ok(0);
         };
         if let Some(owner) = self.me() {
-            // Whoever takes the place out of the cache releases it, once.
-            let taken = self.local.held.take(wanted.tag).map(|place| claim_at(place, owner.raw()));
-            let claim = match taken {
-                None if self.local.held.has_forgotten() => wanted.leases.find(owner, wanted.tag),
-                taken => taken,
-            };
-            if claim.is_some_and(|claim| self.give_back(&wanted, claim)) {
+            // It may have been acquired while the key had no room.
+            let shared = || self.shared_subject().map(|key| self.leases_of(key, slot_id));
+            let released = self.release_of(&wanted, owner)
+                || shared().is_some_and(|shared| self.release_of(&shared, owner));
+            if released {
                 self.count(|row| &row.lease_released);
             }
         }
         Ok(wanted.leases.about())
+    }
+
+    fn release_of(&self, wanted: &Wanted<'_>, owner: OwnerTag) -> bool {
+        // Whoever takes the place out of the cache releases it, once.
+        let taken = self.local.held.take(wanted.tag).map(|place| claim_at(place, owner.raw()));
+        let claim = match taken {
+            None if self.local.held.has_forgotten() => wanted.leases.find(owner, wanted.tag),
+            taken => taken,
+        };
+        claim.is_some_and(|claim| self.give_back(wanted, claim))
     }
 
     /// Whether `slot_id` of this process holds a slot under `key`.
@@ -312,7 +320,9 @@ fn claim_at(place: Place, owner: u64) -> Claim {
 mod tests {
     use super::super::tests::engine;
     use super::*;
+    use crate::config::Overflow;
     use crate::layout::{ClaimWord, WorkerState};
+    use crate::primitives::gcra::Quota;
 
     const K: &str = "{api_key:a}:max_parallel_requests";
     const U: &str = "{user:u}:max_parallel_requests";
@@ -443,6 +453,24 @@ mod tests {
         assert_eq!(engine.release("{a:b}:requests", "x"), Err(OpError::OutOfRange));
         assert_eq!(engine.in_flight("x", 0), Err(OpError::OutOfRange));
         assert_eq!(engine.in_flight("{never:seen}:max_parallel_requests", 0), Ok(0));
+    }
+
+    #[test]
+    fn a_slot_held_while_its_key_had_no_room_is_released_when_it_has() {
+        let (engine, clock) = engine();
+        engine.region().set_overflow(Overflow::Shared);
+        let limiter = engine.limiter("", Quota::new(60, 1).unwrap());
+        for n in 0..4_000 {
+            engine.check(&limiter, format!("key-{n}").as_bytes()).unwrap();
+        }
+        assert!(held(&engine, K, 1, "x") && !held(&engine, K, 1, "y"));
+        clock.advance_s(2);
+        // Its own bucket now, by way of another part of the subject.
+        engine.add("{api_key:a}:requests", 1, 60).unwrap();
+        assert_eq!(engine.in_flight(K, 0), Ok(0));
+        engine.release(K, "x").unwrap();
+        let holders = engine.region().chunks().iter().flat_map(|chunk| &chunk.holders);
+        assert!(holders.into_iter().all(|holder| holder.load(Ordering::SeqCst).bits() == 0));
     }
 
     #[test]

@@ -8,8 +8,9 @@ use super::Engine;
 use super::keys::Key;
 use crate::error::OpError;
 use crate::layout::{CounterWord, KeyKind, PairWord, WindowWord};
-use crate::primitives::window::Pair;
+use crate::primitives::window::PairOf;
 use crate::sync::Word;
+use crate::tables::index::Held;
 use crate::tables::names::redact;
 
 /// One of a subject's words.
@@ -33,6 +34,9 @@ impl Part {
         if self == Self::Tokens { limits.tokens() } else { limits.requests() }
     }
 }
+
+/// A counter of a key's bucket, with its window.
+pub(super) type HeldPair<'a> = PairOf<Held<'a, WindowWord>, Held<'a, CounterWord>>;
 
 /// A parsed key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +84,11 @@ impl Engine {
     pub(super) fn known_subject(&self, subject: Subject<'_>) -> Option<Key<'_>> {
         self.existing(subject.kind(), 0, subject.name.as_bytes())
     }
+
+    /// What subjects without room share, if there have been any.
+    pub(super) fn shared_subject(&self) -> Option<Key<'_>> {
+        self.shared_key(KeyKind::Window, 0)
+    }
 }
 
 impl<'a> Key<'a> {
@@ -89,21 +98,16 @@ impl<'a> Key<'a> {
     }
 
     /// The counter that `part` names, with the window it belongs to; `None` for a part that is none.
-    pub(super) fn pair(&self, part: Part) -> Option<Pair<'a>> {
-        let bucket = self.bucket;
-        match part {
-            Part::Requests => {
-                Some(Pair { window: Some(&bucket.window), counter: &bucket.requests })
-            }
-            Part::Tokens => Some(Pair { window: Some(&bucket.window), counter: &bucket.tokens }),
-            Part::Own => Some(Pair { window: None, counter: &bucket.requests }),
-            Part::Window | Part::Slots => None,
-        }
-    }
-
-    /// The counter word alone, for callers that know the part is one.
-    pub(super) fn counter(&self, part: Part) -> Option<&'a Word<CounterWord>> {
-        self.pair(part).map(|pair| pair.counter)
+    pub(super) fn pair(&self, part: Part) -> Option<HeldPair<'a>> {
+        let (window, counter) = match part {
+            Part::Requests => (true, self.state()),
+            Part::Tokens => (true, self.held(|bucket| &bucket.tokens)),
+            Part::Own => (false, self.state()),
+            Part::Window | Part::Slots => return None,
+        };
+        // A window once opened may have been charged by others.
+        let window = window.then(|| self.held(|bucket| &bucket.window).for_good());
+        Some(PairOf { window, counter })
     }
 }
 

@@ -1,13 +1,13 @@
 //! Anchored windows over several keys at once, with the replies LiteLLM's scripts give.
 
 use super::keys::Key;
-use super::subject::{Part, Subject};
+use super::subject::{HeldPair, Part, Subject};
 use super::{Engine, ROUNDS};
 use crate::error::OpError;
 use crate::layout::{CounterWord, PairWord, WindowWord};
-use crate::primitives::Contended;
-use crate::primitives::window::{self, Charged, Outcome, Pair};
-use crate::sync::Ordering;
+use crate::primitives::window::{self, Charged, Outcome};
+use crate::primitives::{Contended, Shared};
+use crate::sync::{Bits, Ordering};
 
 /// One conditional charge of a batch.
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +51,7 @@ pub enum Verdict {
 
 struct Resolved<'a> {
     key: Key<'a>,
-    pair: Pair<'a>,
+    pair: HeldPair<'a>,
     part: Part,
 }
 
@@ -70,24 +70,33 @@ impl Engine {
     /// A window that starts in the future can only be damage: the clock is read after the word, and a
     /// start is always written from an earlier reading. It is closed, so that limits go on.
     pub(super) fn mend_window(&self, key: &Key<'_>) {
-        let seen = key.window().load(Ordering::Acquire);
+        self.close_future_window(key.window());
+    }
+
+    pub(super) fn close_future_window(&self, window: impl Shared<Value = WindowWord>) {
+        let seen = window.load(Ordering::Acquire);
         if seen.size_s() != 0 && seen.start_s() > self.now().s() {
             let closed = WindowWord::default();
-            let swap =
-                key.window().compare_exchange(seen, closed, Ordering::AcqRel, Ordering::Relaxed);
+            let swap = window.compare_exchange(seen, closed, Ordering::AcqRel, Ordering::Relaxed);
             if swap.is_ok() {
                 self.count(|row| &row.corrected);
             }
         }
     }
 
+    /// Repeats a step on a key's words that runs out of tries; `None` = the key has been given up meanwhile,
+    /// and nothing was done.
     pub(super) fn rounds<T>(
         &self,
+        key: &Key<'_>,
         mut step: impl FnMut() -> Result<T, Contended>,
-    ) -> Result<T, OpError> {
+    ) -> Result<Option<T>, OpError> {
         for _ in 0..ROUNDS {
             if let Ok(done) = step() {
-                return Ok(done);
+                return Ok(Some(done));
+            }
+            if !key.holds() {
+                return Ok(None);
             }
             std::hint::spin_loop();
         }
@@ -134,22 +143,18 @@ impl Engine {
         let mut done: Vec<Charged> = Vec::with_capacity(found.len());
         for entry in &found {
             let charge = || window::charge(entry.pair, now_s, size_s, 1, |_| true);
-            match self.rounds(charge) {
-                Ok(Outcome::Admitted(charged)) => done.push(charged),
-                Ok(Outcome::Refused { .. }) => return Err(OpError::OutOfRange),
-                Err(error) => {
-                    for (entry, charged) in found.iter().zip(&done) {
-                        self.take_back(entry, *charged, 1);
-                    }
-                    return Err(error);
-                }
+            let outcome = self.rounds(&entry.key, charge);
+            if let Ok(Some(Outcome::Admitted(charged))) = outcome {
+                done.push(charged);
+                continue;
             }
-        }
-        if !all_hold(&found) {
             for (entry, charged) in found.iter().zip(&done) {
                 self.take_back(entry, *charged, 1);
             }
-            return Ok(None);
+            return match outcome? {
+                Some(Outcome::Refused { .. }) => Err(OpError::OutOfRange),
+                _ => Ok(None),
+            };
         }
         for (entry, charged) in found.iter().zip(&done) {
             let bucket = entry.key.bucket;
@@ -211,8 +216,8 @@ impl Engine {
             let charge = || {
                 window::charge(entry.pair, now_s, ask.size_s, ask.amount, |count| fits(count, ask))
             };
-            let outcome = self.rounds(charge);
-            if let Ok(Outcome::Admitted(charged)) = outcome {
+            let outcome = self.rounds(&entry.key, charge);
+            if let Ok(Some(Outcome::Admitted(charged))) = outcome {
                 done.push(charged);
                 continue;
             }
@@ -220,15 +225,11 @@ impl Engine {
                 self.take_back(entry, *charged, ask.amount);
             }
             return match outcome? {
-                Outcome::Refused { count } => Ok(self.refused(entry, position, count, ask.limit)),
-                Outcome::Admitted(_) => Err(OpError::OutOfRange),
+                Some(Outcome::Refused { count }) => {
+                    Ok(self.refused(entry, position, count, ask.limit))
+                }
+                _ => Ok(None),
             };
-        }
-        if !all_hold(&found) {
-            for ((entry, ask), charged) in found.iter().zip(asks).zip(&done) {
-                self.take_back(entry, *charged, ask.amount);
-            }
-            return Ok(None);
         }
         for entry in &found {
             entry.key.bucket.allowed.fetch_add(1, Ordering::Relaxed);
@@ -259,7 +260,7 @@ impl Engine {
         let start_s = charged.window.start_s();
         let undo = || window::charge_if_window(entry.pair, now_s, start_s, -amount);
         // What cannot be taken back stays charged: the safe side, and it ends with the window.
-        if self.rounds(undo).is_ok() {
+        if let Ok(Some(Some(_))) = self.rounds(&entry.key, undo) {
             self.count(|row| &row.window_refunded);
         }
     }
@@ -286,14 +287,9 @@ impl Engine {
         let entry = self.resolve(window, counter)?;
         let now_s = self.now().s();
         if let Some(start_s) = window_start.and_then(|wall_s| self.region.region_s(wall_s)) {
-            let adjust = |amount| {
-                self.rounds(|| window::charge_if_window(entry.pair, now_s, start_s, amount))
-            };
-            if let Some(charged) = adjust(amount)? {
-                if !entry.key.holds() {
-                    let _ = adjust(amount.saturating_neg());
-                    return Ok(None);
-                }
+            let adjust = || window::charge_if_window(entry.pair, now_s, start_s, amount);
+            let Some(adjusted) = self.rounds(&entry.key, adjust)? else { return Ok(None) };
+            if let Some(charged) = adjusted {
                 if amount < 0 {
                     self.count(|row| &row.window_refunded);
                 }
@@ -312,13 +308,7 @@ impl Engine {
             let pair = key.pair(subject.part).ok_or(OpError::OutOfRange)?;
             self.mend_window(&key);
             let now_s = self.now().s();
-            let add = |amount| self.rounds(|| window::add(pair, now_s, ttl_s, amount));
-            let total = add(amount)?;
-            if key.holds() {
-                return Ok(Some(total));
-            }
-            let _ = add(amount.saturating_neg());
-            Ok(None)
+            self.rounds(&key, || window::add(pair, now_s, ttl_s, amount))
         })
     }
 
@@ -345,20 +335,26 @@ impl Engine {
         };
         if subject.part == Part::Window {
             // The counters too: a window opened in the same second would find them again.
-            found.window().store(WindowWord::default(), Ordering::Release);
-            found.bucket.requests.store(CounterWord::default(), Ordering::Release);
-            found.bucket.tokens.store(CounterWord::default(), Ordering::Release);
+            forget(found.held(|bucket| &bucket.window));
+            forget(found.held(|bucket| &bucket.requests));
+            forget(found.held(|bucket| &bucket.tokens));
         }
-        if let Some(counter) = found.counter(subject.part) {
-            counter.store(CounterWord::default(), Ordering::Release);
+        if let Some(pair) = found.pair(subject.part) {
+            forget(pair.counter);
         }
     }
 }
 
-/// Whether every key that was charged still has its bucket.
-fn all_hold(found: &[Resolved<'_>]) -> bool {
-    // Each of them is asked: a key that is leaving must be taken back, whatever the others are.
-    found.iter().filter(|entry| !entry.key.holds()).count() == 0
+/// Swaps a word to zero, unless it keeps changing.
+fn forget<S: Shared>(word: S) {
+    let mut seen = word.load(Ordering::Acquire);
+    for _ in 0..ROUNDS {
+        let zero = Bits::from_bits(0);
+        match word.compare_exchange(seen, zero, Ordering::SeqCst, Ordering::Acquire) {
+            Ok(_) => return,
+            Err(now) => seen = now,
+        }
+    }
 }
 
 fn check_size(size_s: u64) -> Result<(), OpError> {

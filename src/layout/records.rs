@@ -7,7 +7,11 @@ use super::words::{
 use crate::sync::Word;
 
 /// Lease slots in one chunk.
+#[cfg(not(loom))]
 pub const CHUNK_SLOTS: usize = 32;
+/// Lease slots in one chunk.
+#[cfg(loom)]
+pub const CHUNK_SLOTS: usize = 2;
 /// Bytes of a printable name.
 pub const NAME_BYTES: usize = 88;
 /// Recent measurements kept of each kind.
@@ -150,9 +154,9 @@ super::record! {
         /// Reserved, zero.
         reserved: [Word<u64>; 3],
         /// Who holds each slot; 0 = free.
-        holders: [Word<LeaseWord>; 32],
+        holders: [Word<LeaseWord>; CHUNK_SLOTS],
         /// Hash of each holder's slot id; advisory, valid only while the holder stands.
-        tags: [Word<u64>; 32],
+        tags: [Word<u64>; CHUNK_SLOTS],
     }
 }
 
@@ -160,7 +164,7 @@ super::record! {
     /// The printable, redacted name of one key.
     #[size(96)] #[align(32)]
     pub struct Name {
-        /// Whether `bytes` is complete.
+        /// Whether `bytes` is complete, and what it must hash to.
         head: Word<NameWord>,
         /// UTF-8, eight bytes to a word, little-endian.
         bytes: [Word<u64>; 11],

@@ -61,10 +61,14 @@ packed! {
 packed! {
     /// What is known of a key's concurrency limit.
     pub struct LeaseLimits {
-        /// Limit of the latest acquire; 0 = none seen.
-        limit @ 0, 32;
-        /// One above the highest slot ever tried; slots from here on have never been claimed.
-        high_water @ 32, 32;
+        /// Limit of the latest acquire, saturating; 0 = none seen.
+        limit @ 0, 26;
+        /// One above the highest slot tried since none was held; from here on there are no held slots.
+        high_water @ 26, 26;
+        /// Counts the attempts to lower `high_water`, wrapping.
+        attempts @ 52, 11;
+        /// 1 = somebody is about to lower `high_water`; whoever claims a slot takes that back.
+        lowering @ 63, 1;
     }
 }
 
@@ -89,6 +93,8 @@ packed! {
         state @ 0, 2;
         /// Bytes of UTF-8.
         length @ 2, 8;
+        /// Hash of the bytes; while `state` is 1, a nonce of the writer.
+        check @ 10, 22;
         /// `OwnerTag` of the writer while `state` is 1.
         owner @ 32, 32;
     }
@@ -517,6 +523,11 @@ impl WorkerState {
             _ => Self::Retired,
         }
     }
+}
+
+impl LeaseLimits {
+    /// Largest limit that can be remembered: twice as many slots as a region can have.
+    pub const MAX_LIMIT: u64 = (1 << 26) - 1;
 }
 
 const COUNT_BITS: u32 = 38;

@@ -11,9 +11,9 @@
 //! cooldown, since a subject that is tried in vain is cooled down again, but one that is never tried is
 //! lost. An end within that time is believed, and [`clear`] is the remedy.
 
-use super::{Contended, MAX_TRIES};
+use super::{Contended, MAX_TRIES, Shared};
 use crate::layout::{CooldownWord, FailureKind};
-use crate::sync::{Ordering, Word};
+use crate::sync::Ordering;
 
 /// Longest cooldown in milliseconds: 31 days. Longer ones are cut.
 pub const MAX_MS: u64 = 31 * 86_400 * 1_000;
@@ -37,7 +37,7 @@ pub enum Begun {
 /// Linearization point: the successful swap; when nothing changes, the load. Lock-free, at most
 /// [`MAX_TRIES`] rounds.
 pub fn begin(
-    word: &Word<CooldownWord>,
+    word: impl Shared<Value = CooldownWord>,
     now_ms: u64,
     for_ms: u64,
     reason: FailureKind,
@@ -64,7 +64,7 @@ pub fn begin(
 /// Ends the cooldown that runs. True for the one call that did; false = none was running.
 ///
 /// Linearization point: the successful swap, or the load that found nothing to end.
-pub fn clear(word: &Word<CooldownWord>, now_ms: u64) -> Result<bool, Contended> {
+pub fn clear(word: impl Shared<Value = CooldownWord>, now_ms: u64) -> Result<bool, Contended> {
     let mut seen = word.load(Ordering::Relaxed);
     for _ in 0..MAX_TRIES {
         if left_ms(seen, now_ms) == 0 {
@@ -89,6 +89,7 @@ pub fn left_ms(word: CooldownWord, now_ms: u64) -> u64 {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::sync::Word;
     use proptest::prelude::*;
 
     fn word() -> Word<CooldownWord> {

@@ -13,9 +13,9 @@
 //! **Damage.** An average that no sample explains moves to the samples like any other: half of it is gone
 //! after `0.7 * length` samples. More samples than `length` are read as `length`.
 
-use super::{Contended, MAX_TRIES};
+use super::{Contended, MAX_TRIES, Shared};
 use crate::layout::EwmaWord;
-use crate::sync::{Ordering, Word};
+use crate::sync::Ordering;
 
 /// Largest length.
 pub const MAX_LENGTH: u64 = 128;
@@ -31,7 +31,7 @@ const SLACK_S: u64 = 64;
 ///
 /// Linearization point: the successful swap. Lock-free, at most [`MAX_TRIES`] rounds.
 pub fn observe(
-    word: &Word<EwmaWord>,
+    word: impl Shared<Value = EwmaWord>,
     now_s: u64,
     sample_us: u64,
     length: u64,
@@ -70,6 +70,7 @@ pub fn age_s(word: EwmaWord, now_s: u64) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::sync::Bits;
+    use crate::sync::Word;
     use proptest::prelude::*;
 
     fn after(samples: &[u64], length: u64) -> EwmaWord {

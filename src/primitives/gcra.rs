@@ -8,9 +8,9 @@
 //! and admission moves it one emission interval on. One compare-and-swap is the whole decision, so a
 //! process that dies anywhere has either been charged or not.
 
-use super::{Contended, MAX_TRIES};
+use super::{Contended, MAX_TRIES, Shared};
 use crate::layout::GcraWord;
-use crate::sync::{Bits, Ordering, Word};
+use crate::sync::{Bits, Ordering};
 
 /// A rate, as the algorithm uses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,8 +123,8 @@ fn read(word: GcraWord, now_us: u64, quota: Quota) -> Reading {
 /// Linearization point: the successful swap; for a refusal, the load. Lock-free, at most
 /// [`MAX_TRIES`] rounds.
 #[inline]
-pub fn charge<W: Bits>(
-    word: &Word<W>,
+pub fn charge<S: Shared>(
+    word: S,
     now_us: u64,
     quota: Quota,
     cost: u64,
@@ -147,7 +147,7 @@ pub fn charge<W: Bits>(
         // publishes nothing.
         let swap = word.compare_exchange(
             current,
-            W::from_bits(next.bits()),
+            S::Value::from_bits(next.bits()),
             Ordering::SeqCst,
             Ordering::Relaxed,
         );
@@ -172,8 +172,8 @@ pub fn charge<W: Bits>(
 /// idle epoch) owes nothing.
 ///
 /// Linearization point: the successful swap. At most [`MAX_TRIES`] rounds.
-pub fn refund<W: Bits>(
-    word: &Word<W>,
+pub fn refund<S: Shared>(
+    word: S,
     now_us: u64,
     quota: Quota,
     charge: Charge,
@@ -187,7 +187,7 @@ pub fn refund<W: Bits>(
             return Ok(false);
         }
         let tat_us = seen.tat_us().saturating_sub(left_us).max(now_us);
-        let next = W::from_bits(GcraWord::new(tat_us, charge.idle_epoch).bits());
+        let next = S::Value::from_bits(GcraWord::new(tat_us, charge.idle_epoch).bits());
         match word.compare_exchange(current, next, Ordering::SeqCst, Ordering::Relaxed) {
             Ok(_) => return Ok(true),
             Err(now) => current = now,
@@ -200,14 +200,14 @@ pub fn refund<W: Bits>(
 /// of debt is forgiven: a single mistake must not close a key for ever.
 ///
 /// Linearization point: the successful swap. At most [`MAX_TRIES`] rounds.
-pub fn owe<W: Bits>(word: &Word<W>, now_us: u64, quota: Quota, cost: u64) -> Result<(), Contended> {
+pub fn owe<S: Shared>(word: S, now_us: u64, quota: Quota, cost: u64) -> Result<(), Contended> {
     let most = now_us + 2 * quota.tolerance_us();
     let cost_us = quota.interval_us.saturating_mul(cost);
     let mut current = word.load(Ordering::Relaxed);
     for _ in 0..MAX_TRIES {
         let reading = read(GcraWord::from_bits(current.bits()), now_us, quota);
         let tat_us = reading.tat_us.saturating_add(cost_us).min(most);
-        let next = W::from_bits(GcraWord::new(tat_us, reading.epoch).bits());
+        let next = S::Value::from_bits(GcraWord::new(tat_us, reading.epoch).bits());
         match word.compare_exchange(current, next, Ordering::SeqCst, Ordering::Relaxed) {
             Ok(_) => return Ok(()),
             Err(now) => current = now,
@@ -227,11 +227,11 @@ pub fn is_idle(word: GcraWord, now_us: u64) -> bool {
 /// The clock is read after the word: a TAT is always written from an earlier reading, so one that is too
 /// far ahead of a later reading is damage. Read the other way round, a process that is stopped in between
 /// would take what others charged meanwhile for damage, and give it back.
-pub fn repair<W: Bits>(word: &Word<W>, now_us: impl FnOnce() -> u64, quota: Quota) -> bool {
+pub fn repair<S: Shared>(word: S, now_us: impl FnOnce() -> u64, quota: Quota) -> bool {
     // Acquire keeps the clock from being read before the word.
     let current = word.load(Ordering::Acquire);
     let reading = read(GcraWord::from_bits(current.bits()), now_us(), quota);
-    let next = W::from_bits(GcraWord::new(reading.tat_us, reading.epoch).bits());
+    let next = S::Value::from_bits(GcraWord::new(reading.tat_us, reading.epoch).bits());
     reading.corrupt
         && word.compare_exchange(current, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }
@@ -253,6 +253,7 @@ pub fn retry_after_us(word: GcraWord, now_us: u64, quota: Quota, cost: u64) -> u
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::sync::Word;
     use proptest::prelude::*;
 
     fn allowed(word: &Word<GcraWord>, now_us: u64, quota: Quota) -> bool {

@@ -10,6 +10,43 @@ pub mod ring;
 pub mod sliding;
 pub mod window;
 
+use crate::sync::{Bits, Ordering, Word};
+
+/// A word as a rule works on it: loaded, then swapped from what was seen. Either a plain one, or a word of
+/// a record that may pass to another key meanwhile, which is [`crate::tables::index::Held`].
+pub trait Shared: Copy {
+    /// What the word holds.
+    type Value: Bits;
+    /// Atomic load.
+    fn load(self, order: Ordering) -> Self::Value;
+    /// Atomic compare-and-swap.
+    fn compare_exchange(
+        self,
+        current: Self::Value,
+        new: Self::Value,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<Self::Value, Self::Value>;
+}
+
+impl<T: Bits> Shared for &Word<T> {
+    type Value = T;
+    #[inline]
+    fn load(self, order: Ordering) -> T {
+        Word::load(self, order)
+    }
+    #[inline]
+    fn compare_exchange(
+        self,
+        current: T,
+        new: T,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<T, T> {
+        Word::compare_exchange(self, current, new, success, failure)
+    }
+}
+
 /// Tries of a compare-and-swap loop before it gives up.
 #[cfg(not(loom))]
 pub const MAX_TRIES: u32 = 64;

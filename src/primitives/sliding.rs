@@ -27,9 +27,9 @@
 //! like one of the future, and costs a repair. No process may act on a clock reading that is 2^15 windows
 //! old, which is nine hours with windows of one second.
 
-use super::{Contended, MAX_TRIES};
+use super::{Contended, MAX_TRIES, Shared};
 use crate::layout::SlidingWord;
-use crate::sync::{Bits, Ordering, Word};
+use crate::sync::{Bits, Ordering};
 
 const NUMBER_MASK: u64 = (1 << 16) - 1;
 /// Ages from here on are windows of the future.
@@ -178,15 +178,15 @@ impl Reading {
     }
 }
 
-fn load<W: Bits>(word: &Word<W>) -> (W, SlidingWord) {
+fn load<S: Shared>(word: S) -> (S::Value, SlidingWord) {
     // Relaxed throughout: the word publishes nothing but itself.
     let raw = word.load(Ordering::Relaxed);
     (raw, SlidingWord::from_bits(raw.bits()))
 }
 
-fn swap<W: Bits>(word: &Word<W>, seen: W, next: SlidingWord) -> bool {
-    let next = W::from_bits(next.bits());
-    word.compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+fn swap<S: Shared>(word: S, seen: S::Value, next: SlidingWord) -> bool {
+    let next = S::Value::from_bits(next.bits());
+    word.compare_exchange(seen, next, Ordering::SeqCst, Ordering::Relaxed).is_ok()
 }
 
 /// Admits and charges `cost` units, or refuses them without writing. Sets `suspect` when the word's window
@@ -195,8 +195,8 @@ fn swap<W: Bits>(word: &Word<W>, seen: W, next: SlidingWord) -> bool {
 /// Linearization point: the successful swap; for a refusal, the load. Lock-free, at most
 /// [`MAX_TRIES`] rounds.
 #[inline]
-pub fn charge<W: Bits>(
-    word: &Word<W>,
+pub fn charge<S: Shared>(
+    word: S,
     now_us: u64,
     limit: SlidingLimit,
     cost: u64,
@@ -226,8 +226,8 @@ pub fn charge<W: Bits>(
 ///
 /// False = nothing was changed: too late, or the word was changed under every try. The charge then fades
 /// out like any other. A charge MUST NOT be refunded twice.
-pub fn refund<W: Bits>(
-    word: &Word<W>,
+pub fn refund<S: Shared>(
+    word: S,
     now_us: u64,
     limit: SlidingLimit,
     window: u64,
@@ -257,8 +257,8 @@ pub fn refund<W: Bits>(
 
 /// Charges `cost` units that have been used already, whatever the limit says. What a count cannot hold is
 /// forgiven.
-pub fn owe<W: Bits>(
-    word: &Word<W>,
+pub fn owe<S: Shared>(
+    word: S,
     now_us: u64,
     limit: SlidingLimit,
     cost: u64,
@@ -280,7 +280,7 @@ pub fn owe<W: Bits>(
 /// The clock is read after the word: a window is always written from an earlier reading, so one that is
 /// ahead of a later reading is damage, or older than 2^15 windows. Read the other way round, a process that
 /// is stopped in between would take what others charged meanwhile for damage, and push it into the past.
-pub fn repair<W: Bits>(word: &Word<W>, now_us: impl FnOnce() -> u64, limit: SlidingLimit) -> bool {
+pub fn repair<S: Shared>(word: S, now_us: impl FnOnce() -> u64, limit: SlidingLimit) -> bool {
     // Acquire keeps the clock from being read before the word.
     let raw = word.load(Ordering::Acquire);
     let seen = SlidingWord::from_bits(raw.bits());
@@ -317,6 +317,7 @@ pub fn is_idle(word: SlidingWord, now_us: u64, window_s: u64) -> bool {
 mod tests {
     use super::*;
     use crate::layout::CounterWord;
+    use crate::sync::Word;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 

@@ -10,18 +10,21 @@
 //! A counter written while no window is open is *loose*: it has an expiry of its own and dies with the
 //! next window that opens.
 
-use super::{Contended, MAX_TRIES};
+use super::{Contended, MAX_TRIES, Shared};
 use crate::layout::{CounterWord, WindowWord};
 use crate::sync::{Ordering, Word};
 
 /// One counter and, where it has one, the window it belongs to.
 #[derive(Clone, Copy)]
-pub struct Pair<'a> {
+pub struct PairOf<W, C> {
     /// The window; `None` = the counter is always loose.
-    pub window: Option<&'a Word<WindowWord>>,
+    pub window: Option<W>,
     /// The counter.
-    pub counter: &'a Word<CounterWord>,
+    pub counter: C,
 }
+
+/// A pair of plain words.
+pub type Pair<'a> = PairOf<&'a Word<WindowWord>, &'a Word<CounterWord>>;
 
 /// A counter after a charge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +54,7 @@ fn after(count: i64, amount: i64) -> i64 {
     if amount < 0 { total.max(count.min(0)) } else { total }
 }
 
-fn load_window(pair: Pair<'_>) -> WindowWord {
+fn load_window<C>(pair: PairOf<impl Shared<Value = WindowWord>, C>) -> WindowWord {
     // SYNC window-after-counter: Acquire pairs with the Release of `open`'s swap.
     pair.window.map_or(WindowWord::default(), |window| window.load(Ordering::Acquire))
 }
@@ -59,7 +62,11 @@ fn load_window(pair: Pair<'_>) -> WindowWord {
 /// Opens a window at `now_s` unless one of at most `size_s` is open; returns the open one.
 ///
 /// Linearization point: the successful swap, or the load that found an open window.
-fn open(window: &Word<WindowWord>, now_s: u64, size_s: u64) -> Result<WindowWord, Contended> {
+fn open(
+    window: impl Shared<Value = WindowWord>,
+    now_s: u64,
+    size_s: u64,
+) -> Result<WindowWord, Contended> {
     let mut current = window.load(Ordering::Acquire);
     for _ in 0..MAX_TRIES {
         if current.left(now_s, size_s).is_some() {
@@ -77,7 +84,7 @@ fn open(window: &Word<WindowWord>, now_s: u64, size_s: u64) -> Result<WindowWord
 /// Adds `amount` to the counter of the open window, opening one if needed, but only if `admit` accepts
 /// the counter's present value. A refusal writes nothing, not even a new window.
 pub fn charge(
-    pair: Pair<'_>,
+    pair: PairOf<impl Shared<Value = WindowWord>, impl Shared<Value = CounterWord>>,
     now_s: u64,
     size_s: u64,
     amount: i64,
@@ -110,7 +117,7 @@ pub fn charge(
 
 /// Adds `amount` only while the window that started at `start_s` is open. `Ok(None)` = it is not.
 pub fn charge_if_window(
-    pair: Pair<'_>,
+    pair: PairOf<impl Shared<Value = WindowWord>, impl Shared<Value = CounterWord>>,
     now_s: u64,
     start_s: u64,
     amount: i64,
@@ -132,7 +139,12 @@ pub fn charge_if_window(
 
 /// Adds `amount` to the counter of the open window, or, when none is open, to a loose counter that
 /// expires `ttl_s` after its first charge. Returns the new value.
-pub fn add(pair: Pair<'_>, now_s: u64, ttl_s: u64, amount: i64) -> Result<i64, Contended> {
+pub fn add(
+    pair: PairOf<impl Shared<Value = WindowWord>, impl Shared<Value = CounterWord>>,
+    now_s: u64,
+    ttl_s: u64,
+    amount: i64,
+) -> Result<i64, Contended> {
     let ttl_s = ttl_s.clamp(1, CounterWord::MAX_TTL_S);
     for _ in 0..MAX_TRIES {
         let seen = pair.counter.load(Ordering::Acquire);
@@ -153,7 +165,11 @@ pub fn add(pair: Pair<'_>, now_s: u64, ttl_s: u64, amount: i64) -> Result<i64, C
 }
 
 /// The value that a charge at `now_s` to a window of at most `size_s` would start from.
-pub fn peek(pair: Pair<'_>, now_s: u64, size_s: u64) -> i64 {
+pub fn peek(
+    pair: PairOf<impl Shared<Value = WindowWord>, impl Shared<Value = CounterWord>>,
+    now_s: u64,
+    size_s: u64,
+) -> i64 {
     let seen = pair.counter.load(Ordering::Acquire);
     let window = load_window(pair);
     let open = window.left(now_s, size_s).is_some();
@@ -161,7 +177,10 @@ pub fn peek(pair: Pair<'_>, now_s: u64, size_s: u64) -> i64 {
 }
 
 /// The counter's value at `now_s`; `None` = it does not exist then.
-pub fn read(pair: Pair<'_>, now_s: u64) -> Option<i64> {
+pub fn read(
+    pair: PairOf<impl Shared<Value = WindowWord>, impl Shared<Value = CounterWord>>,
+    now_s: u64,
+) -> Option<i64> {
     let seen = pair.counter.load(Ordering::Acquire);
     let window = load_window(pair);
     if window.left(now_s, u64::MAX).is_some() {

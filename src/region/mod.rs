@@ -13,7 +13,7 @@ pub use backing::{Backing, BackingKind, Placement};
 pub use create::{create, create_heap};
 pub use discover::{Found, discover};
 pub use mapping::{fork_generation, watch_forks};
-pub use sections::{STRIPES, Sections};
+pub use sections::Sections;
 
 use crate::clock::{Clock, Instant};
 use crate::config::Overflow;
@@ -196,7 +196,7 @@ impl Region {
         &self.tables.series
     }
 
-    /// Histograms, [`STRIPES`] per series.
+    /// Histograms, eight per series.
     pub fn histograms(&self) -> &[Histogram] {
         &self.tables.histograms
     }

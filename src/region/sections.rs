@@ -8,12 +8,12 @@ use crate::layout::{
     Series, StatsRow, WorkerRow, section,
 };
 
+use crate::tables::histograms::STRIPES;
+
 const PAGE: u64 = 4096;
 const FEATURE_CAPACITY: u64 = 16;
 const SERIES_CAPACITY: u64 = 32;
 const EVENT_CAPACITY: u64 = 4096;
-/// Histograms of one series: writers are spread over so many.
-pub const STRIPES: u64 = 8;
 /// Buckets at the end of their section that keys without room share.
 pub(crate) const SHARED_BUCKETS: usize = 64;
 const SECTIONS: usize = 10;
@@ -50,7 +50,7 @@ impl Sections {
             (section::NAMES, size_of::<Name>(), buckets),
             (section::DEPLOYMENTS, size_of::<Deployment>(), capacity.deployments),
             (section::SERIES, size_of::<Series>(), SERIES_CAPACITY),
-            (section::HISTOGRAMS, size_of::<Histogram>(), SERIES_CAPACITY * STRIPES),
+            (section::HISTOGRAMS, size_of::<Histogram>(), SERIES_CAPACITY * STRIPES as u64),
             (section::EVENTS, size_of::<Event>(), EVENT_CAPACITY),
         ];
         let mut offset = PAGE;

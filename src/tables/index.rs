@@ -17,9 +17,15 @@
 //! takes it back; if it is gone, the charge is made again elsewhere. Mark and charge are sequentially
 //! consistent (SYNC key-leave), so that a charge is either seen by who gives up, or sees the mark. The
 //! version in the word keeps a process that was stopped for long from finishing what others have undone.
+//!
+//! **Being late.** A process may be stopped anywhere, and find its key's record in the hands of another key
+//! when it goes on. So it looks at the identity *before* each swap, too, and after the load of what it swaps
+//! (SYNC key-stands): what it saw then was its key's. If that said something, the record cannot have passed
+//! on while the word is unchanged; if it said nothing, the swap does away with nothing, and is undone when
+//! the look after it finds another key. [`Held`] does all of this.
 
 use crate::layout::{Bucket, Deployment, IdentityWord, KeyKind, LeaseChunk, Series, SlotState};
-use crate::primitives::{MAX_TRIES, mix};
+use crate::primitives::{MAX_TRIES, Shared, mix};
 use crate::sync::{Bits, Ordering, Word, in_total_order};
 
 /// Places in which a key may stand.
@@ -32,7 +38,7 @@ const GROUP: u64 = 8;
 #[cfg(loom)]
 const GROUPS: u64 = 1;
 #[cfg(loom)]
-const GROUP: u64 = 2;
+const GROUP: u64 = 4;
 
 /// Places that are looked at together.
 const FIRST: usize = if GROUP < 4 { 1 } else { 4 };
@@ -162,7 +168,7 @@ fn free(version: u64) -> IdentityWord {
 }
 
 /// A claim of a slot for a key: no two claims are ever the same word.
-fn claim(wanted: IdentityWord, version: u64, nonce: u64) -> IdentityWord {
+pub(crate) fn claim(wanted: IdentityWord, version: u64, nonce: u64) -> IdentityWord {
     let hash = wanted.hash() << 32 | nonce & u64::from(u32::MAX);
     IdentityWord::new(SlotState::Claimed as u64, wanted.kind(), version, hash)
 }
@@ -246,6 +252,65 @@ fn take_back(word: &Word<IdentityWord>, seen: IdentityWord, wanted: IdentityWord
         }
     }
     false
+}
+
+/// A word of a key's record, which may pass to another key between any two instructions.
+pub struct Held<'a, T> {
+    word: &'a Word<T>,
+    identity: &'a Word<IdentityWord>,
+    key: IdentityWord,
+    undo: bool,
+}
+
+impl<T> Clone for Held<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Held<'_, T> {}
+
+impl<'a, T: Bits> Held<'a, T> {
+    /// A word of the record with that identity word, for a key that was found there.
+    #[inline]
+    pub fn new(word: &'a Word<T>, identity: &'a Word<IdentityWord>, key: IdentityWord) -> Self {
+        Self { word, identity, key, undo: true }
+    }
+
+    /// The same for a word that others rely on as soon as it is written, so that a swap must not be undone.
+    #[inline]
+    pub fn for_good(self) -> Self {
+        Self { undo: false, ..self }
+    }
+}
+
+/// A swap fails when the record is not the key's. That looks like a word that keeps changing: whoever ran
+/// out of tries asks [`holds`].
+impl<T: Bits> Shared for Held<'_, T> {
+    type Value = T;
+
+    #[inline]
+    fn load(self, _: Ordering) -> T {
+        // SYNC key-stands: Acquire pairs with the swap below, whatever the rule of the word asks for. Whoever
+        // sees what was charged for another key then also sees that key in the identity.
+        self.word.load(Ordering::Acquire)
+    }
+
+    #[inline]
+    fn compare_exchange(self, current: T, new: T, _: Ordering, _: Ordering) -> Result<T, T> {
+        if !is(self.identity.load(Ordering::Acquire), self.key) {
+            return Err(self.word.load(Ordering::Acquire));
+        }
+        // SYNC key-leave: SeqCst, before the identity is looked at again.
+        self.word.compare_exchange(current, new, Ordering::SeqCst, Ordering::Acquire)?;
+        if holds(self.identity, self.key) {
+            return Ok(current);
+        }
+        if self.undo {
+            let _ = self.word.compare_exchange(new, current, Ordering::SeqCst, Ordering::Relaxed);
+        }
+        Err(current)
+    }
 }
 
 /// What a look at all places of a key shows.

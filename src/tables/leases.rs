@@ -14,7 +14,7 @@ use crate::layout::{
     CHUNK_SLOTS, IdentityWord, KeyKind, LeaseChunk, LeaseLimits, LeaseWord, OwnerTag,
 };
 use crate::primitives::{MAX_TRIES, mix};
-use crate::sync::{Bits, Ordering, Word};
+use crate::sync::{Bits, Ordering, Word, in_total_order};
 
 const SLOTS: u64 = CHUNK_SLOTS as u64;
 /// Up to so many slots are counted rather than estimated.
@@ -100,7 +100,9 @@ impl<'a> Leases<'a> {
     /// Writes down whose chunk it is, for inspectors and for reaping.
     fn describe(&self, position: usize, ordinal: u64, write: bool) {
         let Some(chunk) = self.chunks.get(position).filter(|_| write) else { return };
-        if chunk.key_slot.load(Ordering::Relaxed) != self.key_slot {
+        let known = chunk.key_slot.load(Ordering::Relaxed) == self.key_slot
+            && chunk.ordinal.load(Ordering::Relaxed) == ordinal;
+        if !known {
             chunk.ordinal.store(ordinal, Ordering::Relaxed);
             chunk.key_slot.store(self.key_slot, Ordering::Relaxed);
         }
@@ -122,17 +124,19 @@ impl<'a> Leases<'a> {
         stated.min(self.chunks.len() as u64 * SLOTS)
     }
 
-    /// False when the word changed under every try: the slot must then not be claimed.
+    /// Makes everybody who counts look that far, and lets nobody lower it who has counted before. False when
+    /// the word changed under every try: the slot must then not be claimed, or not be kept.
     fn raise_high_water(&self, above: u64) -> bool {
-        // SYNC lease-overhang: Acquire, so that a raise by somebody else comes before the claim that relies
-        // on it.
-        let mut seen = self.limits.load(Ordering::Acquire);
+        // SYNC lease-overhang, lease-lower: SeqCst, so that a raise by somebody else comes before the claim
+        // that relies on it, and that what is done after a claim sees who lowers it.
+        let mut seen = self.limits.load(Ordering::SeqCst);
         for _ in 0..MAX_TRIES {
-            if seen.high_water() >= above {
+            if seen.high_water() >= above && seen.lowering() == 0 {
                 return true;
             }
-            let next = LeaseLimits::new(seen.limit(), above);
-            match self.limits.compare_exchange(seen, next, Ordering::SeqCst, Ordering::Acquire) {
+            let high_water = above.max(seen.high_water());
+            let next = LeaseLimits::new(seen.limit(), high_water, seen.attempts(), 0);
+            match self.limits.compare_exchange(seen, next, Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => return true,
                 Err(now) => seen = now,
             }
@@ -140,18 +144,47 @@ impl<'a> Leases<'a> {
         false
     }
 
-    /// Makes sure that counts look as far as a claim. To be called when the key's record has been taken back
-    /// from being given up, which may have lowered it.
-    pub fn reach(&self, claim: Claim) {
-        let slot = self.ordinal_of(claim) * SLOTS + claim.slot as u64;
-        self.raise_high_water(slot + 1);
+    /// Whether nothing is held. Writes nothing.
+    pub fn is_idle(&self) -> bool {
+        self.limits.load(Ordering::SeqCst).high_water() == 0 || self.count() == 0
+    }
+
+    /// Forgets the limit and the high water if nothing is held; false = something is, or was meanwhile.
+    ///
+    /// As with keys that are given up: the word is marked, the slots are counted, and only if the mark still
+    /// stands the word is zeroed. A claim looks at the word *after* it has taken its slot, so it is counted
+    /// or takes the mark back (SYNC lease-lower). Each mark is another word, so that a process that was
+    /// stopped after its count cannot finish later.
+    pub fn forget(&self) -> bool {
+        let seen = self.limits.load(Ordering::SeqCst);
+        if seen.limit() == 0 && seen.high_water() == 0 {
+            return true;
+        }
+        let (limit, high_water) = (seen.limit(), seen.high_water());
+        let attempts = seen.attempts().wrapping_add(1);
+        let word =
+            |limit, high_water, lowering| LeaseLimits::new(limit, high_water, attempts, lowering);
+        let swap = |from, to| {
+            self.limits.compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+        };
+        let marked = word(limit, high_water, 1);
+        if !swap(seen, marked) {
+            return false;
+        }
+        in_total_order();
+        if self.count() == 0 {
+            return swap(marked, word(0, 0, 0));
+        }
+        swap(marked, word(limit, high_water, 0));
+        false
     }
 
     /// Remembers the limit, for inspectors and for [`Self::held_hint`]'s users.
     pub fn note_limit(&self, limit: u64) {
+        let limit = limit.min(LeaseLimits::MAX_LIMIT);
         let seen = self.limits.load(Ordering::Relaxed);
         if seen.limit() != limit {
-            let next = LeaseLimits::new(limit, seen.high_water());
+            let next = LeaseLimits::new(limit, seen.high_water(), seen.attempts(), seen.lowering());
             // A lost race means that somebody else noted a limit just now.
             let _ = self.limits.compare_exchange(seen, next, Ordering::SeqCst, Ordering::Relaxed);
         }
@@ -199,7 +232,9 @@ impl<'a> Leases<'a> {
                 };
                 let claim = Claim { chunk: index, slot, word };
                 // SYNC key-leave: the claim is either seen by who gives the chunk up, or it is made again.
-                if !self.holds(index, ordinal) {
+                if !self.holds(index, ordinal)
+                    || !self.raise_high_water(ordinal * SLOTS + slot as u64 + 1)
+                {
                     self.release(claim);
                     continue;
                 }
@@ -276,6 +311,13 @@ impl<'a> Leases<'a> {
             self.adjust_held(-1);
         }
         freed
+    }
+
+    /// As [`Self::release`], but only if the slot still has that tag: a process that gives a claim back twice
+    /// does not free one that it has made since, in the same second.
+    pub fn release_tagged(&self, claim: Claim, tag: u64) -> bool {
+        let known = self.chunks.get(claim.chunk).and_then(|chunk| chunk.tags.get(claim.slot));
+        known.is_some_and(|known| known.load(Ordering::Relaxed) == tag) && self.release(claim)
     }
 
     /// Finds a slot that `owner` holds by its tag. Looks at all of them; for callers that have forgotten
@@ -399,7 +441,7 @@ pub fn reap(
     freed
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use proptest::prelude::*;

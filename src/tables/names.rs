@@ -1,7 +1,8 @@
 //! Printable names of keys, redacted: the region may end up in a core dump or on a screen.
 
 use crate::layout::{NAME_BYTES, Name, NameWord, OwnerTag};
-use crate::sync::Ordering;
+use crate::primitives::{MAX_TRIES, mix};
+use crate::sync::{Ordering, Word};
 
 const ABSENT: u64 = 0;
 const WRITING: u64 = 1;
@@ -50,60 +51,144 @@ fn truncate(text: &mut String, max: usize) {
     }
 }
 
-/// Writes the name unless it is complete or another live process is writing it. `dead` tells whether an
-/// owner is known to be gone; its unfinished name is written again.
-pub fn publish(record: &Name, owner: OwnerTag, name: &str, dead: impl Fn(OwnerTag) -> bool) {
+/// A name in a record.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    /// State, length and check.
+    pub head: &'a Word<NameWord>,
+    /// UTF-8, eight bytes to a word.
+    pub bytes: &'a [Word<u64>],
+}
+
+impl<'a> From<&'a Name> for Place<'a> {
+    fn from(name: &'a Name) -> Self {
+        Self { head: &name.head, bytes: &name.bytes }
+    }
+}
+
+/// Who writes a name.
+#[derive(Debug, Clone, Copy)]
+pub struct Writer {
+    /// The process.
+    pub owner: OwnerTag,
+    /// A number that no other claim of the process has soon.
+    pub nonce: u64,
+}
+
+/// Writes the name unless it is there or another live process is writing it. `dead` tells whether an owner
+/// is known to be gone; its unfinished name is written again. `stands` tells whether the record still is
+/// the key's, and is asked after the claim (SYNC key-leave): who gives the record up then takes the claim
+/// away, or the key is not given up.
+///
+/// A writer that was stopped and goes on after its claim was taken away spoils bytes of a name that is not
+/// its own. They then do not agree with the check, so that nobody reads a mixture, and are written again.
+///
+/// Linearization point: the swap from the own claim.
+pub fn publish<'a>(
+    record: impl Into<Place<'a>>,
+    writer: Writer,
+    name: &str,
+    dead: impl Fn(OwnerTag) -> bool,
+    stands: impl Fn() -> bool,
+) {
+    let record = record.into();
     let seen = record.head.load(Ordering::Acquire);
     let free = match seen.state() {
         ABSENT => true,
         WRITING => {
-            OwnerTag::from_raw(seen.owner()).is_none_or(|writer| writer == owner || dead(writer))
+            let claimed_by = OwnerTag::from_raw(seen.owner());
+            claimed_by.is_none_or(|owner| owner == writer.owner || dead(owner))
         }
-        _ => false,
+        _ => !agrees(record, seen),
     };
-    let claim = NameWord::new(WRITING, 0, owner.raw());
-    if !free
-        || record.head.compare_exchange(seen, claim, Ordering::AcqRel, Ordering::Relaxed).is_err()
-    {
+    let claim = NameWord::new(WRITING, 0, writer.nonce, writer.owner.raw());
+    let swap =
+        |from, to, order| record.head.compare_exchange(from, to, order, Ordering::Relaxed).is_ok();
+    if !free || !swap(seen, claim, Ordering::SeqCst) {
+        return;
+    }
+    if !stands() {
+        swap(claim, NameWord::default(), Ordering::Relaxed);
         return;
     }
     let text = name.as_bytes();
-    let len = text.len().min(NAME_BYTES);
-    for (word, bytes) in record.bytes.iter().zip(text[..len].chunks(8)) {
+    let text = &text[..text.len().min(8 * record.bytes.len())];
+    for (word, packed) in record.bytes.iter().zip(pack(text)) {
+        word.store(packed, Ordering::Relaxed);
+    }
+    let complete = NameWord::new(COMPLETE, text.len() as u64, check(pack(text), text.len()), 0);
+    // SYNC name-complete: Release pairs with the Acquire of `read`.
+    swap(claim, complete, Ordering::Release);
+}
+
+/// The words of a text, the last one filled up with zeroes.
+fn pack(text: &[u8]) -> impl Iterator<Item = u64> + '_ {
+    text.chunks(8).map(|bytes| {
         let mut packed = [0_u8; 8];
         packed[..bytes.len()].copy_from_slice(bytes);
-        word.store(u64::from_le_bytes(packed), Ordering::Relaxed);
+        u64::from_le_bytes(packed)
+    })
+}
+
+/// What the head of a name of these words says.
+fn check(words: impl Iterator<Item = u64>, len: usize) -> u64 {
+    let hash = words.fold(len as u64, |hash, word| mix(hash ^ word).wrapping_add(hash));
+    mix(hash) & ((1 << 22) - 1)
+}
+
+/// The words that a complete name has, and how many bytes of them.
+fn words(record: Place<'_>, head: NameWord) -> (impl Iterator<Item = u64> + '_, usize) {
+    let len = usize::try_from(head.length()).unwrap_or(0).min(8 * record.bytes.len());
+    (record.bytes.iter().take(len.div_ceil(8)).map(|word| word.load(Ordering::Relaxed)), len)
+}
+
+fn agrees(record: Place<'_>, head: NameWord) -> bool {
+    let (words, len) = words(record, head);
+    check(words, len) == head.check()
+}
+
+/// Takes the name away, whoever is writing it; false = it changed under every try.
+pub fn withdraw<'a>(record: impl Into<Place<'a>>) -> bool {
+    let head = record.into().head;
+    let mut seen = head.load(Ordering::Relaxed);
+    for _ in 0..MAX_TRIES {
+        let gone = NameWord::default();
+        match head.compare_exchange(seen, gone, Ordering::SeqCst, Ordering::Relaxed) {
+            Ok(_) => return true,
+            Err(now) => seen = now,
+        }
     }
-    // SYNC name-complete: Release pairs with the Acquire of `read`.
-    record.head.store(NameWord::new(COMPLETE, len as u64, 0), Ordering::Release);
+    false
 }
 
-/// True when the name still has to be written.
-#[inline]
-pub fn missing(record: &Name) -> bool {
-    record.head.load(Ordering::Relaxed).state() != COMPLETE
-}
-
-/// The name if it is complete. Bytes that are no UTF-8 (a damaged region) are replaced.
-pub fn read(record: &Name) -> Option<String> {
+/// The name, if it is complete. Bytes that are no UTF-8 are replaced.
+pub fn read<'a>(record: impl Into<Place<'a>>) -> Option<String> {
+    let record = record.into();
+    // SYNC name-complete.
     let head = record.head.load(Ordering::Acquire);
     if head.state() != COMPLETE {
         return None;
     }
-    let len = usize::try_from(head.length()).unwrap_or(0).min(NAME_BYTES);
-    let bytes: Vec<u8> =
-        record.bytes.iter().flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()).collect();
-    let text = String::from_utf8_lossy(&bytes[..len]).into_owned();
+    let (words, len) = words(record, head);
+    let words: Vec<u64> = words.collect();
+    if check(words.iter().copied(), len) != head.check() {
+        return None;
+    }
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).take(len).collect();
+    let text = String::from_utf8_lossy(&bytes);
     Some(text.chars().map(|c| if c.is_control() { '?' } else { c }).collect())
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::sync::Word;
 
-    fn blank() -> Name {
-        Name { head: Word::new(NameWord::default()), bytes: std::array::from_fn(|_| Word::new(0)) }
+    fn owner(row: u32) -> OwnerTag {
+        OwnerTag::new(row, 1).unwrap()
+    }
+
+    fn write(record: &Name, row: u32, name: &str, dead: impl Fn(OwnerTag) -> bool) {
+        publish(record, Writer { owner: owner(row), nonce: 7 }, name, dead, || true);
     }
 
     #[test]
@@ -125,34 +210,77 @@ mod tests {
 
     #[test]
     fn names_fit_their_record_whatever_the_key() {
-        for text in ["é:".repeat(500), "x y ".repeat(9_000), "\u{1F600} ".repeat(100)] {
+        for text in ["é:".repeat(500), "x y ".repeat(9_000), "\u{1F600} ".repeat(100), "".into()] {
             let name = redact(&text);
             assert!(name.len() <= NAME_BYTES);
-            let record = blank();
-            publish(&record, OwnerTag::new(1, 1).unwrap(), &name, |_| false);
+            let record = Name::zeroed();
+            write(&record, 1, &name, |_| false);
             assert_eq!(read(&record), Some(name));
         }
     }
 
     #[test]
     fn a_dead_writers_name_is_written_again_and_a_live_ones_is_not() {
-        let record = blank();
-        let (first, second) = (OwnerTag::new(1, 1).unwrap(), OwnerTag::new(2, 1).unwrap());
-        record.head.store(NameWord::new(WRITING, 0, first.raw()), Ordering::Relaxed);
-        publish(&record, second, "k", |_| false);
+        let record = Name::zeroed();
+        record.head.store(NameWord::new(WRITING, 0, 0, owner(1).raw()), Ordering::Relaxed);
+        write(&record, 2, "k", |_| false);
         assert_eq!(read(&record), None);
-        publish(&record, second, "k", |owner| owner == first);
+        write(&record, 2, "k", |dead| dead == owner(1));
         assert_eq!(read(&record).as_deref(), Some("k"));
-        publish(&record, first, "other", |_| true);
+        write(&record, 1, "other", |_| true);
         assert_eq!(read(&record).as_deref(), Some("k"));
     }
 
     #[test]
+    fn a_name_that_a_late_writer_spoils_is_not_read_and_is_written_again() {
+        let record = Name::zeroed();
+        let stopped = "the first 8 and more";
+        // It is stopped after its claim; another takes the claim over and completes its own name.
+        publish(
+            &record,
+            Writer { owner: owner(1), nonce: 1 },
+            stopped,
+            |_| false,
+            || {
+                write(&record, 2, "the second key", |dead| dead == owner(1));
+                assert_eq!(read(&record).as_deref(), Some("the second key"));
+                true
+            },
+        );
+        assert_eq!(read(&record), None);
+        write(&record, 3, "the second key", |_| false);
+        assert_eq!(read(&record).as_deref(), Some("the second key"));
+    }
+
+    #[test]
+    fn a_name_is_not_written_for_a_key_that_is_gone() {
+        let record = Name::zeroed();
+        publish(&record, Writer { owner: owner(1), nonce: 1 }, "gone", |_| false, || false);
+        assert_eq!(record.head.load(Ordering::Relaxed), NameWord::default());
+        // Given up after the look: the claim is taken away.
+        publish(
+            &record,
+            Writer { owner: owner(1), nonce: 2 },
+            "gone",
+            |_| false,
+            || {
+                assert!(withdraw(&record));
+                true
+            },
+        );
+        assert_eq!(read(&record), None);
+    }
+
+    #[test]
     fn damaged_names_are_shown_harmlessly() {
-        let record = blank();
-        record.head.store(NameWord::new(COMPLETE, 255, 0), Ordering::Relaxed);
-        record.bytes[0].store(u64::from_le_bytes(*b"\x1b[31m\xff\xfe\0"), Ordering::Relaxed);
+        let record = Name::zeroed();
+        let damaged = u64::from_le_bytes(*b"\x1b[31m\xff\xfe\0");
+        record.bytes[0].store(damaged, Ordering::Relaxed);
+        record.head.store(NameWord::new(COMPLETE, 255, 99, 0), Ordering::Relaxed);
+        assert_eq!(read(&record), None);
+        let agreed = check([damaged].into_iter(), 8);
+        record.head.store(NameWord::new(COMPLETE, 8, agreed, 0), Ordering::Relaxed);
         let name = read(&record).unwrap();
-        assert!(!name.chars().any(char::is_control), "{name:?}");
+        assert!(!name.is_empty() && !name.chars().any(char::is_control), "{name:?}");
     }
 }

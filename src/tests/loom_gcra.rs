@@ -17,7 +17,7 @@ fn loom_gcra_never_above_burst() {
                 (0..2)
                     .filter(|_| {
                         matches!(
-                            charge(&word, 5_000_000, quota, 1, &mut false),
+                            charge(&*word, 5_000_000, quota, 1, &mut false),
                             Ok(Decision::Allowed { .. })
                         )
                     })
