@@ -54,7 +54,7 @@ fn after(count: i64, amount: i64) -> i64 {
     if amount < 0 { total.max(count.min(0)) } else { total }
 }
 
-fn load_window<C>(pair: PairOf<impl Shared<Value = WindowWord>, C>) -> WindowWord {
+fn load_window<C: Copy>(pair: PairOf<impl Shared<Value = WindowWord>, C>) -> WindowWord {
     // SYNC window-after-counter: Acquire pairs with the Release of `open`'s swap.
     pair.window.map_or(WindowWord::default(), |window| window.load(Ordering::Acquire))
 }

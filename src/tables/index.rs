@@ -279,6 +279,7 @@ impl<'a, T: Bits> Held<'a, T> {
 
     /// The same for a word that others rely on as soon as it is written, so that a swap must not be undone.
     #[inline]
+    #[must_use]
     pub fn for_good(self) -> Self {
         Self { undo: false, ..self }
     }

@@ -468,11 +468,11 @@ mod tests {
     }
 
     fn me() -> OwnerTag {
-        OwnerTag::new(1, 1).unwrap()
+        OwnerTag::new(1, 1).expect("valid")
     }
 
     fn other() -> OwnerTag {
-        OwnerTag::new(2, 1).unwrap()
+        OwnerTag::new(2, 1).expect("valid")
     }
 
     #[test]

@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     fn owner(row: u32) -> OwnerTag {
-        OwnerTag::new(row, 1).unwrap()
+        OwnerTag::new(row, 1).expect("valid")
     }
 
     fn write(record: &Name, row: u32, name: &str, dead: impl Fn(OwnerTag) -> bool) {
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn names_fit_their_record_whatever_the_key() {
-        for text in ["é:".repeat(500), "x y ".repeat(9_000), "\u{1F600} ".repeat(100), "".into()] {
+        for text in ["é:".repeat(500), "x y ".repeat(9_000), "\u{1F600} ".repeat(100), String::new()] {
             let name = redact(&text);
             assert!(name.len() <= NAME_BYTES);
             let record = Name::zeroed();
