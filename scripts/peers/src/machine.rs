@@ -31,6 +31,12 @@ impl Machine {
         }
     }
 
+    /// Whether others kept more than half a core busy, so that figures of several processes say little.
+    pub(crate) fn was_busy(&self) -> bool {
+        let minute = self.load_average.split(' ').next().and_then(|text| text.parse().ok());
+        minute.is_some_and(|load: f64| load > 0.5)
+    }
+
     /// The head line.
     pub(crate) fn text(&self) -> String {
         let Self { cpu, cores, kernel, clock_source, peers, load_average } = self;

@@ -41,6 +41,9 @@ fn report(options: &Options) -> Result<(), Failure> {
     let tables = tables(options)?;
     let after = machine::load_average();
     println!("{}, after: {after}; {} rounds", machine.text(), options.rounds);
+    if machine.was_busy() {
+        println!("the machine was busy with something else: throughput of processes says little");
+    }
     tables.iter().for_each(Table::print);
     if let Some(path) = &options.json {
         let report = serde_json::json!({
