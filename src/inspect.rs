@@ -2,11 +2,13 @@
 //! before it is used, every value is computed by the engine's own functions at the region's own clock.
 
 use crate::clock::Instant;
-use crate::layout::{Bucket, CounterWord, KeyKind, LeaseWord, OwnerTag, StatsRow, WorkerState};
+use crate::layout::{
+    Bucket, ClaimWord, CounterWord, KeyKind, LeaseWord, OwnerTag, StatsRow, WorkerRow,
+};
+use crate::liveness::Liveness;
 use crate::primitives::gcra::{self, Quota};
 use crate::primitives::window::{self, Pair};
-use crate::region::host::{self, Liveness};
-use crate::region::{BackingKind, Region};
+use crate::region::{BackingKind, Region, Vantage, host};
 use crate::sync::{Ordering, Word};
 use crate::tables::{names, workers};
 use serde::Serialize;
@@ -193,10 +195,11 @@ impl Report {
     /// Reads a region.
     pub fn of(region: &Region) -> Self {
         let header = header(region);
-        let holdings = holdings(region, header.same_pid_namespace);
+        let prove = workers::prover(Vantage::of(region.header()));
+        let holdings = holdings(region, &prove);
         Self {
             schema: SCHEMA,
-            workers: worker_reports(region, header.same_pid_namespace, &holdings.by_owner),
+            workers: worker_reports(region, &prove, &holdings.by_owner),
             limits: limits(region, &holdings.by_key),
             leases: holdings.leases,
             features: features(region),
@@ -241,6 +244,8 @@ fn key_name(region: &Region, slot: usize) -> String {
     })
 }
 
+type Prove<'a> = dyn Fn(&WorkerRow, ClaimWord) -> Liveness + 'a;
+
 /// Held slots, three ways.
 #[derive(Default)]
 struct Holdings {
@@ -249,7 +254,7 @@ struct Holdings {
     by_key: BTreeMap<usize, u64>,
 }
 
-fn holdings(region: &Region, same_namespace: bool) -> Holdings {
+fn holdings(region: &Region, prove: &Prove<'_>) -> Holdings {
     let now_s = region.now().s();
     let mut grouped: BTreeMap<(usize, u64), (u64, u64)> = BTreeMap::new();
     for chunk in region.chunks() {
@@ -270,14 +275,14 @@ fn holdings(region: &Region, same_namespace: bool) -> Holdings {
     for ((key, owner), (held, oldest_s)) in grouped {
         *holdings.by_owner.entry(owner).or_default() += held;
         *holdings.by_key.entry(key).or_default() += held;
-        let (row, pid, state) = owner_of(region, owner, same_namespace);
+        let (row, pid, state) = owner_of(region, owner, prove);
         let key = key_name(region, key);
         holdings.leases.push(LeaseReport { key, row, pid, owner: state, held, oldest_s });
     }
     holdings
 }
 
-fn owner_of(region: &Region, raw: u64, same_namespace: bool) -> (u32, Option<i32>, &'static str) {
+fn owner_of(region: &Region, raw: u64, prove: &Prove<'_>) -> (u32, Option<i32>, &'static str) {
     let Some(owner) = OwnerTag::from_raw(raw) else {
         return (0, None, "dead");
     };
@@ -286,22 +291,18 @@ fn owner_of(region: &Region, raw: u64, same_namespace: bool) -> (u32, Option<i32
     }
     let row = &region.workers()[owner.row() as usize];
     let claim = get(&row.claim);
-    let liveness = if same_namespace { workers::liveness(row, claim) } else { Liveness::Unknown };
+    let liveness = prove(row, claim);
     (owner.row(), i32::try_from(claim.pid()).ok(), liveness_name(liveness))
 }
 
 fn worker_reports(
     region: &Region,
-    same_namespace: bool,
+    prove: &Prove<'_>,
     held: &BTreeMap<u64, u64>,
 ) -> Vec<WorkerReport> {
     let now_s = region.now().s();
     let creator = get(&region.header().creator_pid);
     let report = |worker: workers::Worker| {
-        let liveness = match worker.state {
-            WorkerState::Live if !same_namespace => Liveness::Unknown,
-            _ => worker.liveness,
-        };
         let decisions = region.stats().get(worker.row).map_or(0, |row| {
             [&row.window_charged, &row.window_denied, &row.lease_acquired, &row.lease_denied]
                 .iter()
@@ -316,13 +317,13 @@ fn worker_reports(
             } else {
                 "worker"
             },
-            alive: liveness_name(liveness),
+            alive: liveness_name(worker.liveness),
             age_s: now_s.saturating_sub(worker.registered_s),
             leases: held.get(&worker.owner.raw()).copied().unwrap_or(0),
             decisions,
         }
     };
-    workers::list(region.workers()).into_iter().map(report).collect()
+    workers::list(region.workers(), prove).into_iter().map(report).collect()
 }
 
 fn limits(region: &Region, held: &BTreeMap<usize, u64>) -> Vec<LimitReport> {

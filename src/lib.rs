@@ -11,8 +11,10 @@
 #![cfg_attr(loom, allow(dead_code, reason = "model builds compile only what the models use"))]
 
 pub mod layout;
+pub mod liveness;
 pub mod primitives;
 pub mod sync;
+pub mod tables;
 
 #[cfg(not(loom))]
 pub mod clock;
@@ -26,8 +28,6 @@ pub mod error;
 pub mod inspect;
 #[cfg(not(loom))]
 pub mod region;
-#[cfg(not(loom))]
-pub mod tables;
 
 #[cfg(all(feature = "cli", not(loom)))]
 pub mod cli;

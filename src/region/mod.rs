@@ -7,6 +7,7 @@ mod discover;
 pub mod host;
 mod mapping;
 mod sections;
+mod vantage;
 
 pub use attach::{attach_file, attach_read_only};
 pub use backing::{Backing, BackingKind, Placement};
@@ -14,6 +15,7 @@ pub use create::{create, create_heap};
 pub use discover::{Found, discover};
 pub use mapping::{fork_generation, watch_forks};
 pub use sections::Sections;
+pub use vantage::{Obstacle, Vantage};
 
 use crate::clock::{Clock, Instant};
 use crate::layout::{

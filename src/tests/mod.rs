@@ -3,6 +3,7 @@
 
 mod loom_gcra;
 mod loom_window;
+mod loom_workers;
 
 /// Runs a model with the bound that keeps it within seconds.
 fn run(model: impl Fn() + Sync + Send + 'static) {
