@@ -64,7 +64,7 @@ pub struct Key<'a> {
 }
 
 /// What was freed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Reaped {
     /// Rows of dead workers.
     pub workers: u64,

@@ -9,7 +9,7 @@ mod mapping;
 mod sections;
 mod vantage;
 
-pub use attach::{attach_file, attach_read_only};
+pub use attach::{attach_file, attach_live, attach_read_only};
 pub use backing::{Backing, BackingKind, Placement};
 pub use create::{create, create_heap};
 pub use discover::{Found, discover};

@@ -60,6 +60,21 @@ pub enum Obstacle {
     },
 }
 
+impl Obstacle {
+    /// What is wrong with this process's `/proc`; `None` = nothing.
+    pub fn of_proc() -> Option<Self> {
+        Self::of_mount(host::proc_mount())
+    }
+
+    fn of_mount(proc: ProcMount) -> Option<Self> {
+        match proc {
+            ProcMount::Ours => None,
+            ProcMount::Missing => Some(Self::NoProc),
+            ProcMount::Foreign => Some(Self::OtherProc),
+        }
+    }
+}
+
 impl Vantage {
     /// This process's view of a region with that header.
     pub fn of(header: &Header) -> Self {
@@ -85,21 +100,18 @@ impl Vantage {
 
     /// What keeps this process from judging; `None` = nothing.
     pub fn obstacle(self) -> Option<Obstacle> {
-        let namespace = |kind, found, expected| Some(Obstacle::Namespace { kind, found, expected });
-        match self.proc {
-            ProcMount::Missing => Some(Obstacle::NoProc),
-            ProcMount::Foreign => Some(Obstacle::OtherProc),
-            ProcMount::Ours if HAS_NAMESPACES && self.region_pids == 0 => {
-                Some(Obstacle::NobodysPids)
-            }
-            ProcMount::Ours if !self.same_pids() => {
-                namespace("pid", self.region_pids, self.own_pids)
-            }
-            ProcMount::Ours if !self.same_starts() => {
-                namespace("time", self.region_times, self.own_times)
-            }
-            ProcMount::Ours => None,
+        if let Some(obstacle) = Obstacle::of_mount(self.proc) {
+            return Some(obstacle);
         }
+        if HAS_NAMESPACES && self.region_pids == 0 {
+            return Some(Obstacle::NobodysPids);
+        }
+        let kinds = [
+            ("pid", self.same_pids(), self.region_pids, self.own_pids),
+            ("time", self.same_starts(), self.region_times, self.own_times),
+        ];
+        let (kind, _, found, expected) = kinds.into_iter().find(|&(_, same, ..)| !same)?;
+        Some(Obstacle::Namespace { kind, found, expected })
     }
 
     /// This process, as it has to register in the region. Where nobody can judge, because the region's
