@@ -178,7 +178,7 @@ pub(super) fn dead_workers(out: &mut impl Write, workers: &[WorkerReport]) -> Re
             worker.leases.to_string(),
         ]
     });
-    table(out, &["  PID", "ROW", "REGISTERED", "SLOTS HELD"], indent(rows))
+    table(out, &["  PID", "ROW", "AGE", "SLOTS HELD"], indent(rows))
 }
 
 fn indent(rows: impl Iterator<Item = Vec<String>>) -> impl Iterator<Item = Vec<String>> {

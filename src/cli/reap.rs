@@ -96,8 +96,12 @@ fn show(out: &mut impl Write, plan: &Plan<'_>) -> std::io::Result<()> {
         return writeln!(out, "region {}: the dead own nothing", plan.region);
     }
     writeln!(out, "region {}: owned by the dead", plan.region)?;
-    output::dead_workers(out, &plan.workers)?;
-    output::leases(out, &plan.leases)?;
+    if !plan.workers.is_empty() {
+        output::dead_workers(out, &plan.workers)?;
+    }
+    if !plan.leases.is_empty() {
+        output::leases(out, &plan.leases)?;
+    }
     let (what, size) = plan.freed.map_or(("would free", size), |freed| ("freed", freed));
     let plural = |count: u64| if count == 1 { "" } else { "s" };
     writeln!(

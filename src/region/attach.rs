@@ -46,7 +46,9 @@ pub fn attach_live(found: &Found) -> Result<Region, AttachError> {
 /// Attaches for looking only: the mapping cannot be written, and a region of another namespace is
 /// accepted, because nothing is decided from it.
 pub fn attach_read_only(path: &Path) -> Result<Region, AttachError> {
-    attach(open(path, false, 0)?, unchecked(path), Access::Look)
+    let file = open(path, false, 0)?;
+    regular(&file, path)?;
+    attach(file, unchecked(path), Access::Look)
 }
 
 fn open(path: &Path, write: bool, flags: libc::c_int) -> Result<File, AttachError> {
@@ -66,7 +68,7 @@ fn regular(file: &File, path: &Path) -> Result<Metadata, AttachError> {
 
 fn check_mode(meta: &Metadata) -> Result<(), AttachError> {
     let found = meta.mode() & 0o7777;
-    if found & 0o077 == 0 { Ok(()) } else { Err(AttachError::Mode { found }) }
+    if found & 0o077 != 0 { Err(AttachError::Mode { found }) } else { Ok(()) }
 }
 
 /// Whether the file is a memfd that nobody can truncate any more.
@@ -234,7 +236,8 @@ fn check_sections(mapping: &Mapping, sections: &Sections) -> Result<(), AttachEr
     Ok(())
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
     use crate::region::{Placement, create};
