@@ -260,6 +260,24 @@ impl Drop for Named {
 }
 
 #[test]
+fn a_region_that_nobody_uses_any_more_is_reaped_by_its_file() {
+    alone(|| {
+        let path = std::env::temp_dir().join(format!("fl-liveness-{}", std::process::id()));
+        let named = Named { path: path.to_str().expect("text").to_string() };
+        system::elsewhere(
+            || Ok(()),
+            || assert!(slots(1).acquire(&crate::worker::master_at(&path))),
+        );
+        let done = run(&["reap", "--yes", "--file", &named.path]);
+        assert!(done.out.ends_with("\nfreed 1 worker row and 1 slot\n"), "{done:?}");
+        let link = format!("{}.link", named.path);
+        std::os::unix::fs::symlink(&path, &link).expect("links");
+        let link = Named { path: link };
+        refused(&run(&["reap", "--yes", "--file", &link.path]), "cannot open");
+    });
+}
+
+#[test]
 fn a_region_is_refused_from_inside_another_namespace() {
     let may = || {
         system::in_child(own_world)?;

@@ -3,7 +3,7 @@
 use crate::alone::alone;
 use crate::command::fl_shm;
 use crate::system;
-use crate::worker::{Worker, gone, held, master, rows, slots};
+use crate::worker::{Worker, gone, held, holders, master, rows, slots};
 
 const EACH: usize = 4;
 
@@ -52,6 +52,9 @@ fn two_generations_live_side_by_side_and_the_old_one_ends_in_every_way() {
             assert_eq!(reaped, u64::from(ended > 0), "the first one left by itself");
             assert_eq!(fl_shm(&["reap", "--yes"]).code, 0);
             assert!(gone(&engine, owner));
+            let holders = holders(&engine);
+            assert!(!holders.contains(&owner));
+            assert!(new.iter().all(|worker| holders.contains(&worker.owner)));
             assert!(new.iter().all(|worker| !gone(&engine, worker.owner)));
             let left = 2 * EACH - ended - 1;
             assert_eq!((rows(&engine), held(&engine)), (1 + left, left));

@@ -56,10 +56,15 @@ impl Slots {
     }
 }
 
-/// Slots that are held, whoever may be dead.
-pub(crate) fn held(engine: &Engine) -> usize {
+/// Who holds each slot that is held, dead or alive.
+pub(crate) fn holders(engine: &Engine) -> Vec<OwnerTag> {
     let holders = engine.region().chunks().iter().flat_map(|chunk| &chunk.holders);
-    holders.filter(|holder| holder.load(Ordering::SeqCst).owner() != 0).count()
+    holders.filter_map(|holder| OwnerTag::from_raw(holder.load(Ordering::SeqCst).owner())).collect()
+}
+
+/// How many slots are held.
+pub(crate) fn held(engine: &Engine) -> usize {
+    holders(engine).len()
 }
 
 fn unique() -> u64 {
