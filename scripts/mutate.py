@@ -255,6 +255,83 @@ MUTATIONS = (
         "        if false {",
         "loom_charge_is_taken_back_from_another_key",
     ),
+    Mutation(
+        "register-blind-store",
+        "src/tables/workers.rs",
+        "        if swap(row, seen, claim) {",
+        "        row.claim.store(claim, Ordering::Release);\n        if true {",
+        "loom_workers_no_tag_is_given_twice",
+    ),
+    Mutation(
+        "reap-blind-mark",
+        "src/tables/workers.rs",
+        "                swap(row, claim, dead)\n",
+        "                row.claim.store(dead, Ordering::Release);\n                true\n",
+        "loom_workers_two_reapers_and_a_newcomer",
+    ),
+    Mutation(
+        "reap-blind-free",
+        "src/tables/workers.rs",
+        "            reaped += u64::from(swap(row, dead, with_state(dead, WorkerState::Free)));",
+        "            row.claim.store(with_state(dead, WorkerState::Free), Ordering::Release);\n"
+        "            reaped += 1;",
+        "loom_workers_a_stopped_reaper_frees_only_the_dead",
+    ),
+    Mutation(
+        "reap-frees-late",
+        "src/tables/workers.rs",
+        "            free(owner);\n"
+        "            forget_start(row, dead);\n"
+        "            reaped += u64::from(swap(row, dead, with_state(dead, WorkerState::Free)));",
+        "            forget_start(row, dead);\n"
+        "            reaped += u64::from(swap(row, dead, with_state(dead, WorkerState::Free)));\n"
+        "            free(owner);",
+        "loom_workers_a_stopped_reaper_frees_only_the_dead",
+    ),
+    Mutation(
+        "forget-blind-store",
+        "src/tables/workers.rs",
+        "    if start != 0 && row.claim.load(Ordering::Acquire) == claim {\n"
+        "        let _ = row.start_ticks.compare_exchange(start, 0, Ordering::AcqRel, Ordering::Relaxed);",
+        "    if start != 0 && row.claim.load(Ordering::Acquire) == claim {\n"
+        "        row.start_ticks.store(0, Ordering::Release);",
+        "loom_workers_a_stopped_reaper_frees_only_the_dead",
+    ),
+    Mutation(
+        "forget-never",
+        "src/tables/workers.rs",
+        "    if start != 0 && row.claim.load(Ordering::Acquire) == claim {",
+        "    if false {",
+        "loom_workers_a_newcomer_is_never_taken_for_its_predecessor",
+    ),
+    Mutation(
+        "claim-relaxed",
+        "src/tables/workers.rs",
+        "    row.claim.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()",
+        "    row.claim.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()",
+        "loom_workers_a_stopped_reaper_frees_only_the_dead",
+    ),
+    Mutation(
+        "leave-blind-store",
+        "src/tables/workers.rs",
+        "        swap(row, claim, with_state(claim, WorkerState::Free));",
+        "        row.claim.store(with_state(claim, WorkerState::Free), Ordering::Release);",
+        "loom_workers_leaving_twice_harms_nobody",
+    ),
+    Mutation(
+        "is-gone-any-generation",
+        "src/tables/workers.rs",
+        "    claim.generation() != owner.generation() || state_of(claim) != WorkerState::Live",
+        "    state_of(claim) != WorkerState::Live",
+        "loom_workers_leaving_and_reaping_agree",
+    ),
+    Mutation(
+        "holder-relaxed",
+        "src/tests/loom_workers.rs",
+        "        OwnerTag::from_raw(self.slot.load(Ordering::Acquire).owner())",
+        "        OwnerTag::from_raw(self.slot.load(Ordering::Relaxed).owner())",
+        "loom_workers_the_holder_of_a_slot_is_seen_registered",
+    ),
 )
 
 

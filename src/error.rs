@@ -65,6 +65,12 @@ pub enum AttachError {
         /// Its path.
         path: PathBuf,
     },
+    /// Its process has ended since it was found.
+    #[error("{path} is not the region that was found there any more: try again")]
+    Replaced {
+        /// Where it was found.
+        path: PathBuf,
+    },
     /// Somebody else's.
     #[error("region belongs to user {found}, this process runs as {expected}: choose another path")]
     Owner {

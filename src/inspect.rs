@@ -4,14 +4,14 @@
 use crate::clock::Instant;
 use crate::engine::health;
 use crate::layout::{
-    Bucket, CounterWord, EventKind, FlagMode, GcraWord, IdentityWord, KeyKind, LeaseWord, OwnerTag,
-    SlidingWord, StatsRow, WorkerState,
+    Bucket, ClaimWord, CounterWord, EventKind, FlagMode, GcraWord, IdentityWord, KeyKind,
+    LeaseWord, OwnerTag, SlidingWord, StatsRow, WorkerRow,
 };
+use crate::liveness::Liveness;
 use crate::primitives::gcra::{self, Quota};
 use crate::primitives::sliding::{self, SlidingLimit};
 use crate::primitives::window::{self, Pair};
-use crate::region::host::{self, Liveness};
-use crate::region::{BackingKind, Region};
+use crate::region::{BackingKind, Region, Vantage, host};
 use crate::sync::{Bits, Ordering, Word};
 use crate::tables::histograms::Histograms;
 use crate::tables::{events, index, names, workers};
@@ -301,10 +301,11 @@ impl Report {
     /// Reads a region.
     pub fn of(region: &Region) -> Self {
         let header = header(region);
-        let holdings = holdings(region, header.same_pid_namespace);
+        let prove = workers::prover(Vantage::of(region.header()));
+        let holdings = holdings(region, &prove);
         Self {
             schema: SCHEMA,
-            workers: worker_reports(region, header.same_pid_namespace, &holdings.by_owner),
+            workers: worker_reports(region, &prove, &holdings.by_owner),
             limits: limits(region, &holdings.by_key),
             deployments: deployments(region, &holdings.by_key),
             leases: holdings.leases,
@@ -358,6 +359,8 @@ fn key_name(region: &Region, slot: usize) -> String {
     })
 }
 
+type Prove<'a> = dyn Fn(&WorkerRow, ClaimWord) -> Liveness + 'a;
+
 /// Held slots, three ways.
 #[derive(Default)]
 struct Holdings {
@@ -367,7 +370,7 @@ struct Holdings {
     by_key: BTreeMap<u64, u64>,
 }
 
-fn holdings(region: &Region, same_namespace: bool) -> Holdings {
+fn holdings(region: &Region, prove: &Prove<'_>) -> Holdings {
     let now_s = region.now().s();
     let mut grouped: BTreeMap<(u64, u64), (u64, u64)> = BTreeMap::new();
     for chunk in region.chunks() {
@@ -388,7 +391,7 @@ fn holdings(region: &Region, same_namespace: bool) -> Holdings {
     for ((key, owner), (held, oldest_s)) in grouped {
         *holdings.by_owner.entry(owner).or_default() += held;
         *holdings.by_key.entry(key).or_default() += held;
-        let (row, pid, state) = owner_of(region, owner, same_namespace);
+        let (row, pid, state) = owner_of(region, owner, prove);
         let key = holder_name(region, key);
         holdings.leases.push(LeaseReport { key, row, pid, owner: state, held, oldest_s });
     }
@@ -402,7 +405,7 @@ fn holder_name(region: &Region, key_slot: u64) -> String {
     deployment.map_or_else(|| key_name(region, slot), deployment_name)
 }
 
-fn owner_of(region: &Region, raw: u64, same_namespace: bool) -> (u32, Option<i32>, &'static str) {
+fn owner_of(region: &Region, raw: u64, prove: &Prove<'_>) -> (u32, Option<i32>, &'static str) {
     let Some(owner) = OwnerTag::from_raw(raw) else {
         return (0, None, "dead");
     };
@@ -411,22 +414,18 @@ fn owner_of(region: &Region, raw: u64, same_namespace: bool) -> (u32, Option<i32
     }
     let row = &region.workers()[owner.row() as usize];
     let claim = get(&row.claim);
-    let liveness = if same_namespace { workers::liveness(row, claim) } else { Liveness::Unknown };
+    let liveness = prove(row, claim);
     (owner.row(), i32::try_from(claim.pid()).ok(), liveness_name(liveness))
 }
 
 fn worker_reports(
     region: &Region,
-    same_namespace: bool,
+    prove: &Prove<'_>,
     held: &BTreeMap<u64, u64>,
 ) -> Vec<WorkerReport> {
     let now_s = region.now().s();
     let creator = get(&region.header().creator_pid);
     let report = |worker: workers::Worker| {
-        let liveness = match worker.state {
-            WorkerState::Live if !same_namespace => Liveness::Unknown,
-            _ => worker.liveness,
-        };
         let decisions = region.stats().get(worker.row).map_or(0, |row| {
             [&row.window_charged, &row.window_denied, &row.lease_acquired, &row.lease_denied]
                 .iter()
@@ -441,13 +440,13 @@ fn worker_reports(
             } else {
                 "worker"
             },
-            alive: liveness_name(liveness),
+            alive: liveness_name(worker.liveness),
             age_s: now_s.saturating_sub(worker.registered_s),
             leases: held.get(&worker.owner.raw()).copied().unwrap_or(0),
             decisions,
         }
     };
-    workers::list(region.workers()).into_iter().map(report).collect()
+    workers::list(region.workers(), prove).into_iter().map(report).collect()
 }
 
 fn limits(region: &Region, held: &BTreeMap<u64, u64>) -> Vec<LimitReport> {

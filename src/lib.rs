@@ -11,6 +11,7 @@
 #![cfg_attr(loom, allow(dead_code, reason = "model builds compile only what the models use"))]
 
 pub mod layout;
+pub mod liveness;
 pub mod primitives;
 pub mod sync;
 pub mod tables;

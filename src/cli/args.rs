@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
-/// Look at the shared state of preforked workers.
+/// Look at the shared state of preforked workers, and free what the dead among them own.
 #[derive(Debug, Parser)]
 #[command(name = "fl-shm", version, about)]
 pub(super) struct Arguments {
@@ -17,6 +17,12 @@ pub(super) enum Command {
     Ls(Ls),
     /// Show what a region holds.
     Inspect(Inspect),
+    /// Free the rows and concurrency slots of workers that are proven dead.
+    ///
+    /// Every worker does the same when it finds no free slot. Workers that are stopped, or whose death
+    /// cannot be proven from here, keep what they own. Exit code: 0 = done, or there was nothing to do;
+    /// 1 = no region; 2 = refused, with the reason.
+    Reap(Reap),
 }
 
 #[derive(Debug, Args)]
@@ -31,15 +37,8 @@ pub(super) struct Inspect {
     /// Which parts to show; all by default.
     #[arg(value_enum)]
     pub(super) sections: Vec<Section>,
-    /// The region of this name, as `fl-shm ls` prints it.
-    #[arg(long, conflicts_with_all = ["pid", "file"])]
-    pub(super) region: Option<String>,
-    /// The region that this process uses.
-    #[arg(long, conflicts_with = "file")]
-    pub(super) pid: Option<i32>,
-    /// The region in this file.
-    #[arg(long)]
-    pub(super) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) select: Select,
     /// Print JSON, one object a line.
     #[arg(long)]
     pub(super) json: bool,
@@ -49,6 +48,35 @@ pub(super) struct Inspect {
     /// With --watch: stop after so many times.
     #[arg(long, requires = "watch")]
     pub(super) count: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Reap {
+    #[command(flatten)]
+    pub(super) select: Select,
+    /// Only say what would be freed.
+    #[arg(long, conflicts_with = "yes")]
+    pub(super) dry_run: bool,
+    /// Do it.
+    #[arg(long)]
+    pub(super) yes: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Which region; needed only when there are several.
+#[derive(Debug, Args)]
+pub(super) struct Select {
+    /// The region of this name, as `fl-shm ls` prints it.
+    #[arg(long, conflicts_with_all = ["pid", "file"])]
+    pub(super) region: Option<String>,
+    /// The region that this process uses.
+    #[arg(long, conflicts_with = "file")]
+    pub(super) pid: Option<i32>,
+    /// The region in this file.
+    #[arg(long)]
+    pub(super) file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -1,9 +1,10 @@
-//! One function for each command.
+//! The commands that only look.
 
 use super::args::{Inspect, Ls, Section};
-use super::{NOTHING, OK, output};
+use super::{NOTHING, OK, output, select};
+use crate::error::AttachError;
 use crate::inspect::Report;
-use crate::region::{Found, Region, attach_read_only, discover};
+use crate::region::{Found, attach_read_only, discover};
 use serde::Serialize;
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
@@ -17,6 +18,12 @@ pub(super) enum Failure {
     Message(String),
 }
 
+impl From<AttachError> for Failure {
+    fn from(error: AttachError) -> Self {
+        Self::Message(error.to_string())
+    }
+}
+
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         match error.kind() {
@@ -26,7 +33,8 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-type Outcome = Result<u8, Failure>;
+/// A command's exit code.
+pub(super) type Outcome = Result<u8, Failure>;
 
 #[derive(Serialize)]
 struct Listed {
@@ -101,13 +109,10 @@ pub(super) fn ls(arguments: &Ls, out: &mut impl Write) -> Outcome {
 
 /// `fl-shm inspect`
 pub(super) fn inspect(arguments: &Inspect, out: &mut impl Write) -> Outcome {
-    let Some((name, region)) = open(arguments)? else {
-        writeln!(
-            std::io::stderr(),
-            "fl-shm: no live region that you may see; is the proxy running?"
-        )?;
-        return Ok(NOTHING);
+    let Some(chosen) = select::choose(&arguments.select)? else {
+        return nothing_found();
     };
+    let region = chosen.look()?;
     let mut times = 0_u64;
     loop {
         let report = Report::of(&region);
@@ -117,7 +122,7 @@ pub(super) fn inspect(arguments: &Inspect, out: &mut impl Write) -> Outcome {
             if times > 0 {
                 writeln!(out)?;
             }
-            output::report(out, &name, &report, &|section| {
+            output::report(out, chosen.name(), &report, &|section| {
                 arguments.sections.is_empty() || arguments.sections.contains(&section)
             })?;
         }
@@ -130,7 +135,14 @@ pub(super) fn inspect(arguments: &Inspect, out: &mut impl Write) -> Outcome {
     }
 }
 
-fn json(out: &mut impl Write, value: &impl Serialize) -> Result<(), Failure> {
+/// The end of a command that needs a region when there is none.
+pub(super) fn nothing_found() -> Outcome {
+    let message = "fl-shm: no live region that you may see; is the proxy running?";
+    writeln!(std::io::stderr(), "{message}")?;
+    Ok(NOTHING)
+}
+
+pub(super) fn json(out: &mut impl Write, value: &impl Serialize) -> Result<(), Failure> {
     serde_json::to_writer(&mut *out, value).map_err(std::io::Error::from)?;
     Ok(writeln!(out)?)
 }
@@ -151,44 +163,4 @@ fn selected(report: &Report, sections: &[Section]) -> Result<serde_json::Value, 
         object.retain(|name, _| keep(name));
     }
     Ok(value)
-}
-
-fn open(arguments: &Inspect) -> Result<Option<(String, Region)>, Failure> {
-    let attach = |path: &std::path::Path| {
-        attach_read_only(path).map_err(|error| Failure::Message(error.to_string()))
-    };
-    if let Some(path) = &arguments.file {
-        return Ok(Some((path.display().to_string(), attach(path)?)));
-    }
-    let mut found = discover();
-    if let Some(name) = &arguments.region {
-        found.retain(|region| region.name == *name);
-        if found.is_empty() {
-            return Err(Failure::Message(format!(
-                "no live region is named {name:?}: try fl-shm ls"
-            )));
-        }
-    }
-    if let Some(pid) = arguments.pid {
-        found.retain(|region| region.pids.contains(&pid));
-        if found.is_empty() {
-            let message = format!("process {pid} uses no region that you may see: try fl-shm ls");
-            return Err(Failure::Message(message));
-        }
-    }
-    match found.as_slice() {
-        [] => Ok(None),
-        [one] => Ok(Some((one.name.clone(), attach(&one.path)?))),
-        many => {
-            let names: Vec<String> = many
-                .iter()
-                .map(|region| {
-                    let pid = region.pids.first().copied().unwrap_or(0);
-                    format!("{} (--pid {pid})", region.name)
-                })
-                .collect();
-            let message = format!("several regions are live, choose one: {}", names.join(", "));
-            Err(Failure::Message(message))
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! Reports as text.
 
 use super::args::Section;
-use crate::inspect::{LimitReport, Report, Usage};
+use crate::inspect::{LeaseReport, LimitReport, Report, Usage, WorkerReport};
 use std::io::{Result, Write};
 
 /// Columns padded to their widest cell; the last one is not padded.
@@ -131,17 +131,7 @@ pub(super) fn report(
         table(out, &head, indent(report.limits.iter().map(limit_row)))?;
     }
     if wanted(Section::Leases) {
-        writeln!(out, "\nslots held")?;
-        let rows = report.leases.iter().map(|lease| {
-            vec![
-                lease.pid.map_or_else(|| "-".to_string(), |pid| pid.to_string()),
-                lease.owner.to_string(),
-                lease.held.to_string(),
-                duration(lease.oldest_s),
-                lease.key.clone(),
-            ]
-        });
-        table(out, &["  PID", "OWNER", "SLOTS", "OLDEST", "KEY"], indent(rows))?;
+        leases(out, &report.leases)?;
     }
     if wanted(Section::Stats) {
         writeln!(out, "\nstatistics")?;
@@ -160,6 +150,35 @@ pub(super) fn report(
         }
     }
     Ok(())
+}
+
+/// Slots held by owner and key.
+pub(super) fn leases(out: &mut impl Write, leases: &[LeaseReport]) -> Result<()> {
+    writeln!(out, "\nslots held")?;
+    let rows = leases.iter().map(|lease| {
+        vec![
+            lease.pid.map_or_else(|| "-".to_string(), |pid| pid.to_string()),
+            lease.owner.to_string(),
+            lease.held.to_string(),
+            duration(lease.oldest_s),
+            lease.key.clone(),
+        ]
+    });
+    table(out, &["  PID", "OWNER", "SLOTS", "OLDEST", "KEY"], indent(rows))
+}
+
+/// Rows that dead workers still have.
+pub(super) fn dead_workers(out: &mut impl Write, workers: &[WorkerReport]) -> Result<()> {
+    writeln!(out, "\nworkers")?;
+    let rows = workers.iter().map(|worker| {
+        vec![
+            worker.pid.to_string(),
+            worker.row.to_string(),
+            duration(worker.age_s),
+            worker.leases.to_string(),
+        ]
+    });
+    table(out, &["  PID", "ROW", "AGE", "SLOTS HELD"], indent(rows))
 }
 
 fn indent(rows: impl Iterator<Item = Vec<String>>) -> impl Iterator<Item = Vec<String>> {

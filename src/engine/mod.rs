@@ -22,7 +22,7 @@ use crate::clock::Instant;
 use crate::error::OpError;
 use crate::layout::{Bucket, LeaseWord, OwnerTag, StatsRow};
 use crate::primitives::Contended;
-use crate::region::{Region, fork_generation, host, watch_forks};
+use crate::region::{Region, Vantage, fork_generation, watch_forks};
 use crate::sync::{Ordering, Word};
 use crate::tables::slot_cache::SlotCache;
 use crate::tables::workers;
@@ -62,12 +62,29 @@ impl std::fmt::Debug for Local {
     }
 }
 
+/// What was freed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Reaped {
+    /// Rows of dead workers.
+    pub workers: u64,
+    /// Concurrency slots.
+    pub slots: u64,
+}
+
 /// Which statistics counter to move.
 pub type Counter = fn(&StatsRow) -> &Word<u64>;
 
 impl Engine {
     /// Uses a region. Registers this process at once, so that inspectors see it.
     pub fn new(region: Region) -> Self {
+        let engine = Self::unregistered(region);
+        engine.me();
+        engine
+    }
+
+    /// Uses a region for maintenance: registers this process only with an operation that needs it, which
+    /// [`Self::reap_all`] is not.
+    pub fn unregistered(region: Region) -> Self {
         watch_forks();
         let cursors = std::iter::repeat_with(|| Word::new(0)).take(4096).collect();
         let local = Local {
@@ -78,9 +95,7 @@ impl Engine {
             tickets: Word::new(0),
             overflow: OnceLock::new(),
         };
-        let engine = Self { region, local };
-        engine.me();
-        engine
+        Self { region, local }
     }
 
     /// The region.
@@ -110,11 +125,11 @@ impl Engine {
     fn register(&self, seen: u64) -> Option<OwnerTag> {
         let forks = fork_generation() & u64::from(u32::MAX);
         let rows = self.region.workers();
-        let (pid, start) = (std::process::id(), host::own_start_ticks());
+        let process = Vantage::of(self.region.header()).own();
         let now_s = self.now().s();
-        let owner = workers::register(rows, pid, start, now_s).or_else(|| {
+        let owner = workers::register(rows, process, now_s).or_else(|| {
             self.reap_if_due(self.now());
-            workers::register(rows, pid, start, now_s)
+            workers::register(rows, process, now_s)
         });
         let mine = forks << 32 | owner.map_or(0, OwnerTag::raw);
         let won = self.local.me.compare_exchange(seen, mine, Ordering::AcqRel, Ordering::Acquire);
@@ -163,7 +178,12 @@ impl Engine {
     /// This process's statistics row; row 0 when it has none.
     #[inline]
     pub fn stats(&self) -> &StatsRow {
-        let row = self.me().map_or(0, |owner| owner.row() as usize);
+        self.stats_of(self.me())
+    }
+
+    #[inline]
+    fn stats_of(&self, owner: Option<OwnerTag>) -> &StatsRow {
+        let row = owner.map_or(0, |owner| owner.row() as usize);
         let rows = self.region.stats();
         rows.get(row).unwrap_or(&rows[0])
     }
@@ -205,23 +225,42 @@ impl Engine {
     /// Proves which workers are dead and frees what they held. Returns the number of workers reaped.
     /// Any process may call it at any time.
     pub fn reap_dead(&self) -> u64 {
+        self.reap().workers
+    }
+
+    /// As [`Self::reap_dead`], and frees the slots of owners that are gone without a row that says so: of a
+    /// process that gave its row back while another of its threads was still acquiring. Looks at every
+    /// slot of the region; for maintenance, operations free such slots when they meet them.
+    pub fn reap_all(&self) -> Reaped {
+        let Reaped { workers, slots } = self.reap();
         let rows = self.region.workers();
-        let seen = self.local.me.load(Ordering::Acquire);
-        let me = (seen >> 32 == fork_generation() & u64::from(u32::MAX))
-            .then(|| OwnerTag::from_raw(seen & u64::from(u32::MAX)))
-            .flatten();
-        let mut freed = 0;
-        let reaped = workers::reap(rows, me, |owner| {
-            freed += self.free_slots_of(|holder| holder == owner || workers::is_gone(rows, holder));
+        let left = self.free_slots_of(|holder| workers::is_gone(rows, holder));
+        self.stats_of(self.registered()).lease_reaped.fetch_add(left, Ordering::Relaxed);
+        Reaped { workers, slots: slots + left }
+    }
+
+    fn reap(&self) -> Reaped {
+        let rows = self.region.workers();
+        let prove = workers::prover(Vantage::of(self.region.header()));
+        let me = self.registered();
+        let mut slots = 0;
+        let workers = workers::reap(rows, me, prove, |owner| {
+            slots += self.free_slots_of(|holder| holder == owner || workers::is_gone(rows, holder));
         });
-        if reaped > 0 {
-            let stats = self.region.stats();
-            let row = me.map_or(0, |owner| owner.row() as usize);
-            let row = stats.get(row).unwrap_or(&stats[0]);
-            row.workers_reaped.fetch_add(reaped, Ordering::Relaxed);
-            row.lease_reaped.fetch_add(freed, Ordering::Relaxed);
+        if workers + slots > 0 {
+            let stats = self.stats_of(me);
+            stats.workers_reaped.fetch_add(workers, Ordering::Relaxed);
+            stats.lease_reaped.fetch_add(slots, Ordering::Relaxed);
         }
-        reaped
+        Reaped { workers, slots }
+    }
+
+    /// As [`Self::me`], without registering.
+    fn registered(&self) -> Option<OwnerTag> {
+        let seen = self.local.me.load(Ordering::Acquire);
+        (seen >> 32 == fork_generation() & u64::from(u32::MAX))
+            .then(|| OwnerTag::from_raw(seen & u64::from(u32::MAX)))
+            .flatten()
     }
 
     /// As [`Self::reap_dead`], but at most once in a while per process.
@@ -277,11 +316,11 @@ mod tests {
     fn a_full_worker_table_is_an_error_of_leases_only() {
         let (engine, _) = engine();
         let rows = engine.region.workers();
-        let own = host::own_start_ticks();
-        while workers::register(rows, std::process::id(), own, 0).is_some() {}
+        let process = Vantage::of(engine.region.header()).own();
+        while workers::register(rows, process, 0).is_some() {}
         engine.leave();
         // The row just freed is taken by somebody else.
-        workers::register(rows, std::process::id(), own, 0).unwrap();
+        workers::register(rows, process, 0).unwrap();
         let ask =
             slots::SlotAsk { key: "{a:b}:max_parallel_requests", limit: 1, ttl_s: 0, slot_id: "x" };
         assert_eq!(engine.acquire_all(&[ask]), Err(OpError::WorkersFull));

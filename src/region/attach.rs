@@ -3,57 +3,92 @@
 
 use super::backing::{Backing, BackingKind};
 use super::mapping::Mapping;
-use super::{Region, Sections, host};
+use super::{Found, Region, Sections, host};
 use crate::clock::{Clock, MonotonicClock};
 use crate::config::Capacity;
 use crate::error::AttachError;
 use crate::layout::{self, BYTE_ORDER, HEADER_LEN, Header, MAGIC, SectionRow, State};
 use crate::sync::Ordering;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Attaches to a named region for use.
 pub fn attach_file(path: &Path) -> Result<Region, AttachError> {
-    let open = |source| AttachError::Open { path: path.to_path_buf(), source };
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK)
-        .open(path)
-        .map_err(open)?;
-    let meta = file.metadata().map_err(open)?;
-    if !meta.is_file() {
-        return Err(AttachError::NotAFile { path: path.to_path_buf() });
+    let file = open(path, true, libc::O_NOFOLLOW)?;
+    let meta = regular(&file, path)?;
+    check_mode(&meta)?;
+    attach(file, unchecked(path), Access::Use)
+}
+
+/// Attaches to a live region for use, through a descriptor of one of its processes. The same gates as for
+/// a named one; but what stands at that path now must be what was found there, because the process may
+/// have ended and its pid and descriptor be another's.
+pub fn attach_live(found: &Found) -> Result<Region, AttachError> {
+    let replaced = || AttachError::Replaced { path: found.path.clone() };
+    // A descriptor's path is a link that must be followed.
+    let file = open(&found.path, true, 0).map_err(|error| match error {
+        AttachError::Open { source, .. } if source.kind() == ErrorKind::NotFound => replaced(),
+        error => error,
+    })?;
+    let meta = regular(&file, &found.path)?;
+    if (meta.dev(), meta.ino()) != found.id {
+        return Err(replaced());
     }
-    let mode = meta.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(AttachError::Mode { found: mode });
+    // A sealed memfd is 0777 but has no name that others could open it by.
+    if !is_sealed(&file) {
+        check_mode(&meta)?;
     }
-    let backing = Backing {
-        kind: BackingKind::File,
-        path: Some(path.to_path_buf()),
-        file: None,
-        fallbacks: Vec::new(),
-    };
-    attach(file, backing, Access::Use)
+    attach(file, unchecked(&found.path), Access::Use)
 }
 
 /// Attaches for looking only: the mapping cannot be written, and a region of another namespace is
 /// accepted, because nothing is decided from it.
 pub fn attach_read_only(path: &Path) -> Result<Region, AttachError> {
-    let file = OpenOptions::new()
+    let file = open(path, false, 0)?;
+    regular(&file, path)?;
+    attach(file, unchecked(path), Access::Look)
+}
+
+fn open(path: &Path, write: bool, flags: libc::c_int) -> Result<File, AttachError> {
+    OpenOptions::new()
         .read(true)
-        .custom_flags(libc::O_CLOEXEC | libc::O_NONBLOCK)
+        .write(write)
+        .custom_flags(flags | libc::O_CLOEXEC | libc::O_NONBLOCK)
         .open(path)
-        .map_err(|source| AttachError::Open { path: path.to_path_buf(), source })?;
-    let backing = Backing {
-        kind: BackingKind::File,
-        path: Some(path.to_path_buf()),
-        file: None,
-        fallbacks: Vec::new(),
-    };
-    attach(file, backing, Access::Look)
+        .map_err(|source| AttachError::Open { path: path.to_path_buf(), source })
+}
+
+fn regular(file: &File, path: &Path) -> Result<Metadata, AttachError> {
+    let open = |source| AttachError::Open { path: path.to_path_buf(), source };
+    let meta = file.metadata().map_err(open)?;
+    if meta.is_file() { Ok(meta) } else { Err(AttachError::NotAFile { path: path.to_path_buf() }) }
+}
+
+fn check_mode(meta: &Metadata) -> Result<(), AttachError> {
+    let found = meta.mode() & 0o7777;
+    if found & 0o077 != 0 { Err(AttachError::Mode { found }) } else { Ok(()) }
+}
+
+/// Whether the file is a memfd that nobody can truncate any more.
+#[cfg(target_os = "linux")]
+fn is_sealed(file: &File) -> bool {
+    use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+    let wanted = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    fcntl(file, FcntlArg::F_GET_SEALS)
+        .is_ok_and(|seals| SealFlag::from_bits_truncate(seals).contains(wanted))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_sealed(_file: &File) -> bool {
+    false
+}
+
+/// The backing as it looks before the header has been read.
+fn unchecked(path: &Path) -> Backing {
+    let path = Some(path.to_path_buf());
+    Backing { kind: BackingKind::File, path, file: None, fallbacks: Vec::new() }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -205,4 +240,72 @@ fn check_sections(mapping: &Mapping, sections: &Sections) -> Result<(), AttachEr
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use super::*;
+    use crate::region::{Placement, create};
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn region(kinds: Vec<BackingKind>) -> Region {
+        let mut placement = Placement::inherited("attach");
+        if let Placement::Inherited { kinds: wanted, .. } = &mut placement {
+            *wanted = kinds;
+        }
+        let capacity = Capacity::checked(1024, 64, 4).unwrap();
+        create(&placement, capacity, Box::new(MonotonicClock)).unwrap()
+    }
+
+    /// As `discover` would find it through this process.
+    fn found(file: &File) -> Found {
+        let meta = file.metadata().unwrap();
+        Found {
+            name: String::new(),
+            path: format!("/proc/self/fd/{}", file.as_raw_fd()).into(),
+            pids: Vec::new(),
+            id: (meta.dev(), meta.ino()),
+            len: meta.len(),
+        }
+    }
+
+    #[test]
+    fn a_live_region_of_either_kind_is_shared_through_a_descriptor() {
+        for kind in [BackingKind::Memfd, BackingKind::File] {
+            let region = region(vec![kind]);
+            let again = attach_live(&found(region.backing().file.as_ref().unwrap())).unwrap();
+            again.stats()[0].contended.store(7, Ordering::Relaxed);
+            assert_eq!(region.stats()[0].contended.load(Ordering::Relaxed), 7);
+            assert_eq!(region.header().epoch.load(Ordering::Relaxed), 1);
+            assert_eq!(again.backing().kind, kind);
+        }
+    }
+
+    #[test]
+    fn what_has_taken_the_place_of_a_region_is_refused() {
+        let region = region(vec![BackingKind::Memfd]);
+        let file = region.backing().file.as_ref().unwrap();
+        let other = Found { id: (1, 1), ..found(file) };
+        assert!(matches!(attach_live(&other), Err(AttachError::Replaced { .. })));
+        let closed = Found { path: "/proc/self/fd/99999".into(), ..found(file) };
+        assert!(matches!(attach_live(&closed), Err(AttachError::Replaced { .. })));
+        let device = File::open("/dev/null").unwrap();
+        assert!(matches!(attach_live(&found(&device)), Err(AttachError::NotAFile { .. })));
+    }
+
+    #[test]
+    fn a_file_that_others_can_open_or_truncate_is_refused() {
+        let region = region(vec![BackingKind::File]);
+        let file = region.backing().file.as_ref().unwrap();
+        file.set_permissions(std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(attach_live(&found(file)), Err(AttachError::Mode { found: 0o640 })));
+        let flags = nix::sys::memfd::MFdFlags::MFD_ALLOW_SEALING;
+        let unsealed = File::from(nix::sys::memfd::memfd_create("fl-shm:x", flags).unwrap());
+        unsealed.set_len(HEADER_LEN).unwrap();
+        assert!(matches!(attach_live(&found(&unsealed)), Err(AttachError::Mode { .. })));
+        unsealed.set_permissions(std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(matches!(attach_live(&found(&unsealed)), Err(AttachError::Magic { .. })));
+    }
 }

@@ -27,7 +27,8 @@ pub struct Found {
 pub fn discover() -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
     let mut pids: Vec<i32> = entries("/proc").filter_map(|name| name.parse().ok()).collect();
-    pids.sort_by_key(|&pid| process_stat(pid).map_or(u64::MAX, |stat| stat.start_ticks));
+    // Asked once for each: processes end meanwhile, and an order that changes while it is made panics.
+    pids.sort_by_cached_key(|&pid| process_stat(pid).map_or(u64::MAX, |stat| stat.start_ticks));
     for pid in pids {
         let folder = format!("/proc/{pid}/fd");
         for fd in entries(&folder) {

@@ -1,20 +1,5 @@
 //! What the kernel says about this host and its processes. Linux first; elsewhere the answers are
-//! `None` or "unknown", which never counts as dead.
-
-use nix::errno::Errno;
-use nix::sys::signal::kill;
-use nix::unistd::Pid;
-
-/// Whether a process is alive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Liveness {
-    /// It runs, sleeps or is stopped.
-    Alive,
-    /// It is gone, a zombie, or its pid belongs to a younger process.
-    Dead,
-    /// It cannot be told from here; treated as alive.
-    Unknown,
-}
+//! `None` or 0, which means unknown.
 
 /// State letter and start time (clock ticks since boot) of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,37 +38,37 @@ pub fn own_start_ticks() -> u64 {
         .map_or(0, |stat| stat.start_ticks)
 }
 
-/// Whether `/proc` numbers processes as this process does. It does not in a pid namespace that has not
-/// mounted its own, and then says nothing about anybody's life.
-fn proc_is_ours() -> bool {
-    std::fs::read_link("/proc/self")
-        .ok()
-        .and_then(|link| link.to_str()?.parse::<u32>().ok())
-        .is_some_and(|pid| pid == std::process::id())
+/// What is mounted at `/proc`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProcMount {
+    /// It numbers processes as this process does.
+    Ours,
+    /// It is of another pid namespace, and says nothing about whoever has a pid in this one.
+    Foreign,
+    /// Nothing that knows this process.
+    Missing,
 }
 
-/// Whether the process `pid` that started at `start` still lives. `start` answers "can this process
-/// be the one?" for the start time found, so that callers with only some bits of it can ask too.
-pub fn liveness(pid: i32, start: impl Fn(u64) -> bool) -> Liveness {
-    if pid <= 0 {
-        return Liveness::Dead;
-    }
-    match kill(Pid::from_raw(pid), None) {
-        Err(Errno::ESRCH) => return Liveness::Dead,
-        Ok(()) | Err(Errno::EPERM) => {}
-        Err(_) => return Liveness::Unknown,
-    }
-    if !proc_is_ours() {
-        return Liveness::Unknown;
-    }
-    match process_stat(pid) {
-        Some(stat) if !start(stat.start_ticks) => Liveness::Dead,
-        // A zombie whose other threads still run is the first thread of a living process.
-        Some(stat) if matches!(stat.state, b'Z' | b'X') && stat.threads <= 1 => Liveness::Dead,
-        Some(_) => Liveness::Alive,
-        // Somebody has that pid, but who it is is hidden from us.
-        None => Liveness::Unknown,
-    }
+/// Whose processes `/proc` shows. In a pid namespace that has not mounted its own it is the parent's.
+pub fn proc_mount() -> ProcMount {
+    let link = std::fs::read_link("/proc/self").ok();
+    let Some(pid) = link.and_then(|link| link.to_str()?.parse::<u32>().ok()) else {
+        return ProcMount::Missing;
+    };
+    let ours = match std::fs::read("/proc/self/status") {
+        Ok(status) => same_numbers(&status, std::process::id()).unwrap_or(true),
+        Err(_) => false,
+    };
+    if ours && pid == std::process::id() { ProcMount::Ours } else { ProcMount::Foreign }
+}
+
+/// Whether the pids in a `status` file are those of its process's own namespace. `NSpid` lists the
+/// process's pid in each namespace from that of the mount down to its own: one number if they are the
+/// same, and only then; equal numbers alone may be a coincidence. `None` = the kernel does not say.
+fn same_numbers(status: &[u8], own: u32) -> Option<bool> {
+    let line = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"NSpid:"))?;
+    let mut pids = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
+    Some(pids.next()?.parse() == Ok(own) && pids.next().is_none())
 }
 
 /// The kernel's boot id; zeroes where there is none.
@@ -132,27 +117,14 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_alive_and_an_impostor_is_not() {
-        let pid = i32::try_from(std::process::id()).unwrap();
-        let own = own_start_ticks();
-        assert_eq!(liveness(pid, |start| start == own), Liveness::Alive);
-        assert_eq!(liveness(pid, |start| start == own + 1), Liveness::Dead);
-        assert_eq!(liveness(0, |_| true), Liveness::Dead);
-        assert_eq!(liveness(-1, |_| true), Liveness::Dead);
-    }
-
-    #[test]
-    fn a_killed_child_is_dead_while_still_a_zombie() {
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let pid = i32::try_from(child.id()).unwrap();
-        let start = process_stat(pid).unwrap().start_ticks;
-        assert_eq!(liveness(pid, |found| found == start), Liveness::Alive);
-        child.kill().unwrap();
-        while process_stat(pid).is_some_and(|stat| stat.state != b'Z') {
-            std::thread::yield_now();
-        }
-        assert_eq!(liveness(pid, |found| found == start), Liveness::Dead);
-        child.wait().unwrap();
-        assert_eq!(liveness(pid, |found| found == start), Liveness::Dead);
+    fn proc_is_of_this_namespace_only_if_it_knows_one_pid() {
+        let status = |line: &str| format!("Name:\tNSpid:\t7\nPid:\t7\n{line}\nThreads:\t1\n");
+        let ours = |line: &str| same_numbers(status(line).as_bytes(), 7);
+        assert_eq!(ours("NSpid:\t7"), Some(true));
+        assert_eq!(ours("NSpid:\t7\t7"), Some(false));
+        assert_eq!(ours("NSpid:\t8"), Some(false));
+        assert_eq!(ours("NSpid:"), None);
+        assert_eq!(ours("NSsid:\t7"), None);
+        assert_eq!(proc_mount(), ProcMount::Ours);
     }
 }

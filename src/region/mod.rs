@@ -7,13 +7,15 @@ mod discover;
 pub mod host;
 mod mapping;
 mod sections;
+mod vantage;
 
-pub use attach::{attach_file, attach_read_only};
+pub use attach::{attach_file, attach_live, attach_read_only};
 pub use backing::{Backing, BackingKind, Placement};
 pub use create::{create, create_heap};
 pub use discover::{Found, discover};
 pub use mapping::{fork_generation, watch_forks};
 pub use sections::Sections;
+pub use vantage::{Obstacle, Vantage};
 
 use crate::clock::{Clock, Instant};
 use crate::config::Overflow;

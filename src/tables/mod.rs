@@ -6,10 +6,9 @@ pub mod events;
 pub mod index;
 pub mod leases;
 pub mod names;
+pub mod workers;
 
 #[cfg(not(loom))]
 pub mod histograms;
 #[cfg(not(loom))]
 pub mod slot_cache;
-#[cfg(not(loom))]
-pub mod workers;

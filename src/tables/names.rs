@@ -210,7 +210,9 @@ mod tests {
 
     #[test]
     fn names_fit_their_record_whatever_the_key() {
-        for text in ["é:".repeat(500), "x y ".repeat(9_000), "\u{1F600} ".repeat(100), String::new()] {
+        for text in
+            ["é:".repeat(500), "x y ".repeat(9_000), "\u{1F600} ".repeat(100), String::new()]
+        {
             let name = redact(&text);
             assert!(name.len() <= NAME_BYTES);
             let record = Name::zeroed();

@@ -7,10 +7,12 @@
 //! Death is proven, never assumed: the pid is gone, is a zombie, or belongs to a process that started at
 //! another time. A stopped, swapped or invisible process is alive. A proven row goes from live to dead
 //! by one swap, then its leases are freed, then it becomes free again; whoever dies in between leaves a
-//! dead row that anybody may finish.
+//! dead row that anybody may finish, and whoever is stopped in between finds that somebody has.
 
 use crate::layout::{ClaimWord, OwnerTag, WorkerRow, WorkerState};
-use crate::region::host::{self, Liveness};
+use crate::liveness::{Liveness, Process};
+#[cfg(not(loom))]
+use crate::region::Vantage;
 use crate::sync::Ordering;
 
 /// Row 0 belongs to nobody: statistics of processes without a row go there.
@@ -36,53 +38,74 @@ pub struct Worker {
     pub registered_s: u64,
 }
 
-/// Registers this process; `None` = no free row.
+/// Registers a process; `None` = no free row.
 ///
 /// Linearization point: the successful swap.
-pub fn register(rows: &[WorkerRow], pid: u32, start_ticks: u64, now_s: u64) -> Option<OwnerTag> {
+pub fn register(rows: &[WorkerRow], process: Process, now_s: u64) -> Option<OwnerTag> {
+    let (pid, start_ticks) = (u64::from(process.pid), process.start_ticks);
     for (number, row) in rows.iter().enumerate().skip(FIRST_ROW) {
         let seen = row.claim.load(Ordering::Acquire);
-        if WorkerState::from_raw(seen.state()) != WorkerState::Free {
+        if state_of(seen) != WorkerState::Free {
             continue;
         }
         let generation = seen.generation() + 1;
-        let Some(owner) = u32::try_from(number).ok().and_then(|n| OwnerTag::new(n, generation))
-        else {
+        let Some(owner) = owner_of(number, generation) else {
             retire(row, seen);
             continue;
         };
-        let claim =
-            ClaimWord::new(WorkerState::Live as u64, u64::from(pid), start_ticks, generation);
-        if row.claim.compare_exchange(seen, claim, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-            row.start_ticks.store(start_ticks, Ordering::Relaxed);
+        let claim = ClaimWord::new(WorkerState::Live as u64, pid, start_ticks, generation);
+        if swap(row, seen, claim) {
+            row.start_ticks.store(start_ticks, Ordering::Release);
             row.registered_s.store(now_s, Ordering::Relaxed);
-            row.pid_namespace.store(host::namespace("pid"), Ordering::Relaxed);
+            row.pid_namespace.store(process.pid_namespace, Ordering::Relaxed);
             return Some(owner);
         }
     }
     None
 }
 
-fn retire(row: &WorkerRow, seen: ClaimWord) {
-    let retired = ClaimWord::new(WorkerState::Retired as u64, 0, 0, seen.generation());
-    let _ = row.claim.compare_exchange(seen, retired, Ordering::AcqRel, Ordering::Relaxed);
+fn owner_of(row: usize, generation: u64) -> Option<OwnerTag> {
+    OwnerTag::new(u32::try_from(row).ok()?, generation)
 }
 
-/// Whether the process of a live row is alive. The region's pid namespace must be this process's.
-pub fn liveness(row: &WorkerRow, claim: ClaimWord) -> Liveness {
-    let namespace = row.pid_namespace.load(Ordering::Relaxed);
-    if namespace != 0 && namespace != host::namespace("pid") {
-        // Its pid means somebody else here.
-        return Liveness::Unknown;
+fn state_of(claim: ClaimWord) -> WorkerState {
+    WorkerState::from_raw(claim.state())
+}
+
+fn retire(row: &WorkerRow, seen: ClaimWord) {
+    let retired = ClaimWord::new(WorkerState::Retired as u64, 0, 0, seen.generation());
+    swap(row, seen, retired);
+}
+
+/// Proof by the kernel, as a process with that view of the region has it.
+#[cfg(not(loom))]
+pub fn prover(vantage: Vantage) -> impl Fn(&WorkerRow, ClaimWord) -> Liveness {
+    move |row, claim| {
+        let pid = i32::try_from(claim.pid()).unwrap_or(0);
+        vantage.liveness(pid, |found| may_have_started(row, claim, found))
     }
-    let full = row.start_ticks.load(Ordering::Relaxed);
+}
+
+/// Whether the process of a row's claim can be one that started at `found`, as far as the row tells.
+pub fn may_have_started(row: &WorkerRow, claim: ClaimWord, found: u64) -> bool {
+    let full = row.start_ticks.load(Ordering::Acquire);
     let low = claim.start_low();
     // Between the claim and the store of the full start time only its low bits are known.
-    let full = if full & START_MASK == low { full } else { 0 };
-    let matches = |found: u64| {
-        if full == 0 { low == 0 || found & START_MASK == low } else { found == full }
-    };
-    host::liveness(i32::try_from(claim.pid()).unwrap_or(0), matches)
+    if full != 0 && full & START_MASK == low {
+        found == full
+    } else {
+        low == 0 || found & START_MASK == low
+    }
+}
+
+/// Forgets the start time of a claim that is about to be over, so that it is never taken for the next
+/// holder's. A caller that was stopped here for long finds another claim and leaves the row alone; the
+/// swap's comparison is for those that are stopped between the two.
+fn forget_start(row: &WorkerRow, claim: ClaimWord) {
+    let start = row.start_ticks.load(Ordering::Acquire);
+    if start != 0 && row.claim.load(Ordering::Acquire) == claim {
+        let _ = row.start_ticks.compare_exchange(start, 0, Ordering::AcqRel, Ordering::Relaxed);
+    }
 }
 
 /// Whether an owner read from a lease can no longer give it back: its registration is over, is proven
@@ -95,48 +118,42 @@ pub fn is_gone(rows: &[WorkerRow], owner: OwnerTag) -> bool {
     // SYNC worker-claim: Acquire pairs with the swap in `register`; a lease is written after its owner's
     // claim, so a claim older than the lease's generation cannot be seen here.
     let claim = row.claim.load(Ordering::Acquire);
-    claim.generation() != owner.generation()
-        || WorkerState::from_raw(claim.state()) != WorkerState::Live
+    claim.generation() != owner.generation() || state_of(claim) != WorkerState::Live
 }
 
-/// Marks every live row dead whose process is proven dead, then calls `free` once for each dead row's
-/// owner and, when that returns, gives the row back. `me` is never examined. Returns the rows freed.
-pub fn reap(rows: &[WorkerRow], me: Option<OwnerTag>, mut free: impl FnMut(OwnerTag)) -> u64 {
+/// Marks every live row dead whose process `prove` proves dead, then calls `free` once for each dead
+/// row's owner and, when that returns, gives the row back. `me` is never examined. Returns the rows freed.
+pub fn reap(
+    rows: &[WorkerRow],
+    me: Option<OwnerTag>,
+    prove: impl Fn(&WorkerRow, ClaimWord) -> Liveness,
+    mut free: impl FnMut(OwnerTag),
+) -> u64 {
     let mut reaped = 0;
     for (number, row) in rows.iter().enumerate().skip(FIRST_ROW) {
-        let mut claim = row.claim.load(Ordering::Acquire);
-        let Some(owner) =
-            u32::try_from(number).ok().and_then(|n| OwnerTag::new(n, claim.generation()))
-        else {
+        let claim = row.claim.load(Ordering::Acquire);
+        let Some(owner) = owner_of(number, claim.generation()) else {
             continue;
         };
-        if Some(owner) == me {
-            continue;
-        }
-        if WorkerState::from_raw(claim.state()) == WorkerState::Live {
-            if liveness(row, claim) != Liveness::Dead {
-                continue;
+        let dead = with_state(claim, WorkerState::Dead);
+        let marked = match state_of(claim) {
+            WorkerState::Live if Some(owner) != me && prove(row, claim) == Liveness::Dead => {
+                swap(row, claim, dead)
             }
-            let dead = with_state(claim, WorkerState::Dead);
-            if row.claim.compare_exchange(claim, dead, Ordering::AcqRel, Ordering::Relaxed).is_err()
-            {
-                continue;
-            }
-            claim = dead;
-        }
-        if WorkerState::from_raw(claim.state()) == WorkerState::Dead {
+            WorkerState::Dead => true,
+            _ => false,
+        };
+        if marked {
             free(owner);
-            // The next holder's start time must never be taken for this one's.
-            row.start_ticks.store(0, Ordering::Relaxed);
-            row.pid_namespace.store(0, Ordering::Relaxed);
-            let next = with_state(claim, WorkerState::Free);
-            if row.claim.compare_exchange(claim, next, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-            {
-                reaped += 1;
-            }
+            forget_start(row, dead);
+            reaped += u64::from(swap(row, dead, with_state(dead, WorkerState::Free)));
         }
     }
     reaped
+}
+
+fn swap(row: &WorkerRow, from: ClaimWord, to: ClaimWord) -> bool {
+    row.claim.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
 /// Gives the row of a living process back. Its leases must have been freed before.
@@ -145,11 +162,9 @@ pub fn leave(rows: &[WorkerRow], owner: OwnerTag) {
         return;
     };
     let claim = row.claim.load(Ordering::Acquire);
-    if claim.generation() == owner.generation() {
-        row.start_ticks.store(0, Ordering::Relaxed);
-        row.pid_namespace.store(0, Ordering::Relaxed);
-        let free = with_state(claim, WorkerState::Free);
-        let _ = row.claim.compare_exchange(claim, free, Ordering::AcqRel, Ordering::Relaxed);
+    if claim.generation() == owner.generation() && state_of(claim) == WorkerState::Live {
+        forget_start(row, claim);
+        swap(row, claim, with_state(claim, WorkerState::Free));
     }
 }
 
@@ -158,33 +173,35 @@ fn with_state(claim: ClaimWord, state: WorkerState) -> ClaimWord {
 }
 
 /// All rows that are live or being reaped.
-pub fn list(rows: &[WorkerRow]) -> Vec<Worker> {
+pub fn list(rows: &[WorkerRow], prove: impl Fn(&WorkerRow, ClaimWord) -> Liveness) -> Vec<Worker> {
     let mut found = Vec::new();
     for (number, row) in rows.iter().enumerate().skip(FIRST_ROW) {
         let claim = row.claim.load(Ordering::Acquire);
-        let state = WorkerState::from_raw(claim.state());
-        let owner = u32::try_from(number).ok().and_then(|n| OwnerTag::new(n, claim.generation()));
-        let (Some(owner), WorkerState::Live | WorkerState::Dead) = (owner, state) else {
-            continue;
+        let state = state_of(claim);
+        let liveness = match state {
+            WorkerState::Live => prove(row, claim),
+            WorkerState::Dead => Liveness::Dead,
+            WorkerState::Free | WorkerState::Retired => continue,
         };
-        let liveness =
-            if state == WorkerState::Live { liveness(row, claim) } else { Liveness::Dead };
-        found.push(Worker {
-            row: number,
-            owner,
-            state,
-            pid: i32::try_from(claim.pid()).unwrap_or(0),
-            liveness,
-            registered_s: row.registered_s.load(Ordering::Relaxed),
-        });
+        if let Some(owner) = owner_of(number, claim.generation()) {
+            found.push(Worker {
+                row: number,
+                owner,
+                state,
+                pid: i32::try_from(claim.pid()).unwrap_or(0),
+                liveness,
+                registered_s: row.registered_s.load(Ordering::Relaxed),
+            });
+        }
     }
     found
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::sync::Word;
+    use std::cell::Cell;
 
     fn rows(count: usize) -> Vec<WorkerRow> {
         (0..count)
@@ -198,41 +215,96 @@ mod tests {
             .collect()
     }
 
+    fn process(pid: u32, start_ticks: u64) -> Process {
+        Process { pid, start_ticks, pid_namespace: 0 }
+    }
+
+    /// Proof by a list of the dead.
+    fn died(pids: &[u64]) -> impl Fn(&WorkerRow, ClaimWord) -> Liveness {
+        move |_, claim| {
+            if pids.contains(&claim.pid()) { Liveness::Dead } else { Liveness::Alive }
+        }
+    }
+
     #[test]
     fn rows_are_reused_with_a_new_generation() {
         let rows = rows(3);
-        let own = host::own_start_ticks();
-        let first = register(&rows, std::process::id(), own + 1, 0).unwrap();
-        let second = register(&rows, std::process::id(), own, 0).unwrap();
-        assert_eq!(register(&rows, 1, 1, 0), None);
+        let first = register(&rows, process(5, 50), 0).unwrap();
+        let second = register(&rows, process(6, 60), 0).unwrap();
+        assert_eq!(register(&rows, process(7, 70), 0), None);
         let mut freed = Vec::new();
-        assert_eq!(reap(&rows, None, |owner| freed.push(owner)), 1);
+        assert_eq!(reap(&rows, None, died(&[5]), |owner| freed.push(owner)), 1);
         assert_eq!(freed, [first]);
         assert!(is_gone(&rows, first));
         assert!(!is_gone(&rows, second));
-        let third = register(&rows, std::process::id(), own, 0).unwrap();
+        let third = register(&rows, process(7, 70), 0).unwrap();
         assert_eq!((third.row(), third.generation()), (first.row(), first.generation() + 1));
         assert!(is_gone(&rows, first));
     }
 
     #[test]
+    fn only_the_dead_are_reaped_and_never_oneself() {
+        let rows = rows(4);
+        let me = register(&rows, process(5, 50), 0).unwrap();
+        let hidden = register(&rows, process(6, 60), 0).unwrap();
+        let unknown = |_: &WorkerRow, claim: ClaimWord| {
+            if claim.pid() == 6 { Liveness::Unknown } else { Liveness::Dead }
+        };
+        assert_eq!(reap(&rows, Some(me), unknown, |owner| panic!("{owner:?}")), 0);
+        assert!(!is_gone(&rows, me) && !is_gone(&rows, hidden));
+        let states: Vec<_> = list(&rows, unknown).iter().map(|worker| worker.liveness).collect();
+        assert_eq!(states, [Liveness::Dead, Liveness::Unknown]);
+    }
+
+    #[test]
     fn a_reaper_that_died_half_way_is_finished_by_the_next() {
         let rows = rows(2);
-        let owner = register(&rows, 1, 1, 0).unwrap();
+        let owner = register(&rows, process(5, 50), 0).unwrap();
         let claim = rows[1].claim.load(Ordering::Relaxed);
         rows[1].claim.store(with_state(claim, WorkerState::Dead), Ordering::Relaxed);
+        assert_eq!(list(&rows, died(&[]))[0].liveness, Liveness::Dead);
         let mut freed = Vec::new();
-        assert_eq!(reap(&rows, None, |owner| freed.push(owner)), 1);
+        assert_eq!(reap(&rows, None, died(&[]), |owner| freed.push(owner)), 1);
         assert_eq!(freed, [owner]);
+    }
+
+    /// The first reaper is stopped while it frees; a second one ends the row, and a process registers.
+    #[test]
+    fn a_stopped_reaper_leaves_the_next_registration_alone() {
+        let rows = rows(2);
+        let first = register(&rows, process(5, 50), 0).unwrap();
+        let second = Cell::new(None);
+        let meanwhile = |owner| {
+            assert_eq!(owner, first);
+            assert_eq!(reap(&rows, None, died(&[]), |_| {}), 1);
+            second.set(register(&rows, process(6, 60), 0));
+        };
+        assert_eq!(reap(&rows, None, died(&[5]), meanwhile), 0);
+        let second = second.get().unwrap();
+        assert!(!is_gone(&rows, second));
+        assert_eq!(rows[1].start_ticks.load(Ordering::Relaxed), 60);
+    }
+
+    #[test]
+    fn leaving_twice_leaves_the_next_registration_alone() {
+        let rows = rows(2);
+        let first = register(&rows, process(5, 50), 0).unwrap();
+        leave(&rows, first);
+        assert_eq!(rows[1].start_ticks.load(Ordering::Relaxed), 0);
+        let second = register(&rows, process(6, 60), 0).unwrap();
+        leave(&rows, first);
+        assert!(!is_gone(&rows, second));
+        assert_eq!(rows[1].start_ticks.load(Ordering::Relaxed), 60);
+        leave(&rows, second);
+        assert!(is_gone(&rows, second));
     }
 
     #[test]
     fn a_row_without_generations_left_is_never_used_again() {
         let rows = rows(2);
         rows[1].claim.store(ClaimWord::new(0, 0, 0, OwnerTag::MAX_GENERATION), Ordering::Relaxed);
-        assert_eq!(register(&rows, 1, 1, 0), None);
-        let state = rows[1].claim.load(Ordering::Relaxed).state();
-        assert_eq!(WorkerState::from_raw(state), WorkerState::Retired);
+        assert_eq!(register(&rows, process(1, 1), 0), None);
+        assert_eq!(state_of(rows[1].claim.load(Ordering::Relaxed)), WorkerState::Retired);
     }
 
     #[test]
@@ -244,13 +316,24 @@ mod tests {
     }
 
     #[test]
-    fn registering_half_way_is_recognised_by_the_low_start_bits() {
+    fn start_times_are_told_apart_as_far_as_they_are_known() {
         let rows = rows(2);
-        let own = host::own_start_ticks();
-        let claim = ClaimWord::new(WorkerState::Live as u64, u64::from(std::process::id()), own, 1);
-        rows[1].claim.store(claim, Ordering::Relaxed);
-        assert_eq!(liveness(&rows[1], claim), Liveness::Alive);
-        let other = ClaimWord::new(1, u64::from(std::process::id()), own + 1, 1);
-        assert_eq!(liveness(&rows[1], other), Liveness::Dead);
+        let fits = |claim, found| may_have_started(&rows[1], claim, found);
+        let start = START_MASK + 1 + 77;
+        let claim = ClaimWord::new(WorkerState::Live as u64, 5, start, 1);
+        // Half way: the low bits only.
+        assert!(fits(claim, start) && fits(claim, 77) && !fits(claim, start + 1));
+        rows[1].start_ticks.store(start, Ordering::Relaxed);
+        assert!(fits(claim, start) && !fits(claim, 77) && !fits(claim, start + 1));
+        // What the row says is somebody else's.
+        rows[1].start_ticks.store(start + 3, Ordering::Relaxed);
+        assert!(fits(claim, start) && !fits(claim, start + 3));
+        // Nothing known.
+        rows[1].start_ticks.store(0, Ordering::Relaxed);
+        assert!(fits(ClaimWord::new(WorkerState::Live as u64, 5, 0, 1), start));
+        // All low bits zero, by chance.
+        rows[1].start_ticks.store(START_MASK + 1, Ordering::Relaxed);
+        let claim = ClaimWord::new(WorkerState::Live as u64, 5, START_MASK + 1, 1);
+        assert!(fits(claim, START_MASK + 1) && !fits(claim, start) && !fits(claim, 0));
     }
 }

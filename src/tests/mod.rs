@@ -12,6 +12,7 @@ mod loom_leases;
 mod loom_names;
 mod loom_sliding;
 mod loom_window;
+mod loom_workers;
 
 use crate::layout::{Bucket, IdentityWord, KeyKind, SlotState};
 use crate::sync::{Bits, Ordering};

@@ -1,0 +1,115 @@
+//! `fl-shm reap`: the one command that writes, and only what any worker would write.
+
+use super::args::Reap;
+use super::commands::{Failure, Outcome, json, nothing_found};
+use super::select::{self, Chosen};
+use super::{OK, output};
+use crate::engine::{Engine, Reaped};
+use crate::inspect::{LeaseReport, Report, SCHEMA, WorkerReport};
+use crate::region::{Obstacle, Region, Vantage};
+use serde::Serialize;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+
+/// What the dead own.
+#[derive(Serialize)]
+struct Plan<'a> {
+    schema: &'static str,
+    region: &'a str,
+    workers: Vec<WorkerReport>,
+    leases: Vec<LeaseReport>,
+    /// Absent when nothing was changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    freed: Option<Reaped>,
+}
+
+impl<'a> Plan<'a> {
+    fn of(region: &Region, name: &'a str) -> Self {
+        let Report { mut workers, mut leases, .. } = Report::of(region);
+        workers.retain(|worker| worker.alive == "dead");
+        leases.retain(|lease| lease.owner == "dead");
+        Self { schema: SCHEMA, region: name, workers, leases, freed: None }
+    }
+
+    fn size(&self) -> Reaped {
+        Reaped {
+            workers: self.workers.len() as u64,
+            slots: self.leases.iter().map(|lease| lease.held).sum(),
+        }
+    }
+}
+
+/// `fl-shm reap`
+pub(super) fn reap(arguments: &Reap, out: &mut impl Write) -> Outcome {
+    // Without it nobody could be found, either.
+    if let Some(obstacle) = Obstacle::of_proc() {
+        return Err(Failure::Message(obstacle.to_string()));
+    }
+    let Some(chosen) = select::choose(&arguments.select)? else {
+        return nothing_found();
+    };
+    let looked_at = chosen.look()?;
+    if let Some(reason) = refusal(&looked_at, &chosen)? {
+        return Err(Failure::Message(reason));
+    }
+    let plan = if arguments.yes {
+        let engine = Engine::unregistered(chosen.open()?);
+        let plan = Plan::of(engine.region(), chosen.name());
+        Plan { freed: Some(engine.reap_all()), ..plan }
+    } else {
+        Plan::of(&looked_at, chosen.name())
+    };
+    if arguments.json {
+        json(out, &plan)?;
+    } else {
+        show(out, &plan)?;
+    }
+    if arguments.yes || arguments.dry_run {
+        return Ok(OK);
+    }
+    out.flush()?;
+    let message = "nothing was changed: --yes frees it, --dry-run only says what would be freed";
+    Err(Failure::Message(message.to_string()))
+}
+
+/// Why this process must leave the region alone; `None` = it may write.
+fn refusal(region: &Region, chosen: &Chosen) -> Result<Option<String>, Failure> {
+    let own = nix::unistd::geteuid().as_raw();
+    let owner = region.backing().file.as_ref().map(std::fs::File::metadata).transpose()?;
+    if let Some(owner) = owner.map(|meta| meta.uid()).filter(|&owner| owner != own) {
+        return Ok(Some(format!(
+            "the region belongs to user {owner}, this process runs as {own}: run it as that user, \
+             e.g. sudo -u '#{owner}' fl-shm reap"
+        )));
+    }
+    let obstacle = Vantage::of(region.header()).obstacle();
+    Ok(obstacle.map(|obstacle| match (obstacle, chosen.pid()) {
+        (Obstacle::Namespace { .. }, Some(pid)) => format!("{obstacle} --target {pid} --all"),
+        _ => obstacle.to_string(),
+    }))
+}
+
+fn show(out: &mut impl Write, plan: &Plan<'_>) -> std::io::Result<()> {
+    let size = plan.size();
+    let freed = plan.freed.unwrap_or_default();
+    if size == Reaped::default() && freed == size {
+        return writeln!(out, "region {}: the dead own nothing", plan.region);
+    }
+    writeln!(out, "region {}: owned by the dead", plan.region)?;
+    if !plan.workers.is_empty() {
+        output::dead_workers(out, &plan.workers)?;
+    }
+    if !plan.leases.is_empty() {
+        output::leases(out, &plan.leases)?;
+    }
+    let (what, size) = plan.freed.map_or(("would free", size), |freed| ("freed", freed));
+    let plural = |count: u64| if count == 1 { "" } else { "s" };
+    writeln!(
+        out,
+        "\n{what} {} worker row{} and {} slot{}",
+        size.workers,
+        plural(size.workers),
+        size.slots,
+        plural(size.slots)
+    )
+}

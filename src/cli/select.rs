@@ -1,0 +1,82 @@
+//! Which region a command is about.
+
+use super::args::Select;
+use super::commands::Failure;
+use crate::error::AttachError;
+use crate::region::{Found, Region, attach_file, attach_live, attach_read_only, discover};
+use std::path::PathBuf;
+
+/// The region that was asked for, not yet opened.
+pub(super) enum Chosen {
+    /// Found through a process that uses it.
+    Live(Found),
+    /// Named by its file; perhaps nobody uses it any more.
+    File(PathBuf, String),
+}
+
+impl Chosen {
+    /// Its name, for people.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Live(found) => &found.name,
+            Self::File(_, name) => name,
+        }
+    }
+
+    /// A process that uses it, if that is known.
+    pub(super) fn pid(&self) -> Option<i32> {
+        match self {
+            Self::Live(found) => found.pids.first().copied(),
+            Self::File(..) => None,
+        }
+    }
+
+    /// Opens it without being able to change it.
+    pub(super) fn look(&self) -> Result<Region, AttachError> {
+        match self {
+            Self::Live(found) => attach_read_only(&found.path),
+            Self::File(path, _) => attach_read_only(path),
+        }
+    }
+
+    /// Opens it for use.
+    pub(super) fn open(&self) -> Result<Region, AttachError> {
+        match self {
+            Self::Live(found) => attach_live(found),
+            Self::File(path, _) => attach_file(path),
+        }
+    }
+}
+
+/// Finds it; `None` = there is none at all.
+pub(super) fn choose(select: &Select) -> Result<Option<Chosen>, Failure> {
+    if let Some(path) = &select.file {
+        return Ok(Some(Chosen::File(path.clone(), path.display().to_string())));
+    }
+    let mut found = discover();
+    if let Some(name) = &select.region {
+        found.retain(|region| region.name == *name);
+        if found.is_empty() {
+            return Err(Failure::Message(format!(
+                "no live region is named {name:?}: try fl-shm ls"
+            )));
+        }
+    }
+    if let Some(pid) = select.pid {
+        found.retain(|region| region.pids.contains(&pid));
+        if found.is_empty() {
+            let message = format!("process {pid} uses no region that you may see: try fl-shm ls");
+            return Err(Failure::Message(message));
+        }
+    }
+    if found.len() > 1 {
+        let name = |region: &Found| {
+            let pid = region.pids.first().copied().unwrap_or(0);
+            format!("{} (--pid {pid})", region.name)
+        };
+        let names: Vec<String> = found.iter().map(name).collect();
+        let message = format!("several regions are live, choose one: {}", names.join(", "));
+        return Err(Failure::Message(message));
+    }
+    Ok(found.pop().map(Chosen::Live))
+}
