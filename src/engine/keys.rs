@@ -11,8 +11,11 @@ use crate::tables::index::{self, Held, NotInserted, Probe};
 use crate::tables::leases::Leases;
 use crate::tables::{buckets, names, workers};
 
-/// Every so many operations on a key its name is looked after.
+/// A key's name is looked after at some of every so many operations.
 const NAME_CHECK_MASK: u64 = 63;
+/// At so many of them, from the first: one call may count two and must not pass over the check, and a key
+/// whose operations are not counted stays at the first.
+const NAME_CHECKS: u64 = 2;
 /// Keys without room that one process decides for itself.
 const LOCAL_BUCKETS: usize = 1 << 10;
 /// What all keys of a limiter are called that share one bucket for want of room.
@@ -96,7 +99,7 @@ impl Engine {
             let (allowed, denied) = (&key.bucket.allowed, &key.bucket.denied);
             let operations =
                 allowed.load(Ordering::Relaxed).wrapping_add(denied.load(Ordering::Relaxed));
-            if operations & NAME_CHECK_MASK == NAME_CHECK_MASK {
+            if operations & NAME_CHECK_MASK < NAME_CHECKS {
                 self.look_after_key_name(&key, label);
             }
             return Ok(key);

@@ -312,6 +312,26 @@ mod tests {
         assert_eq!((first.row(), second.generation()), (second.row(), first.generation() + 1));
     }
 
+    /// As its inserter would leave it if it died right after the insert.
+    #[test]
+    fn a_name_that_was_not_written_is_written_by_whoever_uses_the_key() {
+        let (engine, _) = engine();
+        let (window, requests, tokens) =
+            ("{user:u}:window", "{user:u}:requests", "{user:u}:tokens");
+        let hit = || engine.hit_all(&[(window, requests), (window, tokens)], 60).is_ok();
+        let add = || engine.add("spend:team", 1, 60).is_ok();
+        let uses: [&dyn Fn() -> bool; 2] = [&hit, &add];
+        for used in uses {
+            assert!(used());
+            let names = engine.region.names();
+            for name in names {
+                name.head.store(crate::layout::NameWord::default(), Ordering::Relaxed);
+            }
+            assert!((0..=NAME_CHECK_MASK).all(|_| used()));
+            assert_eq!(names.iter().filter(|name| !names::missing(name)).count(), 1);
+        }
+    }
+
     #[test]
     fn a_full_worker_table_is_an_error_of_leases_only() {
         let (engine, _) = engine();

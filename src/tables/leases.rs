@@ -50,6 +50,11 @@ pub struct Claim {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunksFull;
 
+/// Swaps the tag of a slot from what was seen.
+fn swap_tag(chunk: &LeaseChunk, slot: usize, seen: u64, tag: u64) {
+    let _ = chunk.tags[slot].compare_exchange(seen, tag, Ordering::AcqRel, Ordering::Relaxed);
+}
+
 /// Whether a chunk says nothing: no slot of it is held.
 fn is_idle(_: IdentityWord, chunk: &LeaseChunk) -> bool {
     chunk.holders.iter().all(|holder| holder.load(Ordering::SeqCst) == LeaseWord::default())
@@ -227,7 +232,7 @@ impl<'a> Leases<'a> {
                         continue;
                     }
                 };
-                let Some(slot) = self.claim_in(index, ordinal, limit, word, trust_hint) else {
+                let Some(slot) = self.claim_in(index, ordinal, limit, word, tag, trust_hint) else {
                     continue;
                 };
                 let claim = Claim { chunk: index, slot, word };
@@ -238,7 +243,6 @@ impl<'a> Leases<'a> {
                     self.release(claim);
                     continue;
                 }
-                self.chunks[index].tags[slot].store(tag, Ordering::Relaxed);
                 if self.high_water() > limit && self.count() > limit {
                     self.release(claim);
                     return Ok(None);
@@ -259,6 +263,7 @@ impl<'a> Leases<'a> {
         ordinal: u64,
         limit: u64,
         word: LeaseWord,
+        tag: u64,
         trust_hint: bool,
     ) -> Option<usize> {
         let chunk = self.chunks.get(index)?;
@@ -270,7 +275,10 @@ impl<'a> Leases<'a> {
             let bit = 1 << slot;
             candidates &= !bit;
             let holder = chunk.holders.get(slot)?;
-            if holder.load(Ordering::Relaxed) == LeaseWord::default() {
+            if holder.load(Ordering::Acquire) == LeaseWord::default() {
+                // Read while the slot is free and swapped from what was read: a process that is stopped
+                // after its claim, and has lost it when it goes on, leaves the next holder's tag alone.
+                let seen_tag = chunk.tags.get(slot)?.load(Ordering::Acquire);
                 // Before the claim, so that whoever counts after it looks this far.
                 if !self.raise_high_water(ordinal * SLOTS + slot as u64 + 1) {
                     continue;
@@ -278,6 +286,7 @@ impl<'a> Leases<'a> {
                 let free = LeaseWord::default();
                 if holder.compare_exchange(free, word, Ordering::SeqCst, Ordering::Relaxed).is_ok()
                 {
+                    swap_tag(chunk, slot, seen_tag, tag);
                     chunk.hint.fetch_or(bit, Ordering::Relaxed);
                     self.adjust_held(1);
                     return Some(slot);
@@ -298,11 +307,13 @@ impl<'a> Leases<'a> {
         let Some(holder) = chunk.holders.get(claim.slot) else {
             return false;
         };
-        if holder.load(Ordering::Relaxed) != claim.word {
+        // The tag before the holder: it is this claim's if the slot is, and only then wiped. That happens before
+        // the slot is free, so that the next holder cannot be found by this tag.
+        let tag = chunk.tags[claim.slot].load(Ordering::Acquire);
+        if holder.load(Ordering::Acquire) != claim.word {
             return false;
         }
-        // Before the slot is free, so that the next holder cannot be found by this tag.
-        chunk.tags[claim.slot].store(0, Ordering::Relaxed);
+        swap_tag(chunk, claim.slot, tag, 0);
         let freed = holder
             .compare_exchange(claim.word, LeaseWord::default(), Ordering::SeqCst, Ordering::Relaxed)
             .is_ok();

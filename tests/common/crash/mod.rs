@@ -1,0 +1,14 @@
+//! Processes that are stopped or killed inside an operation, and what must hold afterwards.
+
+mod checks;
+pub(crate) mod created;
+pub(crate) mod harness;
+pub(crate) mod killed;
+pub(crate) mod kills;
+pub(crate) mod operations;
+mod process;
+mod resources;
+pub(crate) mod resumed;
+mod stage;
+mod tracee;
+mod victim;
