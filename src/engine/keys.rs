@@ -12,7 +12,7 @@ use crate::tables::leases::Leases;
 use crate::tables::{buckets, names, workers};
 
 /// A key's name is looked after at some of every so many operations.
-const NAME_CHECK_MASK: u64 = 63;
+pub(super) const NAME_CHECK_MASK: u64 = 63;
 /// At so many of them, from the first: one call may count two and must not pass over the check, and a key
 /// whose operations are not counted stays at the first.
 const NAME_CHECKS: u64 = 2;

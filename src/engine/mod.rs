@@ -294,6 +294,7 @@ mod tests {
     use crate::clock::FakeClock;
     use crate::config::Capacity;
     use crate::region::create_heap;
+    use crate::tables::names;
 
     /// A small region on the heap with a clock that stands still.
     pub(super) fn engine() -> (Engine, FakeClock) {
@@ -327,8 +328,8 @@ mod tests {
             for name in names {
                 name.head.store(crate::layout::NameWord::default(), Ordering::Relaxed);
             }
-            assert!((0..=NAME_CHECK_MASK).all(|_| used()));
-            assert_eq!(names.iter().filter(|name| !names::missing(name)).count(), 1);
+            assert!((0..=keys::NAME_CHECK_MASK).all(|_| used()));
+            assert_eq!(names.iter().filter(|&name| names::read(name).is_some()).count(), 1);
         }
     }
 

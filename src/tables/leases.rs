@@ -68,9 +68,17 @@ fn clear(_: usize, _: IdentityWord, chunk: &LeaseChunk) -> bool {
     true
 }
 
+/// Makes one of the places free that a chunk may stand in.
+pub(crate) fn make_room(
+    chunks: &[LeaseChunk],
+    probe: Probe,
+) -> Result<Option<IdentityWord>, NotInserted> {
+    index::make_room(chunks, probe, is_idle, clear)
+}
+
 impl<'a> Leases<'a> {
     /// Identity and places of the key's chunk of that ordinal.
-    fn place_of(&self, ordinal: u64) -> (IdentityWord, Probe) {
+    pub(crate) fn place_of(&self, ordinal: u64) -> (IdentityWord, Probe) {
         let hash = mix(self.key.bits() ^ ordinal.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let home = mix(hash);
         (index::identity(KeyKind::Chunk, hash), Probe::new(home, mix(home)))
@@ -93,8 +101,7 @@ impl<'a> Leases<'a> {
                     return Ok(Some(slot.index));
                 }
                 Err(NotInserted::Full) => {
-                    let gave_up = index::make_room(self.chunks, probe, is_idle, clear);
-                    gave_up.map_err(|_| ChunksFull)?;
+                    make_room(self.chunks, probe).map_err(|_| ChunksFull)?;
                 }
                 Err(NotInserted::Contended) => break,
             }
@@ -220,8 +227,8 @@ impl<'a> Leases<'a> {
         let mut full = None;
         for trust_hint in [true, false] {
             for ordinal in rotated.clone().chain(used..all) {
-                let index = match self.chunk(ordinal, true) {
-                    Ok(Some(index)) => index,
+                let claim = match self.claim_in(ordinal, limit, word, tag, trust_hint) {
+                    Ok(Some(claim)) => claim,
                     Ok(None) => continue,
                     // No room for more chunks; there may still be a slot in those that exist.
                     Err(error) => {
@@ -232,17 +239,6 @@ impl<'a> Leases<'a> {
                         continue;
                     }
                 };
-                let Some(slot) = self.claim_in(index, ordinal, limit, word, tag, trust_hint) else {
-                    continue;
-                };
-                let claim = Claim { chunk: index, slot, word };
-                // SYNC key-leave: the claim is either seen by who gives the chunk up, or it is made again.
-                if !self.holds(index, ordinal)
-                    || !self.raise_high_water(ordinal * SLOTS + slot as u64 + 1)
-                {
-                    self.release(claim);
-                    continue;
-                }
                 if self.high_water() > limit && self.count() > limit {
                     self.release(claim);
                     return Ok(None);
@@ -257,16 +253,43 @@ impl<'a> Leases<'a> {
         }
     }
 
+    /// Claims a free slot of the key's chunk of that ordinal.
     fn claim_in(
         &self,
-        index: usize,
+        ordinal: u64,
+        limit: u64,
+        word: LeaseWord,
+        tag: u64,
+        trust_hint: bool,
+    ) -> Result<Option<Claim>, ChunksFull> {
+        for _ in 0..MAX_TRIES {
+            let Some(chunk) = self.chunk(ordinal, true)? else { break };
+            let Some(slot) = self.claim_of(chunk, ordinal, limit, word, tag, trust_hint) else {
+                return Ok(None);
+            };
+            let claim = Claim { chunk, slot, word };
+            // SYNC key-leave, lease-lower: the claim is either seen by who gives the chunk up or lowers the
+            // high water, or sees that and is made again.
+            if self.holds(chunk, ordinal)
+                && self.raise_high_water(ordinal * SLOTS + slot as u64 + 1)
+            {
+                return Ok(Some(claim));
+            }
+            self.release(claim);
+        }
+        Err(ChunksFull)
+    }
+
+    fn claim_of(
+        &self,
+        chunk: usize,
         ordinal: u64,
         limit: u64,
         word: LeaseWord,
         tag: u64,
         trust_hint: bool,
     ) -> Option<usize> {
-        let chunk = self.chunks.get(index)?;
+        let chunk = self.chunks.get(chunk)?;
         let usable = usable(ordinal, limit);
         let taken = if trust_hint { chunk.hint.load(Ordering::Relaxed) } else { 0 };
         let mut candidates = usable & !taken;

@@ -238,17 +238,13 @@ mod tests {
         let record = Name::zeroed();
         let stopped = "the first 8 and more";
         // It is stopped after its claim; another takes the claim over and completes its own name.
-        publish(
-            &record,
-            Writer { owner: owner(1), nonce: 1 },
-            stopped,
-            |_| false,
-            || {
-                write(&record, 2, "the second key", |dead| dead == owner(1));
-                assert_eq!(read(&record).as_deref(), Some("the second key"));
-                true
-            },
-        );
+        let while_stopped = || {
+            write(&record, 2, "the second key", |dead| dead == owner(1));
+            assert_eq!(read(&record).as_deref(), Some("the second key"));
+            true
+        };
+        let writer = Writer { owner: owner(1), nonce: 1 };
+        publish(&record, writer, stopped, |_| false, while_stopped);
         assert_eq!(read(&record), None);
         write(&record, 3, "the second key", |_| false);
         assert_eq!(read(&record).as_deref(), Some("the second key"));
@@ -257,19 +253,11 @@ mod tests {
     #[test]
     fn a_name_is_not_written_for_a_key_that_is_gone() {
         let record = Name::zeroed();
-        publish(&record, Writer { owner: owner(1), nonce: 1 }, "gone", |_| false, || false);
+        let writer = Writer { owner: owner(1), nonce: 1 };
+        publish(&record, writer, "gone", |_| false, || false);
         assert_eq!(record.head.load(Ordering::Relaxed), NameWord::default());
         // Given up after the look: the claim is taken away.
-        publish(
-            &record,
-            Writer { owner: owner(1), nonce: 2 },
-            "gone",
-            |_| false,
-            || {
-                assert!(withdraw(&record));
-                true
-            },
-        );
+        publish(&record, writer, "gone", |_| false, || withdraw(&record));
         assert_eq!(read(&record), None);
     }
 

@@ -1,6 +1,8 @@
 //! Concurrency slots: never more than the limit, and what is held is never lost.
 
-use crate::layout::{Bucket, IdentityWord, KeyKind, LeaseChunk, LeaseWord, OwnerTag, SlotState};
+use crate::layout::{
+    Bucket, IdentityWord, KeyKind, LeaseChunk, LeaseLimits, LeaseWord, OwnerTag, SlotState,
+};
 use crate::sync::{Ordering, in_total_order};
 use crate::tables::leases::{self, Claim, Leases};
 use crate::tables::{buckets, index};
@@ -17,14 +19,20 @@ fn key() -> IdentityWord {
     index::identity(KeyKind::Window, 1 << 13)
 }
 
-fn other_key() -> IdentityWord {
-    index::identity(KeyKind::Window, 2 << 13)
-}
-
+/// Nothing is held, and has ever been: claims do not know more than what they load.
 fn held() -> Arc<Held> {
     let bucket = Bucket::zeroed();
     bucket.identity.store(key(), Ordering::Relaxed);
     Arc::new(Held { chunks: [(); 4].map(|()| LeaseChunk::zeroed()), bucket })
+}
+
+/// The same with the first chunk in place and a high water of two.
+fn used() -> Arc<Held> {
+    let held = held();
+    let (identity, _) = held.leases().place_of(0);
+    held.chunks[0].identity.store(identity, Ordering::Relaxed);
+    held.bucket.lease.store(LeaseLimits::new(2, 2, 0, 0), Ordering::Relaxed);
+    held
 }
 
 fn owner(row: u32) -> OwnerTag {
@@ -114,79 +122,100 @@ fn loom_leases_a_late_release_frees_nobody_else() {
     });
 }
 
-/// The limit was lowered from two to one while the second slot is held: there is no second holder before
-/// that one is gone, whoever claims.
+/// The limit was lowered to four while three slots above it are held: one more may be held, however many
+/// free slots there are below it.
 ///
 /// Mutations `lease-ignore-overhang`, `lease-unordered`.
 #[test]
 fn loom_leases_a_lowered_limit_is_not_passed() {
     super::run(|| {
         let held = held();
-        let first = held.claim(2, 1).expect("free");
-        held.claim(2, 1).expect("free");
-        assert!(held.leases().release(first));
-        // Slot 1 is held, slot 0 is free.
+        held.bucket.lease.store(LeaseLimits::new(7, 7, 0, 0), Ordering::Relaxed);
+        for _ in 0..3 {
+            assert!(held.leases().claim(7, 2, owner(1), 5, 1).expect("room").is_some());
+        }
+        let claim = |held: &Held, start, row| {
+            matches!(held.leases().claim(4, start, owner(row), 5, 1), Ok(Some(_)))
+        };
         let other = held.clone();
-        let thread = thread::spawn(move || other.claim(1, 2).is_some());
-        let mine = held.claim(1, 3).is_some();
-        assert!(!mine && !thread.join().expect("joins"));
-        assert_eq!(held.in_chunks(), 1);
+        // In other chunks, so that neither meets the other's slot before its own is claimed.
+        let thread = thread::spawn(move || claim(&other, 1, 2));
+        let mine = claim(&held, 0, 3);
+        assert!(!(mine && thread.join().expect("joins")));
+        assert!(held.in_chunks() <= 4);
     });
 }
 
-/// A chunk is given up while a slot of it is claimed: the holder keeps a slot that its key can see, and the
-/// next key of the chunk has none of it.
+/// A chunk is given up while a slot of it is claimed: the holder has a slot that its key can see, there or in
+/// the chunk that the key gets next.
 ///
 /// Mutations `charge-unordered`, `reclaim-without-second-look`, `reclaim-unordered`, `chunk-without-look`.
 #[test]
 fn loom_leases_a_chunk_in_use_is_not_given_up() {
     super::run(|| {
-        let held = held();
-        // The chunk exists and is idle; all other places are taken.
-        let first = held.claim(1, 1).expect("free");
-        assert!(held.leases().release(first));
-        for chunk in held
-            .chunks
-            .iter()
-            .filter(|chunk| chunk.identity.load(Ordering::SeqCst) == IdentityWord::default())
-        {
+        let held = used();
+        // No other place can be had.
+        for chunk in &held.chunks[1..] {
             chunk.identity.store(index::identity(KeyKind::Chunk, 99 << 13), Ordering::Relaxed);
             chunk.holders[0].store(LeaseWord::new(owner(9).raw(), 1), Ordering::Relaxed);
         }
         let other = held.clone();
         let thread = thread::spawn(move || {
-            let bucket = Bucket::zeroed();
-            let leases = Leases { key: other_key(), limits: &bucket.lease, ..other.leases() };
-            matches!(leases.claim(1, 0, owner(2), 5, 2), Ok(Some(_)))
+            let _ = leases::make_room(&other.chunks, super::probe());
         });
-        let mine = held.claim(1, 1).is_some();
-        let theirs = thread.join().expect("joins");
-        // Each may have taken the chunk from the other before it was used.
-        assert!(!(mine && theirs));
-        assert_eq!(held.leases().count(), u64::from(mine));
-        assert_eq!(held.in_chunks(), 3 + usize::from(mine) + usize::from(theirs));
+        assert!(held.claim(1, 1).is_some());
+        thread.join().expect("joins");
+        assert_eq!(held.leases().count(), 1);
+        assert_eq!(held.in_chunks(), 4);
     });
 }
 
-/// The key's record is given up, and its high water zeroed, while a slot is claimed: a holder stays within
-/// the high water, so that counts see it.
+/// The high water is lowered while a slot is claimed: whoever holds one is within it, so that counts see it.
 ///
-/// Mutations `lease-without-second-look`, `lease-zero-without-mark`.
+/// Mutations `lease-without-second-look`, `lease-lower-without-count`, `lease-lower-unordered`.
 #[test]
-fn loom_leases_what_is_held_is_counted_after_a_reclaim() {
+fn loom_leases_high_water_covers_what_is_held() {
     super::run(|| {
-        let held = held();
-        let first = held.claim(1, 1).expect("free");
-        assert!(held.leases().release(first));
+        let held = used();
+        let other = held.clone();
+        let thread = thread::spawn(move || other.leases().forget());
+        assert!(held.claim(1, 1).is_some());
+        thread.join().expect("joins");
+        assert_eq!(held.leases().count(), 1);
+    });
+}
+
+/// The same, and one of two who lower it is late: it has counted before the claim, and finds the mark of the
+/// other where its own was.
+///
+/// Mutation `lease-marks-alike`.
+#[test]
+fn loom_leases_a_late_lowering_does_nothing() {
+    super::run(|| {
+        let held = used();
         let (a, b) = (held.clone(), held.clone());
-        let a = thread::spawn(move || a.give_up());
-        let b = thread::spawn(move || b.give_up());
+        let a = thread::spawn(move || a.leases().forget());
+        let b = thread::spawn(move || b.leases().forget());
+        assert!(held.claim(1, 1).is_some());
+        a.join().expect("joins");
+        b.join().expect("joins");
+        assert_eq!(held.leases().count(), 1);
+    });
+}
+
+/// The key's record is given up while a slot is claimed: either the record stands, with the slot within its
+/// high water, or nothing is held.
+///
+/// Mutation `charge-without-take-back`.
+#[test]
+fn loom_leases_a_record_in_use_is_not_given_up() {
+    super::run(|| {
+        let held = used();
+        let other = held.clone();
+        let thread = thread::spawn(move || other.give_up());
         let mine = held.claim_standing(1, 3).is_some();
-        let gone = a.join().expect("joins") | b.join().expect("joins");
-        assert!(mine != gone);
-        assert_eq!(
-            (held.in_chunks() as u64, held.leases().count()),
-            (u64::from(mine), u64::from(mine))
-        );
+        assert!(mine != thread.join().expect("joins"));
+        let counts = (held.in_chunks() as u64, held.leases().count());
+        assert_eq!(counts, (u64::from(mine), u64::from(mine)));
     });
 }

@@ -91,7 +91,7 @@ fn loom_names_a_claim_that_was_taken_away_is_not_completed() {
 
 /// A key is given up while its name is being written: the next key in the record does not inherit it.
 ///
-/// Mutations `name-without-second-look`, `name-unordered`.
+/// Mutation `name-without-second-look`.
 #[test]
 fn loom_names_a_key_that_is_gone_has_none() {
     super::run(|| {
