@@ -115,22 +115,6 @@ impl Word<u64> {
     }
 }
 
-#[cfg(loom)]
-impl Word<u64> {
-    /// Atomic addition, wrapping; returns the value before.
-    pub fn fetch_add(&self, by: u64, order: Ordering) -> u64 {
-        self.cell.fetch_add(by, order)
-    }
-    /// Atomic bitwise or; returns the value before.
-    pub fn fetch_or(&self, bits: u64, order: Ordering) -> u64 {
-        self.cell.fetch_or(bits, order)
-    }
-    /// Atomic bitwise and; returns the value before.
-    pub fn fetch_and(&self, bits: u64, order: Ordering) -> u64 {
-        self.cell.fetch_and(bits, order)
-    }
-}
-
 /// A field that may stand in a shared record: words only, so that no byte of the region is ever seen
 /// through anything but an atomic, and so that all zeroes is a legal value.
 pub trait SharedField: sealed::Sealed {

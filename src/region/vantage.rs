@@ -3,7 +3,7 @@
 //!
 //! A proof of death is one of three: nobody has the pid; its process is a zombie without other threads;
 //! its process started at another time. Whatever else is found, or cannot be found, is no proof. See
-//! `docs/adr/0008-proof-of-death.md`.
+//! `docs/adr/0009-proof-of-death.md`.
 
 use super::host::{self, ProcMount};
 use crate::layout::Header;

@@ -36,7 +36,7 @@ fn loom_cooldown_counts_every_beginning() {
         let other = word.clone();
         let thread = thread::spawn(move || begins(&other, 100, 500));
         let mine = begins(&word, 100, 600);
-        let cleared = clear(&word, 100).expect("few tries");
+        let cleared = clear(&*word, 100).expect("few tries");
         let begun = mine + thread.join().expect("joins");
         assert!(cleared);
         let seen = word.load(Ordering::Relaxed);

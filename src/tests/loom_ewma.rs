@@ -12,8 +12,8 @@ fn loom_ewma_has_every_sample() {
     super::run(|| {
         let word = Arc::new(Word::new(EwmaWord::default()));
         let other = word.clone();
-        let thread = thread::spawn(move || observe(&other, 7, 300, 8));
-        assert!(observe(&word, 7, 100, 8).is_ok() && observe(&word, 7, 200, 8).is_ok());
+        let thread = thread::spawn(move || observe(&*other, 7, 300, 8));
+        assert!(observe(&*word, 7, 100, 8).is_ok() && observe(&*word, 7, 200, 8).is_ok());
         assert!(thread.join().expect("joins").is_ok());
         let seen = word.load(Ordering::Relaxed);
         assert_eq!(seen.samples(), 3);

@@ -55,7 +55,7 @@ fn loom_sliding_refund_follows_its_window() {
     super::run(|| {
         let word = Arc::new(Word::new(SlidingWord::new(1, 0, 3)));
         let other = word.clone();
-        let thread = thread::spawn(move || refund(&other, 119 * S, limit(9), 1, 2, 0));
+        let thread = thread::spawn(move || refund(&*other, 119 * S, limit(9), 1, 2, 0));
         assert!(charged(&word, 125, 9) && charged(&word, 125, 9));
         assert!(thread.join().expect("joins"));
         assert_eq!(word.load(Ordering::Relaxed), SlidingWord::new(2, 1, 2));
