@@ -11,7 +11,7 @@ mod limits;
 
 use entry::{Answer, End, Entry, Op};
 use judge::{Fault, Faults, Judge, Reading};
-use limits::{BUNDLES, COUNTERS, HOT, SLOT_BUNDLES, SLOTS};
+use limits::{BUNDLES, COUNTERS, HOT, SLOT_BUNDLES, SLOTS, Slots};
 use proptest::prelude::*;
 
 /// A finished line.
@@ -135,7 +135,11 @@ proptest! {
                 amount: middle.into(),
                 start_s: large.into(),
             },
-            3 => Op::Acquire { bundle: small.into(), limit: middle.into() },
+            3 => Op::Acquire {
+                bundle: small.into(),
+                limit: middle.into(),
+                at_s: large.into(),
+            },
             4 => Op::Release { slots: small.into(), acquired: large as usize },
             5 => Op::Leave,
             _ => Op::Death,
@@ -208,7 +212,7 @@ fn a_counter_may_hold_what_kills_explain_and_no_more() {
 const THREE: usize = 1;
 
 fn acquire(from: u64) -> Entry {
-    done(Op::Acquire { bundle: THREE, limit: 0 }, from, from + 1)
+    done(Op::Acquire { bundle: THREE, limit: 0, at_s: 0 }, from, from + 1)
 }
 
 fn release(acquired: usize, at: u64) -> Entry {
@@ -256,10 +260,24 @@ fn slots_end_with_their_holder_and_not_with_another() {
 }
 
 #[test]
+fn a_slot_past_its_time_may_be_somebody_elses() {
+    let brief = |bundle: &&[usize]| SLOTS[bundle[0]].ttl_s.is_some();
+    let bundle = SLOT_BUNDLES.iter().position(brief).unwrap();
+    let Slots { limit, ttl_s, .. } = SLOTS[SLOT_BUNDLES[bundle][0]];
+    let (limit, ttl_s) = (limit.unwrap(), ttl_s.unwrap());
+    let second = 1_000_000_000;
+    let acquire = |from: u64| done(Op::Acquire { bundle, limit: 0, at_s: 7 }, from, from + 1);
+    let full: Vec<Entry> = (0..limit).map(|n| acquire(7 * second + n * 10)).collect();
+    let end = (7 + ttl_s) * second;
+    assert_eq!(over_admitted(&[full.clone(), vec![acquire(end - 2)]]), 1);
+    assert_eq!(over_admitted(&[full, vec![acquire(end)]]), 0);
+}
+
+#[test]
 fn a_limit_that_moves_admits_nobody_above_it() {
     let bundle = SLOT_BUNDLES.len() - 1;
     assert_eq!(SLOTS[SLOT_BUNDLES[bundle][0]].limit, None);
-    let entry = |limit, from, at| done(Op::Acquire { bundle, limit }, from, at);
+    let entry = |limit, from, at| done(Op::Acquire { bundle, limit, at_s: 0 }, from, at);
     let six: Vec<Entry> = (0..6).map(|n| entry(6, n * 10, n * 10 + 1)).collect();
     let with = |last| over_admitted(&[six.clone(), vec![last]]);
     assert_eq!(with(entry(7, 100, 101)), 0);

@@ -89,6 +89,18 @@ pub(crate) fn wait_stopped(pid: i32) -> Result<bool> {
     Ok(info.si_code == libc::CLD_STOPPED)
 }
 
+/// Keeps this process on one core.
+pub(crate) fn pin(core: usize) -> Result<()> {
+    // SAFETY: zero is a valid value of this plain C structure.
+    let mut cores: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: a bit of a local structure; positions outside it are ignored.
+    unsafe { libc::CPU_SET(core, &mut cores) };
+    // SAFETY: `cores` is readable and as long as stated.
+    let failed =
+        unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const cores) };
+    if failed == 0 { Ok(()) } else { Err(Error::last_os_error()) }
+}
+
 /// The fine monotonic clock, nanoseconds.
 pub(crate) fn monotonic_ns() -> u64 {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| {

@@ -34,7 +34,7 @@ impl Control {
         &self.words[1]
     }
 
-    /// The newest GCRA key.
+    /// GCRA keys made so far.
     pub(crate) fn frontier(&self) -> &'static Word<u64> {
         &self.words[2]
     }

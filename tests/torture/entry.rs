@@ -11,8 +11,9 @@ pub(crate) enum Op {
     Charge { bundle: usize, cost: i64 },
     /// Takes one charge of a counter back, in the window that it was charged to.
     Refund { counter: usize, amount: i64, start_s: u64 },
-    /// One slot of each key of a bundle; the limit is that of a varying key.
-    Acquire { bundle: usize, limit: u64 },
+    /// One slot of each key of a bundle; the limit is that of a varying key, `at_s` the region's second
+    /// before, from which a slot's time counts.
+    Acquire { bundle: usize, limit: u64, at_s: u64 },
     /// Gives back the slot of one key that was acquired at that position of the log.
     Release { slots: usize, acquired: usize },
     /// Gives everything back and registers again.
@@ -31,7 +32,7 @@ impl Op {
             Self::Refund { counter, amount, start_s } => {
                 (3, counter, amount.cast_unsigned(), start_s)
             }
-            Self::Acquire { bundle, limit } => (4, bundle, limit, 0),
+            Self::Acquire { bundle, limit, at_s } => (4, bundle, limit, at_s),
             Self::Release { slots, acquired } => (5, slots, 0, acquired as u64),
             Self::Leave => (6, 0, 0, 0),
             Self::Death => (7, 0, 0, 0),
@@ -48,7 +49,7 @@ impl Op {
             1 => Self::Check { key: place(large) },
             2 => Self::Charge { bundle: small, cost: middle.cast_signed() },
             3 => Self::Refund { counter: small, amount: middle.cast_signed(), start_s: large },
-            4 => Self::Acquire { bundle: small, limit: middle },
+            4 => Self::Acquire { bundle: small, limit: middle, at_s: large },
             5 => Self::Release { slots: small, acquired: place(large) },
             6 => Self::Leave,
             7 => Self::Death,
@@ -133,8 +134,8 @@ pub(crate) enum Effect {
     Charge { counter: usize, amount: i64, start_s: u64 },
     /// A counter shrinks.
     Refund { counter: usize, amount: i64, start_s: u64 },
-    /// A slot is held.
-    Hold { slots: usize, limit: u64 },
+    /// A slot is held, at most until that second of the region.
+    Hold { slots: usize, limit: u64, until_s: Option<u64> },
     /// A slot that was acquired at that position of the log is free.
     Free { slots: usize, acquired: usize },
     /// All slots of the worker are free.
@@ -160,10 +161,11 @@ impl Entry {
             Op::Refund { counter, amount, start_s } => {
                 visit(Effect::Refund { counter, amount, start_s });
             }
-            Op::Acquire { bundle, limit } => {
+            Op::Acquire { bundle, limit, at_s } => {
                 for &slots in SLOT_BUNDLES[bundle] {
                     let limit = SLOTS[slots].limit.unwrap_or(limit);
-                    visit(Effect::Hold { slots, limit });
+                    let until_s = SLOTS[slots].ttl_s.map(|ttl_s| at_s + ttl_s);
+                    visit(Effect::Hold { slots, limit, until_s });
                 }
             }
             Op::Release { slots, acquired } => visit(Effect::Free { slots, acquired }),

@@ -44,8 +44,9 @@ impl Counter {
     }
 }
 
-/// Counters that are charged together.
-pub(crate) const BUNDLES: [&[usize]; 6] = [&[0, 1], &[2], &[0, 2, 3], &[3, 2], &[4, 5], &[5]];
+/// Counters that are charged together. In the last but one the second is full first: what was charged to
+/// the first must be taken back.
+pub(crate) const BUNDLES: [&[usize]; 6] = [&[0, 1], &[2], &[0, 2, 3], &[3, 2], &[5, 4], &[5]];
 /// The bundle whose charges are taken back now and then.
 pub(crate) const REFUNDED: usize = 4;
 /// Costs are 1 to this.
@@ -57,22 +58,30 @@ pub(crate) struct Slots {
     pub(crate) key: &'static str,
     /// Its limit; `None` = it is lowered and raised all the time.
     pub(crate) limit: Option<u64>,
+    /// After so many seconds others may take a slot; `None` = never.
+    pub(crate) ttl_s: Option<u64>,
 }
 
 /// All keys with concurrency slots. 40 needs two chunks, [`VARYING`] up to three.
-pub(crate) const SLOTS: [Slots; 6] = [
-    Slots { key: "{key:one}:max_parallel_requests", limit: Some(1) },
-    Slots { key: "{key:three}:max_parallel_requests", limit: Some(3) },
-    Slots { key: "{key:five}:max_parallel_requests", limit: Some(5) },
-    Slots { key: "{key:forty}:max_parallel_requests", limit: Some(40) },
-    Slots { key: "{key:varying-a}:max_parallel_requests", limit: None },
-    Slots { key: "{key:varying-b}:max_parallel_requests", limit: None },
+pub(crate) const SLOTS: [Slots; 7] = [
+    slots("{key:one}:max_parallel_requests", Some(1), None),
+    slots("{key:three}:max_parallel_requests", Some(3), None),
+    slots("{key:five}:max_parallel_requests", Some(5), None),
+    slots("{key:forty}:max_parallel_requests", Some(40), None),
+    slots("{key:varying-a}:max_parallel_requests", None, None),
+    slots("{key:varying-b}:max_parallel_requests", None, None),
+    slots("{key:brief}:max_parallel_requests", Some(4), Some(1)),
 ];
+
+const fn slots(key: &'static str, limit: Option<u64>, ttl_s: Option<u64>) -> Slots {
+    Slots { key, limit, ttl_s }
+}
+
 /// Limits that a varying key takes.
 pub(crate) const VARYING: [u64; 5] = [1, 2, 6, 34, 70];
 /// Slots that are acquired together; a varying key alone.
-pub(crate) const SLOT_BUNDLES: [&[usize]; 10] =
-    [&[0], &[1], &[2], &[3], &[3], &[3], &[1, 3], &[2, 0], &[4], &[5]];
+pub(crate) const SLOT_BUNDLES: [&[usize]; 11] =
+    [&[0], &[1], &[2], &[3], &[3], &[3], &[1, 3], &[2, 0], &[4], &[6], &[5]];
 
 /// One GCRA rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

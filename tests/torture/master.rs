@@ -27,15 +27,15 @@ pub(crate) const LINES: usize = 1 << 18;
 /// Kills between two judgements, unless the logs are full before.
 const EPOCH_KILLS: u64 = 2_000;
 /// Keys of a region.
-const KEYS: u64 = 1 << 14;
+const KEYS: u64 = 1 << 15;
 /// Rows of the worker table: few enough that dead workers fill it when nobody reaps.
 const ROWS: i128 = 24;
-/// New GCRA keys in each round.
-const NEW_KEYS: u64 = 4;
+/// New GCRA keys, twice in each round.
+const NEW_KEYS: u64 = 6;
 /// Workers killed in a round, on average.
-const VICTIMS: u64 = 3;
+const VICTIMS: u64 = 4;
 /// Longest pause between two rounds, microseconds.
-const PAUSE_US: u64 = 3_000;
+const PAUSE_US: u64 = 4_000;
 /// Longest time a worker is stopped, microseconds.
 const STOP_US: u64 = 40_000;
 
@@ -109,16 +109,22 @@ pub(crate) fn new_engine() -> Engine {
     Engine::new(create(&placement, capacity, Box::new(MonotonicClock)).expect("a memfd"))
 }
 
+/// The fine clock at second 0 of the region. Both monotonic clocks count from the same instant.
+fn base_ns(engine: &Engine) -> u64 {
+    engine.region().header().clock_base_ns.load(Ordering::Relaxed)
+}
+
 impl<'a> Master<'a> {
     /// A master with a fresh region.
     pub(crate) fn new(stage: &'a mut Stage, orders: Orders) -> Self {
         stage.control.frontier().store(0, Ordering::Relaxed);
+        let engine = new_engine();
         Self {
             stage,
             orders,
             random: Random::new(orders.seed),
-            engine: new_engine(),
-            judge: Judge::default(),
+            judge: Judge::new(base_ns(&engine)),
+            engine,
             seats: [Seat::default(); SEATS],
             lives: 0,
             kills: 0,
@@ -151,10 +157,15 @@ impl<'a> Master<'a> {
         let judge = std::mem::take(&mut self.judge);
         self.outcome.reach.join(&judge.reach());
         for (name, count) in judge.tally {
+            let decided = !matches!(name, "lost" | "deaths");
+            self.outcome.count("decisions", if decided { count } else { 0 });
             self.outcome.count(name, count);
         }
         for ((name, _), sum) in counters().into_iter().zip(&self.sums) {
-            if matches!(name, "lease_reaped" | "workers_reaped" | "table_full" | "contended") {
+            if matches!(
+                name,
+                "lease_expired" | "lease_reaped" | "workers_reaped" | "table_full" | "contended"
+            ) {
                 self.outcome.count(name, *sum);
             }
         }
@@ -166,6 +177,7 @@ impl<'a> Master<'a> {
         self.stage.control.frontier().store(0, Ordering::Relaxed);
         self.sums.fill(0);
         self.engine = new_engine();
+        self.judge = Judge::new(base_ns(&self.engine));
     }
 
     /// Kills until the epoch is full, then everybody, and has everything judged.
@@ -219,7 +231,6 @@ impl<'a> Master<'a> {
             process::send(self.seats[seat].pid, Signal::SIGCONT).expect("a living child");
         }
         self.change_limits();
-        self.stage.control.frontier().fetch_add(NEW_KEYS, Ordering::Relaxed);
         if self.random.one_in(3) {
             let seat = self.random.index(SEATS);
             self.stop(seat);
@@ -228,7 +239,10 @@ impl<'a> Master<'a> {
             self.compare_sums();
         }
         // How long the workers are left alone is part of what is random.
-        std::thread::sleep(Duration::from_micros(self.random.below(PAUSE_US)));
+        for _ in 0..2 {
+            std::thread::sleep(Duration::from_micros(self.random.below(PAUSE_US / 2)));
+            self.stage.control.frontier().fetch_add(NEW_KEYS, Ordering::Relaxed);
+        }
     }
 
     fn pause_others(&self, victims: &[usize]) -> Vec<usize> {
@@ -356,6 +370,7 @@ impl<'a> Master<'a> {
         quiet::examine(&self.engine, &mut self.outcome.faults);
         for (seat, log) in self.stage.logs.clone().into_iter().enumerate() {
             self.outcome.count("refused", log.refused());
+            self.outcome.count("decisions", log.refused());
             for (position, entry) in log.entries().enumerate() {
                 self.judge.read(seat, position, &entry, &mut self.outcome.faults);
             }

@@ -35,6 +35,8 @@ pub(crate) struct Mix<'a> {
     /// Counter, amount and window of charges that may be taken back.
     charged: Vec<(usize, i64, u64)>,
     base_s: u64,
+    /// The newest key that it has checked.
+    newest: usize,
     /// It gives a slot back once in so many times; the more, the more it holds.
     appetite: u64,
 }
@@ -55,11 +57,16 @@ impl<'a> Mix<'a> {
         let base_s = engine.region().wall_s(0);
         let (held, charged) = (Vec::new(), Vec::new());
         let appetite = 2 + random.below(3);
-        Self { engine, control, random, limiters, name, held, charged, base_s, appetite }
+        let newest = newest_key(control);
+        Self { engine, control, random, limiters, name, held, charged, base_s, newest, appetite }
     }
 
-    /// What to do next.
+    /// What to do next. New keys come first: all workers that run then insert the same key at once.
     pub(crate) fn pick(&mut self) -> Op {
+        if self.newest < newest_key(self.control) {
+            self.newest += 1;
+            return Op::Check { key: self.newest };
+        }
         match self.random.below(4_000) {
             0 => Op::Leave,
             1..1_000 => Op::Check { key: self.random.index(HOT.len()) },
@@ -73,11 +80,9 @@ impl<'a> Mix<'a> {
         }
     }
 
-    /// One of the newest keys, or one that is new.
+    /// One of the newest keys.
     fn churn(&mut self) -> Op {
-        let frontier = self.control.frontier().load(Ordering::Relaxed);
-        let newest = HOT.len() + CHURN_WIDTH + usize::try_from(frontier).unwrap_or(0);
-        Op::Check { key: newest - self.random.index(CHURN_WIDTH) }
+        Op::Check { key: self.newest - self.random.index(CHURN_WIDTH) }
     }
 
     fn charge(&mut self) -> Op {
@@ -93,7 +98,7 @@ impl<'a> Mix<'a> {
         }
         let bundle = self.random.index(SLOT_BUNDLES.len());
         let limit = self.control.limit(SLOT_BUNDLES[bundle][0]).load(Ordering::Relaxed);
-        Op::Acquire { bundle, limit }
+        Op::Acquire { bundle, limit, at_s: self.engine.now().s() }
     }
 
     /// Does it. `position` is that of its line in the log.
@@ -112,7 +117,7 @@ impl<'a> Mix<'a> {
                     self.engine.adjust_if_window(counter.window, counter.key, start, -amount)?;
                 if done.is_ok() { Answer::Admitted(0) } else { Answer::Refused }
             }
-            Op::Acquire { bundle, limit } => self.acquire(bundle, limit, position)?,
+            Op::Acquire { bundle, limit, .. } => self.acquire(bundle, limit, position)?,
             Op::Release { slots, acquired } => {
                 let id = self.slot_id(acquired);
                 self.engine.release(SLOTS[slots].key, &id)?;
@@ -159,9 +164,9 @@ impl<'a> Mix<'a> {
         let id = self.slot_id(position);
         let wanted = SLOT_BUNDLES[bundle];
         let ask = |&slots: &usize| {
-            let Slots { key, limit: fixed } = &SLOTS[slots];
+            let Slots { key, limit: fixed, ttl_s } = &SLOTS[slots];
             let limit = fixed.unwrap_or(limit).cast_signed();
-            SlotAsk { key, limit, ttl_s: 0, slot_id: &id }
+            SlotAsk { key, limit, ttl_s: ttl_s.unwrap_or(0), slot_id: &id }
         };
         let asks: Vec<SlotAsk<'_>> = wanted.iter().map(ask).collect();
         if !matches!(self.engine.acquire_all(&asks)?, Grant::Held(_)) {
@@ -174,6 +179,12 @@ impl<'a> Mix<'a> {
     fn slot_id(&self, position: usize) -> String {
         format!("{}.{position}", self.name)
     }
+}
+
+/// The newest GCRA key.
+fn newest_key(control: Control) -> usize {
+    let frontier = control.frontier().load(Ordering::Relaxed);
+    HOT.len() + CHURN_WIDTH + usize::try_from(frontier).unwrap_or(0)
 }
 
 /// Errors as numbers; those that may happen here come first.

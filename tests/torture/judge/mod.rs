@@ -33,6 +33,11 @@ pub(crate) struct Judge {
 }
 
 impl Judge {
+    /// For a region whose clock has that base.
+    pub(crate) fn new(base_ns: u64) -> Self {
+        Self { slots: SlotJudge::new(base_ns), ..Self::default() }
+    }
+
     /// Reads the next line of a seat's log.
     pub(crate) fn read(
         &mut self,

@@ -12,6 +12,8 @@ pub(crate) struct SlotJudge {
     /// What each seat's worker holds: position in its log, and number of the hold.
     open: [Vec<(usize, usize)>; SEATS],
     peaks: [u64; SLOTS.len()],
+    /// The fine clock at second 0 of the region, nanoseconds.
+    base_ns: u64,
 }
 
 /// One slot, held for certain from `from` to `to`.
@@ -26,13 +28,20 @@ struct Hold {
 }
 
 impl SlotJudge {
+    /// For a region whose clock has that base.
+    pub(crate) fn new(base_ns: u64) -> Self {
+        Self { base_ns, ..Self::default() }
+    }
+
     /// Reads what a line did. A release counts from its begin, finished or not.
     pub(crate) fn read(&mut self, seat: usize, position: usize, effect: Effect, entry: &Entry) {
         match (effect, entry.end) {
-            (Effect::Hold { slots, limit }, Some(end))
+            (Effect::Hold { slots, limit, until_s }, Some(end))
                 if matches!(end.answer, Answer::Admitted(_)) =>
             {
-                let hold = Hold { slots, limit, asked: entry.begun, from: end.at, to: u64::MAX };
+                let over = |second: u64| self.base_ns + second * 1_000_000_000;
+                let to = until_s.map_or(u64::MAX, over);
+                let hold = Hold { slots, limit, asked: entry.begun, from: end.at, to };
                 self.open[seat].push((position, self.holds.len()));
                 self.holds.push(hold);
             }
@@ -41,14 +50,14 @@ impl SlotJudge {
                 self.open[seat].retain(|&(position, hold)| {
                     let freed = position == acquired && holds[hold].slots == slots;
                     if freed {
-                        holds[hold].to = entry.begun;
+                        holds[hold].to = holds[hold].to.min(entry.begun);
                     }
                     !freed
                 });
             }
             (Effect::FreeAll, _) => {
                 for (_, hold) in self.open[seat].drain(..) {
-                    self.holds[hold].to = entry.begun;
+                    self.holds[hold].to = self.holds[hold].to.min(entry.begun);
                 }
             }
             _ => {}
