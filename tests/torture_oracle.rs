@@ -10,8 +10,8 @@ mod judge;
 mod limits;
 
 use entry::{Answer, End, Entry, Op};
-use judge::{Fault, Faults, Judge, Reading};
-use limits::{BUNDLES, COUNTERS, HOT, SLOT_BUNDLES, SLOTS, Slots};
+use judge::{Fault, Faults, Judge, Reading, Snapshot};
+use limits::{BUNDLES, COUNTERS, HOT, SEATS, SLOT_BUNDLES, SLOTS, Slots};
 use proptest::prelude::*;
 
 /// A finished line.
@@ -36,20 +36,27 @@ fn charge(bundle: usize, cost: i64, start_s: u64) -> Entry {
     Entry { op: Op::Charge { bundle, cost }, begun: 1, end: Some(End { at: 2, answer }) }
 }
 
-/// What is found in these logs, one for each seat.
+/// What is found in these logs, one for each seat, and in counters read at the end.
 fn found(logs: &[Vec<Entry>], readings: &[Reading]) -> Faults {
+    let lines = std::array::from_fn(|seat| logs.get(seat).map_or(0, Vec::len));
+    let end = Snapshot { readings: readings.to_vec(), lines, under_way: Vec::new() };
+    found_with(logs, vec![end])
+}
+
+fn found_with(logs: &[Vec<Entry>], snapshots: Vec<Snapshot>) -> Faults {
     let (mut judge, mut faults) = (Judge::default(), Faults::default());
-    judge_epoch(&mut judge, logs, readings, &mut faults);
+    judge_epoch(&mut judge, logs, snapshots, &mut faults);
     faults
 }
 
-fn judge_epoch(judge: &mut Judge, logs: &[Vec<Entry>], readings: &[Reading], faults: &mut Faults) {
-    for (seat, log) in logs.iter().enumerate() {
-        for (position, entry) in log.iter().enumerate() {
-            judge.read(seat, position, entry, faults);
-        }
-    }
-    judge.close(1_000_000_000, readings, faults);
+fn judge_epoch(
+    judge: &mut Judge,
+    logs: &[Vec<Entry>],
+    snapshots: Vec<Snapshot>,
+    faults: &mut Faults,
+) {
+    let logs = logs.iter().map(|log| log.iter().copied());
+    judge.judge(logs, snapshots, 1_000_000_000, faults);
 }
 
 fn over_admitted(logs: &[Vec<Entry>]) -> u64 {
@@ -103,10 +110,10 @@ fn a_quota_spans_epochs() {
     let (burst, _) = key_one();
     let half = |n: u64| vec![checks((0..n).map(|_| (50, 60)))];
     let (mut judge, mut faults) = (Judge::default(), Faults::default());
-    judge_epoch(&mut judge, &half(burst - 1), &[], &mut faults);
-    judge_epoch(&mut judge, &half(1), &[], &mut faults);
+    judge_epoch(&mut judge, &half(burst - 1), vec![], &mut faults);
+    judge_epoch(&mut judge, &half(1), vec![], &mut faults);
     assert!(faults.is_empty(), "{faults}");
-    judge_epoch(&mut judge, &half(1), &[], &mut faults);
+    judge_epoch(&mut judge, &half(1), vec![], &mut faults);
     assert_eq!(faults.count(Fault::OverAdmitted), 1);
 }
 
@@ -206,6 +213,25 @@ fn a_counter_may_hold_what_kills_explain_and_no_more() {
     // It was dead before this window began.
     let logs = [[&killed[..2], &[death(9, 4_999_999)]].concat()];
     assert_eq!(found(&logs, &reading(2)).count(Fault::UnderAdmitted), 1);
+}
+
+#[test]
+fn a_snapshot_is_compared_with_the_lines_that_were_finished_then() {
+    let (counter, _) = limit_of_one();
+    let logs = [vec![charge(ONE, 1, 5), charge(ONE, 1, 5)], vec![charge(ONE, 1, 5)]];
+    let mut lines = [0; SEATS];
+    lines[..2].copy_from_slice(&[1, 1]);
+    let at = |count, under_way: &[Op]| {
+        let readings = vec![Reading { counter, start_s: 5, count }];
+        let snapshot = Snapshot { readings, lines, under_way: under_way.to_vec() };
+        let faults = found_with(&logs, vec![snapshot]);
+        [Fault::UnderAdmitted, Fault::OverAdmitted].map(|fault| faults.count(fault))
+    };
+    assert_eq!([1, 2, 3].map(|count| at(count, &[])), [[0, 1], [0, 0], [1, 0]]);
+    let charging = [Op::Charge { bundle: ONE, cost: 1 }];
+    assert_eq!([1, 2, 3, 4].map(|count| at(count, &charging)), [[0, 1], [0, 0], [0, 0], [1, 0]]);
+    let refunding = [Op::Refund { counter, amount: 1, start_s: 5 }];
+    assert_eq!([0, 1, 2, 3].map(|count| at(count, &refunding)), [[0, 1], [0, 0], [0, 0], [1, 0]]);
 }
 
 /// Bundle of the slots with limit 3, and of those with a limit that moves.

@@ -58,9 +58,12 @@ impl Guarded {
         }
         // SAFETY: the mutex is held, so nobody else touches the counters.
         let state = unsafe { &mut *self.state };
-        state.holder = who;
+        let holder = &raw mut state.holder;
+        // SAFETY: a field of `state`. Volatile, or the compiler would leave out what is overwritten.
+        unsafe { holder.write_volatile(who) };
         let changed = change(state);
-        state.holder = 0;
+        // SAFETY: as before.
+        unsafe { holder.write_volatile(0) };
         // SAFETY: this process holds the mutex.
         unsafe { libc::pthread_mutex_unlock(self.mutex()) };
         changed

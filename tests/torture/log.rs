@@ -87,6 +87,13 @@ impl Log {
         head == epoch << 8 | BEGUN
     }
 
+    /// What its writer is doing; of use while that is stopped.
+    pub(crate) fn under_way(&self, epoch: u64) -> Option<Op> {
+        let line = self.line(self.len());
+        let begun = line[0].load(Ordering::Acquire) == epoch << 8 | BEGUN;
+        begun.then(|| Op::from_word(line[1].load(Ordering::Relaxed))).flatten()
+    }
+
     /// All lines, in the order in which they were begun.
     pub(crate) fn entries(&self) -> impl Iterator<Item = Entry> {
         let lines = self.lines.chunks_exact(WIDTH).take(self.len());

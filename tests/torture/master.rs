@@ -3,7 +3,7 @@
 
 use crate::control::Control;
 use crate::entry::{Answer, Op};
-use crate::judge::{Fault, Faults, Judge, Reach, Reading};
+use crate::judge::{Fault, Faults, Judge, Reach, Reading, Snapshot};
 use crate::limits::{COUNTERS, SEATS, SLOTS, VARYING};
 use crate::log::Log;
 use crate::mix::Mix;
@@ -27,11 +27,11 @@ pub(crate) const LINES: usize = 1 << 18;
 /// Kills between two judgements, unless the logs are full before.
 const EPOCH_KILLS: u64 = 2_000;
 /// Keys of a region.
-const KEYS: u64 = 1 << 15;
+const KEYS: u64 = 1 << 16;
 /// Rows of the worker table: few enough that dead workers fill it when nobody reaps.
 const ROWS: i128 = 24;
-/// New GCRA keys, twice in each round.
-const NEW_KEYS: u64 = 6;
+/// New GCRA keys in each round: enough that a second worker catches up with the first that inserts them.
+const NEW_KEYS: u64 = 32;
 /// Workers killed in a round, on average.
 const VICTIMS: u64 = 4;
 /// Longest pause between two rounds, microseconds.
@@ -96,6 +96,7 @@ pub(crate) struct Master<'a> {
     lives: u64,
     kills: u64,
     sums: Vec<u64>,
+    snapshots: Vec<Snapshot>,
     outcome: Outcome,
 }
 
@@ -129,6 +130,7 @@ impl<'a> Master<'a> {
             lives: 0,
             kills: 0,
             sums: vec![0; counters().len()],
+            snapshots: Vec::new(),
             outcome: Outcome::default(),
         }
     }
@@ -221,6 +223,9 @@ impl<'a> Master<'a> {
         // Mostly the others are stopped meanwhile: then nobody has to wait for a processor to die on.
         let paused = if self.random.one_in(4) { Vec::new() } else { self.pause_others(&victims) };
         self.bury(&victims);
+        if !paused.is_empty() && self.random.one_in(4) {
+            self.take_snapshot();
+        }
         if self.random.one_in(2) {
             self.engine.reap_dead();
         }
@@ -239,10 +244,10 @@ impl<'a> Master<'a> {
             self.compare_sums();
         }
         // How long the workers are left alone is part of what is random.
-        for _ in 0..2 {
-            std::thread::sleep(Duration::from_micros(self.random.below(PAUSE_US / 2)));
-            self.stage.control.frontier().fetch_add(NEW_KEYS, Ordering::Relaxed);
-        }
+        let pause = Duration::from_micros(self.random.below(PAUSE_US) / 2);
+        std::thread::sleep(pause);
+        self.stage.control.frontier().fetch_add(NEW_KEYS, Ordering::Relaxed);
+        std::thread::sleep(pause);
     }
 
     fn pause_others(&self, victims: &[usize]) -> Vec<usize> {
@@ -356,7 +361,7 @@ impl<'a> Master<'a> {
 
     /// Everybody is dead: what do the logs and the region say?
     fn judge(&mut self) {
-        let readings = self.readings();
+        self.take_snapshot();
         if self.orders.sabotage.is_none() && self.random.one_in(2) {
             self.let_an_heir_take_all();
         }
@@ -368,14 +373,15 @@ impl<'a> Master<'a> {
         }
         self.compare_sums();
         quiet::examine(&self.engine, &mut self.outcome.faults);
-        for (seat, log) in self.stage.logs.clone().into_iter().enumerate() {
+        for log in &self.stage.logs {
             self.outcome.count("refused", log.refused());
             self.outcome.count("decisions", log.refused());
-            for (position, entry) in log.entries().enumerate() {
-                self.judge.read(seat, position, &entry, &mut self.outcome.faults);
-            }
         }
-        self.judge.close(self.engine.now().us(), &readings, &mut self.outcome.faults);
+        let logs = self.stage.logs.iter().map(Log::entries);
+        let snapshots = std::mem::take(&mut self.snapshots);
+        self.outcome.count("snapshots", snapshots.len() as u64);
+        let now_us = self.engine.now().us();
+        self.judge.judge(logs, snapshots, now_us, &mut self.outcome.faults);
         self.outcome.count("epochs", 1);
     }
 
@@ -390,6 +396,23 @@ impl<'a> Master<'a> {
             });
         }
         self.outcome.count("heirs", 1);
+    }
+
+    /// Notes all counters, and what is going on, when nobody runs.
+    fn take_snapshot(&mut self) {
+        let mut under_way = Vec::new();
+        for (seat, log) in self.seats.iter().zip(&self.stage.logs) {
+            if seat.pid == 0 {
+                continue;
+            }
+            if !process::wait_stopped(seat.pid).expect("a child") {
+                // It ended by itself: the next burial tells.
+                return;
+            }
+            under_way.extend(log.under_way(self.stage.epoch));
+        }
+        let lines = std::array::from_fn(|seat| self.stage.logs[seat].len());
+        self.snapshots.push(Snapshot { readings: self.readings(), lines, under_way });
     }
 
     /// The counters of all windows that are open now.

@@ -71,8 +71,8 @@ impl<'a> Mix<'a> {
             0 => Op::Leave,
             1..1_000 => Op::Check { key: self.random.index(HOT.len()) },
             1_000..1_700 => self.churn(),
-            1_700..2_600 => self.charge(),
-            2_600..2_700 => match self.charged.pop() {
+            1_700..2_500 => self.charge(),
+            2_500..2_700 => match self.charged.pop() {
                 Some((counter, amount, start_s)) => Op::Refund { counter, amount, start_s },
                 None => self.charge(),
             },

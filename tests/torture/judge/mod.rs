@@ -8,7 +8,7 @@ mod slots;
 mod windows;
 
 pub(crate) use faults::{Fault, Faults};
-pub(crate) use windows::Reading;
+pub(crate) use windows::{Reading, Snapshot};
 
 use crate::entry::{Answer, Entry, Op};
 use crate::limits::SEATS;
@@ -38,14 +38,30 @@ impl Judge {
         Self { slots: SlotJudge::new(base_ns), ..Self::default() }
     }
 
-    /// Reads the next line of a seat's log.
-    pub(crate) fn read(
+    /// Judges an epoch at whose end all workers are dead: one log for each seat, and snapshots in the
+    /// order in which they were made.
+    pub(crate) fn judge(
         &mut self,
-        seat: usize,
-        position: usize,
-        entry: &Entry,
+        logs: impl IntoIterator<Item = impl Iterator<Item = Entry>>,
+        snapshots: Vec<Snapshot>,
+        now_us: u64,
         faults: &mut Faults,
     ) {
+        self.windows.begin(snapshots);
+        for (seat, log) in logs.into_iter().enumerate() {
+            for (position, entry) in log.enumerate() {
+                self.windows.reach(seat, position);
+                self.read(seat, position, &entry, faults);
+            }
+            self.windows.end(seat);
+        }
+        self.quotas.close(faults);
+        self.windows.close(now_us, faults);
+        self.slots.close(faults);
+    }
+
+    /// Reads the next line of a seat's log.
+    fn read(&mut self, seat: usize, position: usize, entry: &Entry, faults: &mut Faults) {
         *self.tally.entry(name_of(entry)).or_default() += 1;
         match entry.end {
             None => self.open[seat] = Some(*entry),
@@ -73,14 +89,6 @@ impl Judge {
         });
     }
 
-    /// Decides about everything read so far. All workers are dead; `readings` are the counters as they
-    /// stand now.
-    pub(crate) fn close(&mut self, now_us: u64, readings: &[Reading], faults: &mut Faults) {
-        self.quotas.close(faults);
-        self.windows.close(now_us, readings, faults);
-        self.slots.close(faults);
-    }
-
     /// How near the limits the workers came: a limit that was never reached was not tested.
     pub(crate) fn reach(&self) -> Reach {
         Reach {
@@ -101,7 +109,7 @@ pub(crate) struct Reach {
     pub(crate) full_windows: Vec<u64>,
     /// Of each key, how many slots were certainly held at once.
     pub(crate) slot_peaks: Vec<u64>,
-    /// Charges that counters hold and no log: of all readings, and the most that kills can explain.
+    /// Charges that counters held and no log: in all snapshots, and the most that kills and stops explain.
     pub(crate) uncertain: (i64, i64),
 }
 
