@@ -4,7 +4,8 @@
 //!     bash scripts/stopped_worker
 //!
 //! Measured workers have a core each; the one that is stopped shares the first core with the master, so
-//! that it takes nobody's processor time away when it runs. With 2 cores that is one measured worker.
+//! that it takes nobody's processor time away when it runs. With 2 cores that is one measured worker. All
+//! are real-time where that is allowed, and pause now and then so that the kernel lets them.
 
 mod histogram;
 mod mutex;
@@ -38,8 +39,12 @@ const LIMITS: [i64; 3] = [1 << 36, 1 << 36, 64];
 /// Requests that take longer are stalls, nanoseconds.
 const STALL_NS: u64 = 1_000_000;
 
-/// Longest pause between two requests of a measured worker, in spins: about 2 us.
-const MOST_SPINS: u64 = 100;
+/// The key that all workers use.
+const REQUESTS: &str = "{api_key:hot}:requests";
+const TOKENS: &str = "{api_key:hot}:tokens";
+const SLOTS: &str = "{api_key:hot}:max_parallel_requests";
+/// Requests of a measured worker between two pauses.
+const BATCH: u32 = 50;
 
 /// What the command line asks for.
 struct Options {
@@ -59,21 +64,21 @@ impl Peer<'_> {
     /// One request of a closed loop; true if it was admitted.
     fn request(self, who: u64) -> bool {
         match self {
-            Self::Mutex(guarded, engine) => guarded.request(who, engine.now().s(), LIMITS),
+            Self::Mutex(guarded, engine) => {
+                let charges =
+                    [(REQUESTS, 1, LIMITS[0]), (TOKENS, 10, LIMITS[1]), (SLOTS, 1, LIMITS[2])];
+                guarded.request(who, engine.region(), &charges)
+            }
             Self::Region(engine) => {
                 let ask = |counter, limit, amount| {
                     let window = "{api_key:hot}:window";
                     Ask { window, counter, limit, amount, size_s: 60 }
                 };
-                let asks = [
-                    ask("{api_key:hot}:requests", LIMITS[0], 1),
-                    ask("{api_key:hot}:tokens", LIMITS[1], 10),
-                ];
-                let key = "{api_key:hot}:max_parallel_requests";
-                let slot = SlotAsk { key, limit: LIMITS[2], ttl_s: 0, slot_id: "request" };
+                let asks = [ask(REQUESTS, LIMITS[0], 1), ask(TOKENS, LIMITS[1], 10)];
+                let slot = SlotAsk { key: SLOTS, limit: LIMITS[2], ttl_s: 0, slot_id: "request" };
                 let admitted = matches!(engine.admit_all(&asks), Ok(Verdict::Admitted(_)));
                 let held = matches!(engine.acquire_all(&[slot]), Ok(Grant::Held(_)));
-                admitted && held && engine.release(key, "request").is_ok()
+                admitted && held && engine.release(SLOTS, "request").is_ok()
             }
         }
     }
@@ -130,9 +135,11 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let measured = (cores - 1).min(7);
+    // Above the workers, so that it can stop one on its own core.
+    let real_time = if process::real_time(2) { "real-time" } else { "not real-time" };
     say(&format!(
-        "{measured} measured worker(s) on core(s) of their own, 1 stopped for {} ms at a time; {} rounds of \
-         {} s each; medians over the rounds",
+        "{measured} measured worker(s) on core(s) of their own, {real_time}; 1 stopped for {} ms at a time; \
+         {} rounds of {} s each; medians over the rounds",
         options.spell_ms, options.rounds, options.seconds
     ));
     let mut results: [Vec<Figures>; 4] = Default::default();
@@ -188,6 +195,7 @@ fn measure(options: &Options, measured: usize, mutex: bool, stopping: bool) -> F
 /// The victim: the same closed loop, never measured.
 fn suffer(peer: Peer<'_>, shared: Shared) -> i32 {
     process::pin(0).expect("core 0");
+    process::real_time(1);
     loop {
         shared.inside().store(1, Ordering::SeqCst);
         peer.request(VICTIM);
@@ -198,18 +206,17 @@ fn suffer(peer: Peer<'_>, shared: Shared) -> i32 {
 /// A measured worker.
 fn work(peer: Peer<'_>, shared: Shared, histogram: Histogram, core: usize) -> i32 {
     process::pin(core).expect("a core of its own");
-    let mut random = Random::new(core as u64);
+    process::real_time(1);
     while shared.over().load(Ordering::Relaxed) == 0 {
-        let begun = monotonic_ns();
-        let admitted = peer.request(VICTIM + core as u64);
-        histogram.add(monotonic_ns() - begun);
-        if !admitted {
-            shared.refused().fetch_add(1, Ordering::SeqCst);
+        for _ in 0..BATCH {
+            let begun = monotonic_ns();
+            let admitted = peer.request(VICTIM + core as u64);
+            histogram.add(monotonic_ns() - begun);
+            if !admitted {
+                shared.refused().fetch_add(1, Ordering::SeqCst);
+            }
         }
-        // Without a pause between its requests, the mutex would hardly ever be anybody else's.
-        for _ in 0..random.below(MOST_SPINS) {
-            std::hint::spin_loop();
-        }
+        std::thread::sleep(Duration::from_micros(50));
     }
     0
 }

@@ -1,10 +1,14 @@
-//! The peer: plain counters in shared memory behind one robust mutex, as a careful program without
-//! lock-free words would have them.
+//! The peer: a table of plain counters in shared memory behind one robust mutex, as a careful program
+//! without lock-free words would have it.
 
 #![allow(unsafe_code, reason = "a process-shared mutex is a C structure in shared memory")]
 
 use crate::process;
+use fast_litellm::region::Region;
 use std::io::{Error, Result};
+
+/// Counters of the table, a power of two.
+const COUNTERS: usize = 64;
 
 /// What lies in shared memory.
 #[repr(C)]
@@ -12,9 +16,27 @@ struct State {
     mutex: libc::pthread_mutex_t,
     holder: u64,
     window_start_s: u64,
-    requests: i64,
-    tokens: i64,
-    in_flight: i64,
+    counters: [Counter; COUNTERS],
+}
+
+/// One counter with the hash of its key; 0 = nobody's.
+#[repr(C)]
+struct Counter {
+    key: u64,
+    count: i64,
+}
+
+impl State {
+    /// The counter of a key, which is given its place at first use.
+    fn counter(&mut self, region: &Region, key: &str) -> &mut i64 {
+        let (hash, home) = region.hash(0, key.as_bytes());
+        let mut place = usize::try_from(home).unwrap_or(0) % COUNTERS;
+        while self.counters[place].key != 0 && self.counters[place].key != hash {
+            place = (place + 1) % COUNTERS;
+        }
+        self.counters[place].key = hash;
+        &mut self.counters[place].count
+    }
 }
 
 /// The mutex and its counters, for this process and its later children.
@@ -69,21 +91,28 @@ impl Guarded {
         changed
     }
 
-    /// One request: a window of requests and tokens, and a slot while it is served.
-    pub(crate) fn request(self, who: u64, now_s: u64, limits: [i64; 3]) -> bool {
+    /// One request: a window of requests and tokens, and a slot while it is served. `charges` are the
+    /// counters by key with what is added and the limit; the last one is the slot.
+    pub(crate) fn request(self, who: u64, region: &Region, charges: &[(&str, i64, i64)]) -> bool {
+        let now_s = region.now().s();
         let admitted = self.locked(who, |state| {
             if now_s >= state.window_start_s + 60 {
-                (state.window_start_s, state.requests, state.tokens) = (now_s, 0, 0);
+                state.window_start_s = now_s;
+                for (key, _, _) in charges.iter().rev().skip(1) {
+                    *state.counter(region, key) = 0;
+                }
             }
-            let after = [state.requests + 1, state.tokens + 10, state.in_flight + 1];
-            let fits = after.iter().zip(limits).all(|(after, limit)| *after <= limit);
-            if fits {
-                [state.requests, state.tokens, state.in_flight] = after;
+            let fits = |&(key, amount, limit): &(&str, i64, i64)| {
+                *state.counter(region, key) + amount <= limit
+            };
+            let admitted = charges.iter().all(fits);
+            for (key, amount, _) in charges.iter().filter(|_| admitted) {
+                *state.counter(region, key) += amount;
             }
-            fits
+            admitted
         });
-        if admitted {
-            self.locked(who, |state| state.in_flight -= 1);
+        if let (true, Some((slots, held, _))) = (admitted, charges.last()) {
+            self.locked(who, |state| *state.counter(region, slots) -= held);
         }
         admitted
     }

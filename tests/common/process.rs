@@ -89,6 +89,13 @@ pub(crate) fn wait_stopped(pid: i32) -> Result<bool> {
     Ok(info.si_code == libc::CLD_STOPPED)
 }
 
+/// Lets this process run before all that are not real-time; false where that is not allowed.
+pub(crate) fn real_time(priority: i32) -> bool {
+    let parameters = libc::sched_param { sched_priority: priority };
+    // SAFETY: `parameters` is readable for the call.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) == 0 }
+}
+
 /// Keeps this process on one core.
 pub(crate) fn pin(core: usize) -> Result<()> {
     // SAFETY: zero is a valid value of this plain C structure.
