@@ -1,0 +1,109 @@
+//! The keys that all workers use, and the limits that the judges know of them.
+
+/// Worker processes.
+pub(crate) const SEATS: usize = 8;
+
+/// One counter of a window.
+pub(crate) struct Counter {
+    /// The window's key.
+    pub(crate) window: &'static str,
+    /// The counter's key.
+    pub(crate) key: &'static str,
+    /// Its limit.
+    pub(crate) limit: i64,
+    /// Length of the window, seconds.
+    pub(crate) size_s: u64,
+    /// Whether a charge adds the request's cost, or 1.
+    pub(crate) by_cost: bool,
+}
+
+/// All counters. Small limits are met at once, large ones under load.
+pub(crate) const COUNTERS: [Counter; 6] = [
+    counter("{team:a}:window", "{team:a}:requests", 40, 1, false),
+    counter("{team:a}:window", "{team:a}:tokens", 150, 1, true),
+    counter("{user:b}:window", "{user:b}:requests", 1_000, 2, false),
+    counter("{model:c}:window", "{model:c}:tokens", 1_500, 2, true),
+    counter("{team:d}:window", "{team:d}:requests", 60, 1, false),
+    counter("{team:d}:window", "{team:d}:tokens", 3_000, 1, true),
+];
+
+const fn counter(
+    window: &'static str,
+    key: &'static str,
+    limit: i64,
+    size_s: u64,
+    by_cost: bool,
+) -> Counter {
+    Counter { window, key, limit, size_s, by_cost }
+}
+
+impl Counter {
+    /// What a request of that cost adds.
+    pub(crate) fn amount(&self, cost: i64) -> i64 {
+        if self.by_cost { cost } else { 1 }
+    }
+}
+
+/// Counters that are charged together. In the last but one the second is full first: what was charged to
+/// the first must be taken back.
+pub(crate) const BUNDLES: [&[usize]; 6] = [&[0, 1], &[2], &[0, 2, 3], &[3, 2], &[5, 4], &[5]];
+/// The bundle whose charges are taken back now and then.
+pub(crate) const REFUNDED: usize = 4;
+/// Costs are 1 to this.
+pub(crate) const MAX_COST: i64 = 8;
+
+/// Concurrency slots of one key.
+pub(crate) struct Slots {
+    /// The key.
+    pub(crate) key: &'static str,
+    /// Its limit; `None` = it is lowered and raised all the time.
+    pub(crate) limit: Option<u64>,
+    /// After so many seconds others may take a slot; `None` = never.
+    pub(crate) ttl_s: Option<u64>,
+}
+
+/// All keys with concurrency slots. 40 needs two chunks, [`VARYING`] up to three.
+pub(crate) const SLOTS: [Slots; 7] = [
+    slots("{key:one}:max_parallel_requests", Some(1), None),
+    slots("{key:three}:max_parallel_requests", Some(3), None),
+    slots("{key:five}:max_parallel_requests", Some(5), None),
+    slots("{key:forty}:max_parallel_requests", Some(40), None),
+    slots("{key:varying-a}:max_parallel_requests", None, None),
+    slots("{key:varying-b}:max_parallel_requests", None, None),
+    slots("{key:brief}:max_parallel_requests", Some(4), Some(1)),
+];
+
+const fn slots(key: &'static str, limit: Option<u64>, ttl_s: Option<u64>) -> Slots {
+    Slots { key, limit, ttl_s }
+}
+
+/// Limits that a varying key takes.
+pub(crate) const VARYING: [u64; 5] = [1, 2, 6, 34, 70];
+/// Slots that are acquired together; a varying key alone.
+pub(crate) const SLOT_BUNDLES: [&[usize]; 11] =
+    [&[0], &[1], &[2], &[3], &[3], &[3], &[1, 3], &[2, 0], &[4], &[6], &[5]];
+
+/// One GCRA rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rate {
+    /// Requests per minute.
+    pub(crate) per_minute: u32,
+    /// Burst.
+    pub(crate) burst: u32,
+}
+
+/// Rates of the hot keys, which every worker checks all the time: key n has rate n.
+pub(crate) const HOT: [Rate; 3] = [
+    Rate { per_minute: 120_000, burst: 50 },
+    Rate { per_minute: 6_000, burst: 5 },
+    Rate { per_minute: 60_000, burst: 1 },
+];
+/// Rate of all other keys, of which new ones appear all the time.
+pub(crate) const CHURN: Rate = Rate { per_minute: 600, burst: 2 };
+/// How many of the newest keys are in use.
+pub(crate) const CHURN_WIDTH: usize = 64;
+
+/// The rate of a quota key.
+pub(crate) fn rate_of(key: usize) -> Rate {
+    HOT.get(key).copied().unwrap_or(CHURN)
+}

@@ -1,0 +1,200 @@
+//! The mix of operations: which one a worker does next, and how. A new operation of the engine is added
+//! here, with its line in `entry.rs` and its keys in `limits.rs`.
+
+use crate::control::Control;
+use crate::entry::{Answer, Op};
+use crate::limits::{
+    BUNDLES, CHURN, CHURN_WIDTH, COUNTERS, HOT, MAX_COST, REFUNDED, Rate, SLOT_BUNDLES, SLOTS,
+    Slots, rate_of,
+};
+use crate::random::Random;
+use fast_litellm::engine::Engine;
+use fast_litellm::engine::quota::Limiter;
+use fast_litellm::engine::slots::{Grant, SlotAsk};
+use fast_litellm::engine::windows::{Ask, Verdict};
+use fast_litellm::error::OpError;
+use fast_litellm::primitives::gcra::{Decision, Quota};
+use fast_litellm::sync::Ordering;
+
+/// A worker acquires no more while it holds so many slots.
+const MOST_HELD: usize = 24;
+/// Charges remembered for being taken back.
+const MOST_CHARGED: usize = 32;
+
+/// One worker's operations.
+pub(crate) struct Mix<'a> {
+    engine: &'a Engine,
+    control: Control,
+    random: Random,
+    /// Of the hot keys, and last of all others.
+    limiters: Vec<Limiter>,
+    /// Distinguishes slot ids of this life.
+    name: String,
+    /// Key of the slots, and where the log says that they were acquired.
+    held: Vec<(usize, usize)>,
+    /// Counter, amount and window of charges that may be taken back.
+    charged: Vec<(usize, i64, u64)>,
+    base_s: u64,
+    /// The newest key that it has checked.
+    newest: usize,
+    /// It gives a slot back once in so many times; the more, the more it holds.
+    appetite: u64,
+}
+
+impl<'a> Mix<'a> {
+    /// The operations of one life.
+    pub(crate) fn new(
+        engine: &'a Engine,
+        control: Control,
+        mut random: Random,
+        name: String,
+    ) -> Self {
+        let limiter = |rate: Rate| {
+            let quota = Quota::new(rate.per_minute, rate.burst).expect("a valid rate");
+            engine.limiter("", quota)
+        };
+        let limiters = HOT.into_iter().chain([CHURN]).map(limiter).collect();
+        let base_s = engine.region().wall_s(0);
+        let (held, charged) = (Vec::new(), Vec::new());
+        let appetite = 2 + random.below(3);
+        let newest = newest_key(control);
+        Self { engine, control, random, limiters, name, held, charged, base_s, newest, appetite }
+    }
+
+    /// What to do next. New keys come first: all workers that run then insert the same key at once.
+    pub(crate) fn pick(&mut self) -> Op {
+        if self.newest < newest_key(self.control) {
+            self.newest += 1;
+            return Op::Check { key: self.newest };
+        }
+        match self.random.below(4_000) {
+            0 => Op::Leave,
+            1..1_000 => Op::Check { key: self.random.index(HOT.len()) },
+            1_000..1_700 => self.churn(),
+            1_700..2_500 => self.charge(),
+            2_500..2_700 => match self.charged.pop() {
+                Some((counter, amount, start_s)) => Op::Refund { counter, amount, start_s },
+                None => self.charge(),
+            },
+            _ => self.slots(),
+        }
+    }
+
+    /// One of the newest keys.
+    fn churn(&mut self) -> Op {
+        Op::Check { key: self.newest - self.random.index(CHURN_WIDTH) }
+    }
+
+    fn charge(&mut self) -> Op {
+        let cost = 1 + self.random.below(MAX_COST.cast_unsigned()).cast_signed();
+        Op::Charge { bundle: self.random.index(BUNDLES.len()), cost }
+    }
+
+    fn slots(&mut self) -> Op {
+        let full = self.held.len() >= MOST_HELD;
+        if !self.held.is_empty() && (full || self.random.one_in(self.appetite)) {
+            let (slots, acquired) = self.held.swap_remove(self.random.index(self.held.len()));
+            return Op::Release { slots, acquired };
+        }
+        let bundle = self.random.index(SLOT_BUNDLES.len());
+        let limit = self.control.limit(SLOT_BUNDLES[bundle][0]).load(Ordering::Relaxed);
+        Op::Acquire { bundle, limit, at_s: self.engine.now().s() }
+    }
+
+    /// Does it. `position` is that of its line in the log.
+    pub(crate) fn perform(&mut self, op: Op, position: usize) -> Answer {
+        self.try_to(op, position).unwrap_or_else(|error| Answer::Failed(number_of(error)))
+    }
+
+    fn try_to(&mut self, op: Op, position: usize) -> Result<Answer, OpError> {
+        Ok(match op {
+            Op::Check { key } => self.check(key)?,
+            Op::Charge { bundle, cost } => self.admit(bundle, cost)?,
+            Op::Refund { counter, amount, start_s } => {
+                let counter = &COUNTERS[counter];
+                let start = Some(self.base_s + start_s);
+                let done =
+                    self.engine.adjust_if_window(counter.window, counter.key, start, -amount)?;
+                if done.is_ok() { Answer::Admitted(0) } else { Answer::Refused }
+            }
+            Op::Acquire { bundle, limit, .. } => self.acquire(bundle, limit, position)?,
+            Op::Release { slots, acquired } => {
+                let id = self.slot_id(acquired);
+                self.engine.release(SLOTS[slots].key, &id)?;
+                Answer::Admitted(0)
+            }
+            Op::Leave => {
+                self.held.clear();
+                self.engine.leave();
+                Answer::Admitted(0)
+            }
+            Op::Death => Answer::Refused,
+        })
+    }
+
+    fn check(&self, key: usize) -> Result<Answer, OpError> {
+        let limiter = &self.limiters[key.min(HOT.len())];
+        debug_assert_eq!(limiter.quota().per_minute(), rate_of(key).per_minute);
+        let decision = self.engine.check(limiter, format!("quota-{key}").as_bytes())?;
+        let allowed = matches!(decision, Decision::Allowed { .. });
+        Ok(if allowed { Answer::Admitted(0) } else { Answer::Refused })
+    }
+
+    fn admit(&mut self, bundle: usize, cost: i64) -> Result<Answer, OpError> {
+        let counters = BUNDLES[bundle];
+        let ask = |&counter: &usize| {
+            let counter = &COUNTERS[counter];
+            let (window, amount) = (counter.window, counter.amount(cost));
+            let (limit, size_s) = (counter.limit, counter.size_s);
+            Ask { window, counter: counter.key, limit, amount, size_s }
+        };
+        let asks: Vec<Ask<'_>> = counters.iter().map(ask).collect();
+        let Verdict::Admitted(counts) = self.engine.admit_all(&asks)? else {
+            return Ok(Answer::Refused);
+        };
+        let starts = counts.iter().map(|count| count.window_start - self.base_s);
+        if bundle == REFUNDED && self.charged.len() < MOST_CHARGED {
+            let of = counters.iter().zip(&asks).zip(starts.clone());
+            self.charged.extend(of.map(|((&counter, ask), start)| (counter, ask.amount, start)));
+        }
+        Ok(Answer::charged(starts))
+    }
+
+    fn acquire(&mut self, bundle: usize, limit: u64, position: usize) -> Result<Answer, OpError> {
+        let id = self.slot_id(position);
+        let wanted = SLOT_BUNDLES[bundle];
+        let ask = |&slots: &usize| {
+            let Slots { key, limit: fixed, ttl_s } = &SLOTS[slots];
+            let limit = fixed.unwrap_or(limit).cast_signed();
+            SlotAsk { key, limit, ttl_s: ttl_s.unwrap_or(0), slot_id: &id }
+        };
+        let asks: Vec<SlotAsk<'_>> = wanted.iter().map(ask).collect();
+        if !matches!(self.engine.acquire_all(&asks)?, Grant::Held(_)) {
+            return Ok(Answer::Refused);
+        }
+        self.held.extend(wanted.iter().map(|&slots| (slots, position)));
+        Ok(Answer::Admitted(0))
+    }
+
+    fn slot_id(&self, position: usize) -> String {
+        format!("{}.{position}", self.name)
+    }
+}
+
+/// The newest GCRA key.
+fn newest_key(control: Control) -> usize {
+    let frontier = control.frontier().load(Ordering::Relaxed);
+    HOT.len() + CHURN_WIDTH + usize::try_from(frontier).unwrap_or(0)
+}
+
+/// Errors as numbers; those that may happen here come first.
+fn number_of(error: OpError) -> u64 {
+    match error {
+        OpError::TableFull => 1,
+        OpError::WorkersFull => 2,
+        OpError::Contended => 3,
+        OpError::LeasesFull => 4,
+        OpError::OutOfRange => 5,
+        _ => 6,
+    }
+}
