@@ -1,10 +1,10 @@
 //! Keys: finding a key's bucket, making room for it, and what happens where there is none.
 
-use super::{Engine, ROUNDS};
+use super::{Engine, OVERFLOW_INTERVAL_US, ROUNDS, is_due};
 use crate::clock::Instant;
 use crate::config::Overflow;
 use crate::error::OpError;
-use crate::layout::{Bucket, CounterWord, IdentityWord, KeyKind, Name, PairWord};
+use crate::layout::{Bucket, CounterWord, EventKind, IdentityWord, KeyKind, Name, PairWord};
 use crate::primitives::{MAX_TRIES, Shared};
 use crate::sync::{Bits, Ordering, Word};
 use crate::tables::index::{self, Held, NotInserted, Probe};
@@ -214,6 +214,9 @@ impl Engine {
         self.count(|row| &row.table_full);
         let (buckets, shared) = self.region.key_buckets();
         let policy = self.region.overflow();
+        if is_due(&self.local.last_overflow_us, self.now(), OVERFLOW_INTERVAL_US) {
+            self.event_about(identity, EventKind::Overflowed, policy as u64, identity.kind());
+        }
         let found = match (policy, KeyKind::from_raw(identity.kind())) {
             (Overflow::Shared, Some(kind)) => {
                 let (identity, probe) = self.identify(kind, domain, SHARED_KEY);

@@ -20,7 +20,7 @@ pub mod windows;
 
 use crate::clock::Instant;
 use crate::error::OpError;
-use crate::layout::{Bucket, LeaseWord, OwnerTag, StatsRow};
+use crate::layout::{Bucket, ClaimWord, EventKind, LeaseWord, OwnerTag, StatsRow};
 use crate::primitives::Contended;
 use crate::region::{Region, Vantage, fork_generation, watch_forks};
 use crate::sync::{Ordering, Word};
@@ -30,6 +30,8 @@ use std::sync::OnceLock;
 
 /// Rounds of an operation whose inner loop ran out of tries before it gives up.
 const ROUNDS: u32 = 16;
+/// How often one process records that keys find no room, microseconds.
+const OVERFLOW_INTERVAL_US: u64 = 1_000_000;
 /// How often one process looks for dead workers while it is being refused, microseconds.
 const REAP_INTERVAL_US: u64 = 50_000;
 
@@ -50,6 +52,7 @@ struct Local {
     /// Chunk ordinals at which recent leases were found, by key slot.
     cursors: Box<[Word<u64>]>,
     last_reap_us: Word<u64>,
+    last_overflow_us: Word<u64>,
     /// Numbers of claims that are given back by what was got for them.
     tickets: Word<u64>,
     /// Buckets of keys without room, where the policy is that each process decides for itself.
@@ -92,6 +95,7 @@ impl Engine {
             held: SlotCache::default(),
             cursors,
             last_reap_us: Word::new(0),
+            last_overflow_us: Word::new(0),
             tickets: Word::new(0),
             overflow: OnceLock::new(),
         };
@@ -157,12 +161,15 @@ impl Engine {
         if seen >> 32 != fork_generation() & u64::from(u32::MAX) {
             return;
         }
-        if let Some(owner) = OwnerTag::from_raw(seen & u64::from(u32::MAX)) {
+        // First, so that no other thread claims anything for a row that is being given back: the next
+        // operation registers again.
+        let nobody = u64::MAX << 32;
+        let forgotten =
+            self.local.me.compare_exchange(seen, nobody, Ordering::AcqRel, Ordering::Relaxed);
+        if let (Ok(_), Some(owner)) = (forgotten, OwnerTag::from_raw(seen & u64::from(u32::MAX))) {
             self.free_slots_of(|holder| holder == owner);
             workers::leave(self.region.workers(), owner);
         }
-        // The next operation registers again.
-        self.local.me.store(u64::MAX << 32, Ordering::Release);
     }
 
     /// An owner that may hold leases, or the reason why there is none.
@@ -245,7 +252,12 @@ impl Engine {
         let me = self.registered();
         let mut slots = 0;
         let workers = workers::reap(rows, me, prove, |owner| {
-            slots += self.free_slots_of(|holder| holder == owner || workers::is_gone(rows, holder));
+            let freed =
+                self.free_slots_of(|holder| holder == owner || workers::is_gone(rows, holder));
+            slots += freed;
+            let claim = rows.get(owner.row() as usize).map(|row| row.claim.load(Ordering::Relaxed));
+            let pid = claim.map_or(0, ClaimWord::pid);
+            self.event(EventKind::WorkerReaped, pid, freed);
         });
         if workers + slots > 0 {
             let stats = self.stats_of(me);
@@ -265,15 +277,7 @@ impl Engine {
 
     /// As [`Self::reap_dead`], but at most once in a while per process.
     fn reap_if_due(&self, now: Instant) -> u64 {
-        let last = self.local.last_reap_us.load(Ordering::Relaxed);
-        let due = now.us() >= last.saturating_add(REAP_INTERVAL_US) || now.us() < last;
-        let claimed = due
-            && self
-                .local
-                .last_reap_us
-                .compare_exchange(last, now.us().max(1), Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok();
-        if claimed { self.reap_dead() } else { 0 }
+        if is_due(&self.local.last_reap_us, now, REAP_INTERVAL_US) { self.reap_dead() } else { 0 }
     }
 
     /// A tag for a claim that no other claim of this process has.
@@ -286,6 +290,15 @@ impl Engine {
         OwnerTag::from_raw(word.owner())
             .is_none_or(|owner| workers::is_gone(self.region.workers(), owner))
     }
+}
+
+/// Whether so much time has passed since this was true the last time. True for one caller only.
+fn is_due(last_us: &Word<u64>, now: Instant, interval_us: u64) -> bool {
+    let last = last_us.load(Ordering::Relaxed);
+    let due = now.us() >= last.saturating_add(interval_us) || now.us() < last;
+    due && last_us
+        .compare_exchange(last, now.us().max(1), Ordering::Relaxed, Ordering::Relaxed)
+        .is_ok()
 }
 
 #[cfg(test)]

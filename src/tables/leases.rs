@@ -50,9 +50,23 @@ pub struct Claim {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunksFull;
 
-/// Swaps the tag of a slot from what was seen.
-fn swap_tag(chunk: &LeaseChunk, slot: usize, seen: u64, tag: u64) {
-    let _ = chunk.tags[slot].compare_exchange(seen, tag, Ordering::AcqRel, Ordering::Relaxed);
+/// Writes the tag of a held slot; false = somebody else holds it, or nobody.
+///
+/// The tag is read before the holder and swapped from what was read: a process that is stopped in between,
+/// and has lost the slot when it goes on, leaves the next holder's tag alone, or is overwritten by it.
+fn write_tag(chunk: &LeaseChunk, slot: usize, holder: LeaseWord, tag: u64) -> bool {
+    let word = &chunk.tags[slot];
+    for _ in 0..MAX_TRIES {
+        let seen = word.load(Ordering::Acquire);
+        if chunk.holders[slot].load(Ordering::Acquire) != holder {
+            return false;
+        }
+        if word.compare_exchange(seen, tag, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            return true;
+        }
+    }
+    // Only late processes write here, each at most once: so many there are not.
+    true
 }
 
 /// Whether a chunk says nothing: no slot of it is held.
@@ -299,9 +313,6 @@ impl<'a> Leases<'a> {
             candidates &= !bit;
             let holder = chunk.holders.get(slot)?;
             if holder.load(Ordering::Acquire) == LeaseWord::default() {
-                // Read while the slot is free and swapped from what was read: a process that is stopped
-                // after its claim, and has lost it when it goes on, leaves the next holder's tag alone.
-                let seen_tag = chunk.tags.get(slot)?.load(Ordering::Acquire);
                 // Before the claim, so that whoever counts after it looks this far.
                 if !self.raise_high_water(ordinal * SLOTS + slot as u64 + 1) {
                     continue;
@@ -309,7 +320,7 @@ impl<'a> Leases<'a> {
                 let free = LeaseWord::default();
                 if holder.compare_exchange(free, word, Ordering::SeqCst, Ordering::Relaxed).is_ok()
                 {
-                    swap_tag(chunk, slot, seen_tag, tag);
+                    write_tag(chunk, slot, word, tag);
                     chunk.hint.fetch_or(bit, Ordering::Relaxed);
                     self.adjust_held(1);
                     return Some(slot);
@@ -330,13 +341,10 @@ impl<'a> Leases<'a> {
         let Some(holder) = chunk.holders.get(claim.slot) else {
             return false;
         };
-        // The tag before the holder: it is this claim's if the slot is, and only then wiped. That happens before
-        // the slot is free, so that the next holder cannot be found by this tag.
-        let tag = chunk.tags[claim.slot].load(Ordering::Acquire);
-        if holder.load(Ordering::Acquire) != claim.word {
+        // Before the slot is free, so that the next holder cannot be found by this tag.
+        if !write_tag(chunk, claim.slot, claim.word, 0) {
             return false;
         }
-        swap_tag(chunk, claim.slot, tag, 0);
         let freed = holder
             .compare_exchange(claim.word, LeaseWord::default(), Ordering::SeqCst, Ordering::Relaxed)
             .is_ok();
