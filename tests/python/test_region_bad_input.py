@@ -193,9 +193,14 @@ def test_no_header_word_is_believed_blindly(path: Path, number: int) -> None:
         region.inspect()
 
 
-def test_a_region_of_other_capacities_is_used_as_it_is(path: Path) -> None:
-    region = Region.open(path, keys=4096, lease_chunks=128, workers=16)
+def test_a_region_of_other_settings_is_used_as_it_is(path: Path) -> None:
+    region = Region.open(
+        path, keys=4096, lease_chunks=128, workers=16, deployments=512, overflow="shared"
+    )
     assert region.size == path.stat().st_size
+    assert region.overflow == "deny"
+    region.overflow = "local"
+    assert open_region(path).overflow == "local"
 
 
 @pytest.mark.parametrize(
@@ -430,6 +435,12 @@ def test_processes_that_open_at_once_get_one_region(folder: Path) -> None:
         ("FAST_LITELLM_SHM_LEASE_CHUNKS", "x", "whole number"),
         ("FAST_LITELLM_SHM_WORKERS", "2", "use 4 to 1024"),
         ("FAST_LITELLM_SHM_WORKERS", "-5", "use 4 to 1024"),
+        ("FAST_LITELLM_SHM_DEPLOYMENTS", "0", "use 1 to 65536"),
+        ("FAST_LITELLM_SHM_DEPLOYMENTS", "-1", "use 1 to 65536"),
+        ("FAST_LITELLM_SHM_DEPLOYMENTS", "65537", "use 1 to 65536"),
+        ("FAST_LITELLM_SHM_DEPLOYMENTS", "many", "whole number"),
+        ("FAST_LITELLM_SHM_OVERFLOW", "evict", "use deny, shared or local"),
+        ("FAST_LITELLM_SHM_OVERFLOW", "SHARED", "use deny, shared or local"),
         ("FAST_LITELLM_SHM_BACKING", "nonsense", "use memfd, file"),
         ("FAST_LITELLM_SHM_FORCE", "maybe", "use true or false"),
         ("FAST_LITELLM_ENABLED", "maybe", "use true or false"),
@@ -449,7 +460,15 @@ def test_a_malformed_setting_is_named_with_its_value_and_the_remedy(
 
 
 @pytest.mark.parametrize(
-    "settings", [{"keys": -1}, {"keys": 2**64}, {"lease_chunks": -1}, {"workers": 2**64}]
+    "settings",
+    [
+        {"keys": -1},
+        {"keys": 2**64},
+        {"lease_chunks": -1},
+        {"workers": 2**64},
+        {"deployments": 0},
+        {"deployments": 2**64},
+    ],
 )
 def test_capacities_that_fit_no_word_are_out_of_range(settings: dict[str, int]) -> None:
     with pytest.raises(OutOfRangeError, match="use"):
