@@ -9,9 +9,9 @@ from __future__ import annotations
 import mmap
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from keyed_hash import GOLDEN, M64, mix, places, rotate, siphash128
 from layout_document import Bits, LayoutDocument
@@ -32,9 +32,14 @@ from region_view import (
     Worker,
 )
 
+T = TypeVar("T")
+
 MAGIC = b"FLSHM\r\n\x1a"
 BYTE_ORDER = 0x0A0B0C0D01020304
 READY = 2
+COMPLETE = 2
+"""State of a name that can be read."""
+
 PAGE = 4096
 SHARED_BUCKETS = 64
 HISTOGRAMS = 8
@@ -45,6 +50,9 @@ DOMAIN_TALLY, DOMAIN_DEPLOYMENT, DOMAIN_SERIES = 0x74616C6C, 0x6465706C, 0x73657
 DEPLOYMENT_MARK = 1 << 32
 SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
+HOUR_S = 3_600
+CLOCK_SLACK_S = 64
+LONGEST_COOLDOWN_MS = 31 * 86_400_000
 
 
 class NotARegion(ValueError):  # noqa: N818  # reads as what it says
@@ -164,10 +172,6 @@ class RegionReader:
 
     # Words.
 
-    def content(self) -> bytes:
-        """All of it, as it is."""
-        return bytes(self._words)
-
     def _load(self, base: int, record: str, index: int, name: str, item: int = 0) -> int:
         plan = self.document.records[record]
         return self._words[(base + index * plan.size + plan.fields[name].offset) // 8 + item]
@@ -267,13 +271,27 @@ class RegionReader:
         taken = self._value("SlotState", "taken")
         return self._pack("IdentityWord", state=taken, kind=key["kind"], hash=key["hash"])
 
-    def _standing(self, table: str) -> Iterator[int]:
-        """Every record of a keyed table in which a key stands."""
+    def _standing(self, table: str, decode: Callable[[int], T]) -> list[T]:
+        """Every record of a keyed table in which a key stands, decoded.
+
+        A record that changes hands while it is decoded says nothing, and is left out.
+        """
         state = self._field("IdentityWord", "state")
         stands = {self._value("SlotState", name) for name in ("taken", "leaving")}
+        found = []
         for index in range(self.sections[table].count):
-            if state.of(self._word(table, index, "identity")) in stands:
-                yield index
+            if state.of(self._word(table, index, "identity")) not in stands:
+                continue
+            key = self.identity(table, index)
+            try:
+                value = decode(index)
+            except KeyError:
+                if self.identity(table, index) == key:
+                    raise
+                continue
+            if self.identity(table, index) == key:
+                found.append(value)
+        return found
 
     # Everything.
 
@@ -283,12 +301,11 @@ class RegionReader:
         view.workers = list(self._workers())
         view.stats = self._stats()
         view.features = list(self._features())
-        view.keys = [self._key(index, view.at_us) for index in self._standing("Bucket")]
-        view.chunks = [self._chunk(index) for index in self._standing("LeaseChunk")]
-        view.deployments = [
-            self._deployment(index, view.at_us) for index in self._standing("Deployment")
-        ]
-        view.series = [self._one_series(index) for index in self._standing("Series")]
+        at_us = view.at_us
+        view.keys = self._standing("Bucket", lambda slot: self._key(slot, at_us))
+        view.chunks = self._standing("LeaseChunk", self._chunk)
+        view.deployments = self._standing("Deployment", lambda slot: self._deployment(slot, at_us))
+        view.series = self._standing("Series", self._one_series)
         view.events = list(self._events())
         return view
 
@@ -367,6 +384,8 @@ class RegionReader:
             return None
         interval = divided_up(MINUTE_US, per_minute)
         owed = max(self._bits("Bucket", slot, "requests", as_="GcraWord")["tat_us"] - now_us, 0)
+        if owed > 2 * burst * interval:
+            owed = burst * interval
         room = burst * interval - owed
         return Quota(
             per_minute,
@@ -383,15 +402,14 @@ class RegionReader:
         window = self._bits("Bucket", slot, "window")
         limits = self._bits("Bucket", slot, "limits")
         lease = self._bits("Bucket", slot, "lease")
-        ends_in_s = window["start_s"] + window["size_s"] - now_us // SECOND_US
-        is_open = window["size_s"] > 0 and ends_in_s > 0
-        start_s = window["start_s"] if is_open else None
+        left_s = self._left_s(window, now_us)
+        start_s = window["start_s"] if left_s else None
         requests, tokens = (self._count(word, start_s, now_us) for word in counters)
         return Window(
-            is_open,
+            left_s > 0,
             window["start_s"],
             window["size_s"],
-            max(ends_in_s, 0),
+            left_s,
             requests,
             tokens,
             limits["requests"],
@@ -399,6 +417,11 @@ class RegionReader:
             lease["limit"],
             lease["high_water"],
         )
+
+    def _left_s(self, window: dict[str, int], now_us: int) -> int:
+        """Seconds until a window is over; 0 = it is not open."""
+        age_s = max(now_us // SECOND_US - window["start_s"], 0)
+        return max(window["size_s"] - age_s, 0)
 
     def _count(self, word: int, window_start_s: int | None, now_us: int) -> int:
         counter = self.unpack("CounterWord", word)
@@ -438,18 +461,20 @@ class RegionReader:
         step = 1
         while limit > step << 23:
             step *= 2
-        return Sliding(limit, seconds, (divided_up(previous * left_us, length_us) + current) * step)
+        used = divided_up(previous * left_us, length_us) + current
+        return Sliding(limit, seconds, used * step, max(limit // step - used, 0) * step)
 
     def _name(self, record: str, index: int, head: str, body: str) -> str | None:
         state = self._bits(record, index, head)
-        if state["state"] != 2:
-            return None
         count = self.document.records[record].fields[body].count
-        words = [self._word(record, index, body, item) for item in range(count)]
-        raw = b"".join(word.to_bytes(8, "little") for word in words)
-        if state["length"] > len(raw):
+        length = state["length"]
+        if state["state"] != COMPLETE or length > 8 * count:
             return None
-        return raw[: state["length"]].decode("utf-8", "replace")
+        words = [self._word(record, index, body, item) for item in range(divided_up(length, 8))]
+        if self._field("NameWord", "check").low(name_check(words, length)) != state["check"]:
+            return None
+        raw = b"".join(word.to_bytes(8, "little") for word in words)
+        return raw[:length].decode("utf-8", "replace")
 
     # Slots.
 
@@ -494,13 +519,14 @@ class RegionReader:
 
         kinds = self.document.values["FailureKind"]
         successes, failures, window = word("successes"), word("failures"), bits("window")
-        is_open = window["size_s"] and now_us // SECOND_US < window["start_s"] + window["size_s"]
-        start_s = window["start_s"] if is_open else None
-        cooldown, failure = bits("cooldown"), bits("last_failure")
+        start_s = window["start_s"] if self._left_s(window, now_us) else None
+        cooldown, failure, lease = bits("cooldown"), bits("last_failure"), bits("lease")
+        cooling_ms = cooldown["until_ms"] - now_us // 1000
+        happened = kinds[failure["kind"]], failure["status"], failure["at_s"]
         return Deployment(
             index,
             self._name("Deployment", index, "name_head", "name"),
-            max(cooldown["until_ms"] - now_us // 1000, 0),
+            cooling_ms if 0 < cooling_ms <= LONGEST_COOLDOWN_MS else 0,
             kinds[cooldown["reason"]],
             cooldown["trips"],
             self._count(successes, start_s, now_us),
@@ -508,22 +534,29 @@ class RegionReader:
             word("successes_total"),
             word("failures_total"),
             word("failures_in_a_row"),
-            (kinds[failure["kind"]], failure["status"], failure["at_s"]),
-            bits("latency")["value"] / 16,
-            bits("first_token")["value"] / 16,
-            self._samples(index, "latencies", word("latency_head")),
-            self._samples(index, "first_tokens", word("first_token_head")),
-            bits("lease")["limit"],
+            happened if word("last_failure") else None,
+            self._average_us(bits("latency")),
+            self._average_us(bits("first_token")),
+            self._samples(index, "latencies", word("latency_head"), now_us),
+            self._samples(index, "first_tokens", word("first_token_head"), now_us),
+            lease["limit"],
         )
 
-    def _samples(self, index: int, name: str, head: int) -> tuple[int, ...]:
-        """From the oldest to the latest."""
+    def _average_us(self, average: dict[str, int]) -> float | None:
+        return average["value"] / 16 if average["samples"] else None
+
+    def _samples(self, index: int, name: str, head: int, now_us: int) -> tuple[int, ...]:
+        """Those of the last hour, from the oldest to the latest."""
         count = self.document.records["Deployment"].fields[name].count
-        samples = (
-            self._bits("Deployment", index, name, (head + item) % count)["value_us"]
-            for item in range(count)
-        )
-        return tuple(sample for sample in samples if sample)
+        second = self._field("SampleWord", "at_s")
+        samples = []
+        for item in range(count):
+            sample = self._bits("Deployment", index, name, (head + item) % count)
+            age_s = second.low(now_us // SECOND_US - sample["at_s"])
+            recent = age_s <= HOUR_S or age_s > second.mask - CLOCK_SLACK_S
+            if sample["value_us"] and recent:
+                samples.append(sample["value_us"])
+        return tuple(samples)
 
     def _one_series(self, index: int) -> Series:
         rows = range(HISTOGRAMS * index, HISTOGRAMS * index + HISTOGRAMS)
@@ -578,6 +611,14 @@ def rounded_up(value: int, to: int) -> int:
 def divided_up(value: int, by: int) -> int:
     """A division, rounded up."""
     return -(-value // by)
+
+
+def name_check(words: list[int], length: int) -> int:
+    """What the check of a name is taken from."""
+    check = length
+    for word in words:
+        check = mix(check ^ word) + check & M64
+    return mix(check)
 
 
 def event_check(sequence: int, fields: list[int]) -> int:

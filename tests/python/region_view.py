@@ -61,6 +61,7 @@ class Sliding:
     limit: int
     seconds: int
     used: int
+    remaining: int
 
 
 @dataclass(frozen=True)
@@ -126,9 +127,9 @@ class Deployment:
     successes_total: int
     failures_total: int
     failures_in_a_row: int
-    last_failure: tuple[str, int, int]
-    latency_us: float
-    first_token_us: float
+    last_failure: tuple[str, int, int] | None
+    latency_us: float | None
+    first_token_us: float | None
     latencies_us: tuple[int, ...]
     first_tokens_us: tuple[int, ...]
     lease_limit: int

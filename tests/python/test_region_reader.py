@@ -9,6 +9,8 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import math
+import mmap
 import os
 import random
 import shutil
@@ -30,8 +32,14 @@ import region_view
 from fast_litellm._rust import LimiterScripts, Region, SimpleRateLimiter, UnavailableError
 from keyed_hash import mix, places, siphash128
 from layout_document import Bits, LayoutDocument
-from region_reader import NotARegion, RegionReader, event_check, histogram_bucket
-from region_view import Event, Hold, Key, Owner, Quota, View, Window
+from region_reader import (
+    NotARegion,
+    RegionReader,
+    event_check,
+    histogram_bucket,
+    name_check,
+)
+from region_view import Deployment, Event, Hold, Key, Owner, Quota, Series, Sliding, View, Window
 from support import Forked, Worker, until
 
 DOCUMENT = LayoutDocument.load()
@@ -134,6 +142,12 @@ def limit_report(key: Key, held: int) -> dict[str, Any]:
     elif isinstance(view, region_view.Counter) and view.expires_in_s:
         report["resets_in_s"] = view.expires_in_s
         report["requests"] = usage(view.count, 0)
+    elif isinstance(view, Sliding):
+        report["window_s"] = view.seconds
+        report["requests"] = usage(view.limit - view.remaining, view.limit)
+        report["remaining"] = view.remaining
+        # How long to wait is for the engine to say.
+        report["retry_after_ms"] = None
     return {**report, "allowed": key.allowed, "denied": key.denied}
 
 
@@ -143,20 +157,25 @@ def limit_reports(view: View) -> list[dict[str, Any]]:
 
 
 def lease_reports(view: View) -> list[dict[str, Any]]:
-    names = {key.slot: name_of(key) for key in view.keys}
+    names: dict[tuple[int | None, int | None], str | None] = {
+        **{(key.slot, None): name_of(key) for key in view.keys},
+        **{(None, each.record): each.name for each in view.deployments},
+    }
     owners = {worker.owner: worker for worker in view.workers}
     grouped = defaultdict(list)
     for chunk in view.chunks:
         for hold in chunk.holds:
-            grouped[chunk.key, hold.owner].append(view.at_us // 1_000_000 - hold.acquired_s)
+            grouped[chunk.key, chunk.deployment, hold.owner].append(
+                view.at_us // 1_000_000 - hold.acquired_s
+            )
     reports = []
-    for (slot, owner), ages in grouped.items():
+    for (slot, deployment, owner), ages in grouped.items():
         worker = owners.get(owner)
         who: dict[str, Any] = {"owner": "dead"}
         if worker is not None and worker.state == "live":
             who = {"pid": worker.pid, "owner": liveness(worker)}
         held = {"held": len(ages), "oldest_s": max(ages)}
-        reports.append({"key": names.get(slot), "row": owner.row, **who, **held})
+        reports.append({"key": names.get((slot, deployment)), "row": owner.row, **who, **held})
     return reports
 
 
@@ -167,10 +186,90 @@ def feature_reports(view: View) -> list[dict[str, int]]:
             "errors": feature.errors,
             "errors_total": feature.errors_total,
             "last_s": view.at_us // 1_000_000 - feature.last_s,
+            "switch": feature.mode,
+            **({"percent": feature.percent} if feature.mode == "percent" else {}),
         }
         for feature in view.features
-        if feature.errors_total
+        if feature.errors_total or feature.mode != "own"
     ]
+
+
+def spelt(words: str) -> str:
+    """As the engine's report spells what the document calls by words."""
+    return words.replace(" ", "_")
+
+
+def deployment_reports(view: View) -> list[dict[str, Any]]:
+    held = Tally(chunk.deployment for chunk in view.chunks for _ in chunk.holds)
+    return [deployment_report(each, view, held[each.record]) for each in view.deployments]
+
+
+def deployment_report(each: Deployment, view: View, in_flight: int) -> dict[str, Any]:
+    report: dict[str, Any] = {
+        "deployment": each.name,
+        "in_flight": in_flight,
+        "cooldown_ms": each.cooling_ms,
+        "successes": each.successes,
+        "failures": each.failures,
+        "failures_in_a_row": each.failures_in_a_row,
+        "successes_total": each.successes_total,
+        "failures_total": each.failures_total,
+    }
+    if each.cooling_ms:
+        report["cooldown_reason"] = spelt(each.cooldown_reason)
+    if each.last_failure:
+        kind, status, at_s = each.last_failure
+        report["last_failure"] = spelt(kind)
+        report["last_failure_s"] = view.at_us // 1_000_000 - at_s
+        report.update({"last_status": status} if status else {})
+    for name in ("latency_us", "first_token_us"):
+        average = getattr(each, name)
+        if average is not None:
+            report[name] = int(average + 0.5)
+    return report
+
+
+def series_report(each: Series) -> dict[str, Any]:
+    count = sum(each.counts)
+
+    def quantile_ns(part: float) -> int:
+        if count == 0:
+            return 0
+        running = itertools.accumulate(each.counts)
+        rank = max(math.ceil(part * count), 1)
+        bucket = next(number for number, total in enumerate(running) if total >= rank)
+        end = 2**64 if bucket == 131 else (4 + (bucket + 1) % 4) * 2 ** (5 + (bucket + 1) // 4)
+        return min(end - 1, each.max_ns)
+
+    return {
+        "series": each.name,
+        "count": count,
+        "errors": each.errors,
+        "mean_ns": each.sum_ns // count if count else 0,
+        "p50_ns": quantile_ns(0.5),
+        "p99_ns": quantile_ns(0.99),
+        "max_ns": each.max_ns,
+    }
+
+
+def event_reports(reader: RegionReader, view: View) -> list[dict[str, Any]]:
+    names = {reader.identity("Deployment", each.record): each.name for each in view.deployments}
+    kinds = DOCUMENT.values["EventKind"]
+    reports = []
+    for event in reversed(view.events[-50:]):
+        report: dict[str, Any] = {
+            "number": event.number,
+            "age_s": (view.at_us - event.at_us) // 1_000_000,
+            "event": spelt(kinds[event.kind]),
+            "a": event.a,
+            "b": event.b,
+        }
+        if event.owner.generation:
+            report["row"] = event.owner.row
+        if event.subject:
+            report["subject"] = names.get(event.subject, f"#{event.subject >> 13:013x}")
+        reports.append(report)
+    return reports
 
 
 def report_of(reader: RegionReader, view: View) -> dict[str, Any]:
@@ -180,7 +279,10 @@ def report_of(reader: RegionReader, view: View) -> dict[str, Any]:
         "workers": worker_reports(reader, view),
         "limits": limit_reports(view),
         "leases": lease_reports(view),
+        "deployments": deployment_reports(view),
         "features": feature_reports(view),
+        "series": [series_report(each) for each in view.series],
+        "events": event_reports(reader, view),
         "stats": view.stats,
     }
 
@@ -206,18 +308,19 @@ def by_key(report: dict[str, Any]) -> dict[str, Any]:
 def compare(reader: RegionReader, region: Region) -> list[str]:
     """How the reader's view of a region at rest differs from the engine's.
 
-    The engine's clock lies between two readings of the reader's. Waiting times may only lie between what
-    these two say; whatever else changes with time makes both look again.
+    The engine's clock lies between two readings of the reader's. Times that it counts in milliseconds may
+    only lie between what these two say; whatever else changes with time makes both look again.
     """
     found = ["nothing was compared"]
     for _ in range(5):
         early = report_of(reader, reader.view())
         theirs = json.loads(region.inspect())
         late = report_of(reader, reader.view())
-        for limits in zip(early["limits"], theirs["limits"], late["limits"], strict=False):
-            first, seen, last = (limit.get("retry_after_ms") for limit in limits)
-            if seen is not None and first is not None and last <= seen <= first:
-                limits[0]["retry_after_ms"] = limits[2]["retry_after_ms"] = seen
+        for part, name in (("limits", "retry_after_ms"), ("deployments", "cooldown_ms")):
+            for each in zip(early[part], theirs[part], late[part], strict=False):
+                first, seen, last = (report.get(name) for report in each)
+                if seen is not None and (first is None or last <= seen <= first):
+                    each[0][name] = each[2][name] = seen
         if early != late:
             continue
         found = [*differences(by_key(early), by_key(theirs))]
@@ -344,8 +447,10 @@ class Busy:
         until(lambda: self.scripts.value(short[0]) is None, "end the window")
         until(lambda: self.scripts.parallel_acquire([late], [1, 1, "b"])[0] == 0, "expire")
         self.scripts.add(short[1], 3, DAY_S)
-        for feature in (2, 2, 15):
+        for feature in (2, 2, *([15] * 11), 14):
             self.error(feature)
+        # A breaker opened; another was closed by hand.
+        self.region.reset_feature(14)
         self.region.count_fallback()
 
     def _hold(self) -> None:
@@ -414,7 +519,7 @@ def facts(reader: RegionReader, view: View) -> Iterator[tuple[str, object, objec
     for chunk in view.chunks:
         mask = sum(1 << hold.slot % 32 for hold in chunk.holds)
         yield f"hint of chunk {chunk.record}", chunk.hint, mask
-        if chunk.ordinal == 0:
+        if chunk.ordinal == 0 and chunk.key is not None:
             same = (each for each in view.chunks if each.key == chunk.key)
             total = sum(len(each.holds) for each in same)
             yield f"count of chunk {chunk.record}", chunk.held, total
@@ -630,29 +735,21 @@ UNSEEN = {
     *(
         f"StatsRow.{name}"
         for name in (
-            *(
-                "admitted",
-                "refused",
-                "refunds_dropped",
-                "contended",
-                "misplaced",
-                "chunks_reclaimed",
-            ),
-            *("overflow_shared", "cooldowns", "events", "uncounted"),
-            *("keys_reclaimed", "table_full", "overflow_denied", "overflow_local"),
+            *("admitted", "refused", "refunds_dropped", "contended", "misplaced", "cooldowns"),
+            *("table_full", "overflow_denied", "overflow_shared", "overflow_local"),
+            *("keys_reclaimed", "chunks_reclaimed", "uncounted"),
         )
     ),
     # Nobody but the engine knows what they must be; that they touch no other field is tested.
     *("IdentityWord.version", "GcraWord.idle_epoch", "BreakerWord.trips", "NameWord.owner"),
-    # Nothing writes them yet.
+    *("LeaseLimits.attempts", "LeaseLimits.lowering"),
+    # No process here writes them.
     *("Feature.flag", "FlagWord.mode", "FlagWord.percent", "FlagWord.revision"),
-    "Header.event_head",
 }
 UNWRITTEN = (
     "Deployment",
     "Series",
     "Histogram",
-    "Event",
     "Sliding",
     "Cooldown",
     "Ewma",
@@ -668,18 +765,23 @@ def test_a_document_with_any_field_moved_is_noticed(calm: Busy) -> None:
     assert {name for name, wrong in moved.items() if not notices(calm, wrong)} - UNSEEN == set()
 
 
-# What no process writes yet is written here, as the document's prose says.
+# What no process here writes is written by hand, as the document's prose says.
 
 
 class Written:
-    """A copy of an empty region, and a reader of it."""
+    """An empty region that is written by hand, and that both read."""
 
-    def __init__(self) -> None:
-        region = make("empty")
-        with reader_of("empty") as original:
-            self.memory = bytearray(original.content())
-        region.leave()
-        self.reader = RegionReader(memoryview(self.memory), DOCUMENT)
+    def __init__(self, folder: Path) -> None:
+        path = folder / "written"
+        self.region = Region.open(path, keys=1000, lease_chunks=64, workers=16, deployments=64)
+        with path.open("r+b") as file:
+            self.memory = mmap.mmap(file.fileno(), 0)
+        self.reader = RegionReader.map(path, DOCUMENT)
+
+    def close(self) -> None:
+        self.reader.close()
+        self.memory.close()
+        self.region.leave()
 
     def put(self, record: str, index: int, **fields: int | list[int]) -> None:
         plan = DOCUMENT.records[record]
@@ -697,13 +799,20 @@ class Written:
         place = next(places(high, (low << 32 | low >> 32) % (1 << 64) | 1, slots))
         words = [int.from_bytes(name[at : at + 8], "little") for at in range(0, len(name), 8)]
         identity = 2 | 7 << 2 | 1 << 5 | low >> 13 << 13
-        self.put(record, place, identity=identity, name_head=2 | len(name) << 2, name=words)
+        head = 2 | len(name) << 2 | name_check(words, len(name)) % (1 << 22) << 10
+        self.put(record, place, identity=identity, name_head=head, name=words)
         assert self.reader.find_named(record, name) == place
         return place
 
 
-def test_deployments_are_decoded() -> None:
-    written = Written()
+@pytest.fixture
+def written(shm: Path) -> Iterator[Written]:
+    written = Written(shm)
+    yield written
+    written.close()
+
+
+def test_deployments_are_decoded(written: Written) -> None:
     now_us = written.reader.now_us()
     now_ms, now_s = now_us // 1000, now_us // 1_000_000
     place = written.insert("Deployment", b"gpt-4o/eu-west")
@@ -716,15 +825,22 @@ def test_deployments_are_decoded() -> None:
         successes=17 | now_s % (1 << 25) << 38,
         failures=3 | (now_s + 60) % (1 << 25) << 38 | 1 << 63,
         last_failure=6 | 503 << 8 | now_s << 32,
+        first_token=99,
         latency=16 * 1250 + 8 | 4 << 40,
         successes_total=100,
         failures_total=30,
         failures_in_a_row=2,
         latency_head=18,
-        latencies=[(1000 + n) | now_s % (1 << 24) << 40 for n in (17, 18, *range(3, 17))],
-        first_token_head=2,
-        first_tokens=[10, 20],
-        lease=7 | 3 << 32,
+        latencies=[(1000 + n) | now_s << 40 for n in (17, 18, *range(3, 17))],
+        first_token_head=4,
+        # One is too old, one is of a clock that is a little ahead.
+        first_tokens=[
+            10 | now_s << 40,
+            20 | (now_s - 3_600) % (1 << 24) << 40,
+            30 | (now_s - 3_601) % (1 << 24) << 40,
+            40 | now_s + 9 << 40,
+        ],
+        lease=7 | 3 << 26,
     )
     (deployment,) = written.reader.view(now_us).deployments
     assert (deployment.record, deployment.name) == (place, "gpt-4o/eu-west")
@@ -732,11 +848,11 @@ def test_deployments_are_decoded() -> None:
     assert (deployment.cooldown_reason, deployment.cooldowns) == ("rate limited", 9)
     assert (deployment.successes, deployment.failures) == (17, 0)
     assert deployment.last_failure == ("server", 503, now_s)
-    assert deployment.latency_us == 1250.5
+    assert (deployment.latency_us, deployment.first_token_us) == (1250.5, None)
     totals = (deployment.successes_total, deployment.failures_total, deployment.failures_in_a_row)
     assert totals == (100, 30, 2)
     assert deployment.latencies_us == tuple(range(1003, 1019))
-    assert deployment.first_tokens_us == (10, 20)
+    assert deployment.first_tokens_us == (10, 20, 40)
     assert deployment.lease_limit == 7
     # Its slots are found like those of any other key.
     identity = written.reader.identity("Deployment", place)
@@ -753,10 +869,10 @@ def test_deployments_are_decoded() -> None:
     (chunk,) = written.reader.view().chunks
     assert (chunk.key, chunk.deployment) == (None, place)
     assert chunk.holds == (Hold(1, Owner(3, 5), now_s, 0),)
+    assert compare(written.reader, written.region) == []
 
 
-def test_series_are_decoded_and_their_histograms_added_up() -> None:
-    written = Written()
+def test_series_are_decoded_and_their_histograms_added_up(written: Written) -> None:
     place = written.insert("Series", b"admission")
     written.put("Series", place, errors=4)
     for row, value_ns in ((0, 100), (3, 1_000_000), (7, 2**63)):
@@ -767,6 +883,7 @@ def test_series_are_decoded_and_their_histograms_added_up() -> None:
     assert (series.name, series.errors, series.max_ns) == ("admission", 4, 2**63)
     assert series.sum_ns == 100 + 1_000_000 + 2**63
     assert {n: count for n, count in enumerate(series.counts) if count} == {0: 5, 51: 5, 131: 5}
+    assert compare(written.reader, written.region) == []
 
 
 @pytest.mark.parametrize(
@@ -777,11 +894,42 @@ def test_histograms_have_four_buckets_for_each_power_of_two(value_ns: int, bucke
     assert histogram_bucket(value_ns) == bucket
 
 
-def test_events_are_decoded_and_torn_ones_passed_over() -> None:
+@pytest.mark.parametrize(
+    ("limit", "age", "counts", "remaining"),
+    [
+        (100, 0, (0, 30), 70),
+        (100, 0, (40, 30), 40),
+        (100, 1, (99, 30), 80),
+        (100, 2, (99, 99), 100),
+        (100, -1, (40, 30), 30),
+        # Above 2^23 units are counted in steps, here of 16.
+        (100_000_007, 0, (0, 1), 16 * 6_249_999),
+        (1 << 23, 0, (0, 1), (1 << 23) - 1),
+    ],
+)
+def test_sliding_windows_are_decoded(
+    written: Written, limit: int, age: int, counts: tuple[int, int], remaining: int
+) -> None:
+    """The region is a second old, in windows of three; a window of the future has not begun to fade."""
+    number = (written.reader.now_us() // 3_000_000 - age) % (1 << 16)
+    written.put(
+        "Bucket",
+        5,
+        identity=2 | 4 << 2 | 1 << 5 | 1 << 40,
+        limits=limit | 3 << 32,
+        requests=number | counts[0] << 16 | counts[1] << 40,
+    )
+    (key,) = written.reader.view(1_000_000).keys
+    assert isinstance(key.view, Sliding)
+    # Two thirds of the window are left.
+    assert key.view.remaining == pytest.approx(remaining, abs=14)
+    assert compare(written.reader, written.region) == []
+
+
+def test_events_are_decoded_and_torn_ones_passed_over(written: Written) -> None:
     # As the engine computes it.
     assert event_check(1, [0] * 6) == 0xC5692554D965FBE0
     assert event_check(5, [1, 2, 3, 4, 5, 2**64 - 1]) == 0x70FE42DD04CA7EE2
-    written = Written()
 
     def record(number: int, *, torn: bool = False) -> None:
         fields = [1_000 + number, 3, 7 | 2 << 10, 0, number, 4]
@@ -799,6 +947,17 @@ def test_events_are_decoded_and_torn_ones_passed_over() -> None:
     assert [event.number for event in events] == [4, 4097, 4099]
     assert events[2] == Event(4099, 5_099, 3, Owner(7, 2), 0, 4099, 4)
     assert DOCUMENT.values["EventKind"][events[2].kind] == "worker reaped"
+    assert compare(written.reader, written.region) == []
+
+
+def test_a_name_that_was_spoilt_is_none(written: Written) -> None:
+    place = written.insert("Series", "größe:128".encode())
+    assert written.reader.view().series[0].name == "größe:128"
+    assert compare(written.reader, written.region) == []
+    written.put("Series", place, name=[int.from_bytes(b"spoilt", "little")])
+    spoilt = written.reader.view()
+    assert spoilt.series[0].name is None
+    assert [each["series"] for each in json.loads(written.region.inspect())["series"]] != ["spoilt"]
 
 
 # Other ways to the memory
