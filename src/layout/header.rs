@@ -92,7 +92,7 @@ super::record! {
         worker_capacity: Word<u64>,
         /// Keys that surely find room; there is half as many buckets again.
         key_capacity: Word<u64>,
-        /// Lease chunks, a power of two.
+        /// Lease chunks, a multiple of 8.
         chunk_capacity: Word<u64>,
         /// Rows of the section table, which follows the header.
         section_count: Word<u64>,
@@ -113,7 +113,7 @@ super::record! {
     pub struct SectionRow {
         /// Section number.
         id: Word<u64>,
-        /// Bytes from the start of the region, a multiple of 64.
+        /// Bytes from the start of the region, a multiple of 4096.
         offset: Word<u64>,
         /// Bytes of one record.
         stride: Word<u64>,

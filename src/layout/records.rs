@@ -145,7 +145,7 @@ super::record! {
         identity: Word<IdentityWord>,
         /// Hint: bit i set = slot i was seen held. The slots decide.
         hint: Word<u64>,
-        /// Bucket of the key, or 2^32 plus the record of the deployment, plus one; 0 = not yet written.
+        /// Bucket of the key, or 2^32 plus the deployment's record, plus one; 0 = unknown, or a key without room.
         key_slot: Word<u64>,
         /// Which 32 slots of that key these are.
         ordinal: Word<u64>,

@@ -25,7 +25,7 @@ packed! {
 packed! {
     /// A counter that expires with its window, or by itself when it was written outside one.
     pub struct CounterWord {
-        /// Biased count: two's complement in 38 bits, saturating.
+        /// Count: two's complement in 38 bits, saturating.
         count_bits @ 0, 38;
         /// Low bits of the window's `start_s`, or of the second at which a loose counter expires.
         tag @ 38, 25;
@@ -103,9 +103,9 @@ packed! {
 packed! {
     /// The limits last seen for a key, for display.
     pub struct PairWord {
-        /// `window`: requests per window, `gcra`: requests per minute; 0 = unknown.
+        /// `window`: requests per window, `gcra`: requests per minute, `sliding`: limit; 0 = unknown.
         requests @ 0, 32;
-        /// `window`: tokens per window, `gcra`: burst; 0 = unknown.
+        /// `window`: tokens per window, `gcra`: burst, `sliding`: seconds; 0 = unknown.
         tokens @ 32, 32;
     }
 }

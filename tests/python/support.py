@@ -64,6 +64,12 @@ class Forked(Generic[T]):
             _run_and_exit(parent, lambda: send.send(_outcome(work)))
         send.close()
 
+    def kill(self) -> None:
+        """Kill the child, whatever it is doing."""
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        self._receive.close()
+
     def result(self) -> T:
         """Wait for the child; its exception fails the test here."""
         try:

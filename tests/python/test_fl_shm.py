@@ -19,6 +19,7 @@ import pytest
 
 import fast_litellm
 from fast_litellm._rust import Region
+from layout_document import LayoutDocument
 from support import fresh_environment, until
 
 SCRIPT = shutil.which("fl-shm", path=str(Path(sys.executable).parent))
@@ -164,7 +165,7 @@ def test_ls_lists_every_region(live: Live, other: Live) -> None:
         assert found["size"] == len(each.content())
         assert found["keys"] == 4
         assert found["age_s"] < 600
-        assert found["layout"] == "1.0"
+        assert found["layout"] == "{}.{}".format(*LayoutDocument.load().version)
         assert "problem" not in found
     table = shown("ls")
     (row,) = [line for line in table.splitlines() if live.name in line]

@@ -16,15 +16,29 @@ from pathlib import Path
 import pytest
 
 from fast_litellm._rust import OutOfRangeError, Region, RegionError, SimpleRateLimiter
+from layout_document import LayoutDocument
 from support import Forked, run_python
 
-# 64-bit words of the header (src/layout/header.rs), which the section table follows.
-MAGIC, VERSION, FINGERPRINT, BYTE_ORDER, TOTAL_LEN, STATE = range(6)
-BOOT_ID_HIGH, PID_NAMESPACE, TIME_NAMESPACE, CLOCK_ID = 7, 9, 10, 11
-KEY_CAPACITY, SECTION_COUNT = 21, 23
-SECTIONS = 32
+LAYOUT = LayoutDocument.load()
+MAJOR, MINOR = LAYOUT.version
+THIS = rf"reads {MAJOR}\.{MINOR}"
+# The section table follows the header.
+SECTIONS = LAYOUT.records["Header"].size // 8
+# Words of a row of the section table.
+ID, OFFSET, STRIDE, COUNT = range(4)
 
-SMALL = {"keys": 1024, "lease_chunks": 64, "workers": 8}
+SMALL = {"keys": 1024, "lease_chunks": 64, "workers": 8, "deployments": 64}
+
+
+def header(name: str) -> int:
+    """Number of a 64-bit word of the header."""
+    return LAYOUT.records["Header"].fields[name].offset // 8
+
+
+def section(row: int, word: int) -> int:
+    """Number of a word of the section table."""
+    return SECTIONS + 4 * row + word
+
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -107,28 +121,58 @@ def test_a_region_of_another_process_is_used(path: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "value", "expected"),
     [
-        (MAGIC, 0x1122334455667788, ["magic 0x1122334455667788", "expected 0x[0-9a-f]{16}"]),
-        (VERSION, 2 << 32, ["layout 2.0", "reads 1.0", "restart all workers"]),
-        (VERSION, 1 << 32 | 99, ["layout 1.99", "reads 1.0", "restart all workers"]),
-        (VERSION, 0, ["layout 0.0", "reads 1.0", "restart all workers"]),
-        (FINGERPRINT, 0xABC, ["0x0000000000000abc", "this build has 0x", "restart all workers"]),
-        (BYTE_ORDER, 0x040302010D0C0B0A, ["byte order", "0x040302010d0c0b0a", "reads 0x0a0b0c0d"]),
-        (TOTAL_LEN, 1 << 40, ["says 1099511627776", "remove"]),
-        (TOTAL_LEN, 0, ["says 0", "remove"]),
-        (STATE, 0, ["state 0", "died", "remove it"]),
-        (STATE, 7, ["state 7", "remove it"]),
-        (BOOT_ID_HIGH, 1, ["another boot", "0000000000000001", "remove it"]),
-        (PID_NAMESPACE, 12345, ["another pid namespace", "12345"]),
-        (TIME_NAMESPACE, 12345, ["another time namespace", "12345"]),
-        (CLOCK_ID, 99, ["clock 99", "clock \\d"]),
-        (KEY_CAPACITY, 1000, ["1000", "1024"]),
-        (KEY_CAPACITY, 1 << 60, ["capacity", "1152921504606846976"]),
-        (SECTION_COUNT, 6, ["section count is 6", "expected 7"]),
-        (SECTIONS + 0, 2, ["section number is 2", "expected 1"]),
-        (SECTIONS + 1, 0, ["section offset is 0", "expected 4096"]),
-        (SECTIONS + 5, 1 << 50, ["section offset is 1125899906842624", "expected"]),
-        (SECTIONS + 2, 1, ["section stride is 1", "expected", "remove it"]),
-        (SECTIONS + 3, 1 << 62, ["section record count", "expected 8", "remove it"]),
+        (
+            header("magic"),
+            0x1122334455667788,
+            ["magic 0x1122334455667788", "expected 0x[0-9a-f]{16}"],
+        ),
+        (
+            header("version"),
+            (MAJOR + 1) << 32,
+            [rf"layout {MAJOR + 1}\.0", THIS, "restart all workers"],
+        ),
+        (
+            header("version"),
+            (MAJOR - 1) << 32,
+            [rf"layout {MAJOR - 1}\.0", THIS, "restart all workers"],
+        ),
+        (
+            header("version"),
+            MAJOR << 32 | 99,
+            [rf"layout {MAJOR}\.99", THIS, "restart all workers"],
+        ),
+        (header("version"), 0, [r"layout 0\.0", THIS, "restart all workers"]),
+        (
+            header("fingerprint"),
+            0xABC,
+            ["0x0000000000000abc", "this build has 0x", "restart all workers"],
+        ),
+        (
+            header("byte_order"),
+            0x040302010D0C0B0A,
+            ["byte order", "0x040302010d0c0b0a", "reads 0x0a0b0c0d"],
+        ),
+        (header("total_len"), 1 << 40, ["says 1099511627776", "remove"]),
+        (header("total_len"), 0, ["says 0", "remove"]),
+        (header("state"), 0, ["state 0", "died", "remove it"]),
+        (header("state"), 7, ["state 7", "remove it"]),
+        (header("boot_id_high"), 1, ["another boot", "0000000000000001", "remove it"]),
+        (header("pid_namespace"), 12345, ["another pid namespace", "12345"]),
+        (header("time_namespace"), 12345, ["another time namespace", "12345"]),
+        (header("clock_id"), 99, ["clock 99", r"clock \d"]),
+        (header("key_capacity"), 999, ["capacity", "999"]),
+        (header("key_capacity"), 4000, [r"\d+ bytes", r"says \d+", "remove"]),
+        (header("key_capacity"), 1 << 60, ["capacity", "1152921504606846976"]),
+        (header("chunk_capacity"), 65, ["capacity is", "remove it"]),
+        (header("worker_capacity"), 3, ["capacity is", "remove it"]),
+        (header("deployment_capacity"), 1 << 17, ["capacity is", "remove it"]),
+        (header("section_count"), 6, ["section count is 6", f"expected {len(LAYOUT.sections)}"]),
+        (section(0, ID), 2, ["section number is 2", "expected 1"]),
+        (section(0, OFFSET), 0, ["section offset is 0", "expected 4096"]),
+        (section(1, OFFSET), 1 << 50, ["section offset is 1125899906842624", "expected"]),
+        (section(0, STRIDE), 1, ["section stride is 1", "expected", "remove it"]),
+        (section(0, COUNT), 1 << 62, ["section record count", "expected 8", "remove it"]),
+        (section(9, OFFSET), 4096, ["section offset is 4096", "expected", "remove it"]),
     ],
 )
 def test_a_foreign_header_is_refused(
@@ -149,9 +193,14 @@ def test_no_header_word_is_believed_blindly(path: Path, number: int) -> None:
         region.inspect()
 
 
-def test_a_region_of_other_capacities_is_used_as_it_is(path: Path) -> None:
-    region = Region.open(path, keys=4096, lease_chunks=128, workers=16)
+def test_a_region_of_other_settings_is_used_as_it_is(path: Path) -> None:
+    region = Region.open(
+        path, keys=4096, lease_chunks=128, workers=16, deployments=512, overflow="shared"
+    )
     assert region.size == path.stat().st_size
+    assert region.overflow == "deny"
+    region.overflow = "local"
+    assert open_region(path).overflow == "local"
 
 
 @pytest.mark.parametrize(
@@ -386,6 +435,12 @@ def test_processes_that_open_at_once_get_one_region(folder: Path) -> None:
         ("FAST_LITELLM_SHM_LEASE_CHUNKS", "x", "whole number"),
         ("FAST_LITELLM_SHM_WORKERS", "2", "use 4 to 1024"),
         ("FAST_LITELLM_SHM_WORKERS", "-5", "use 4 to 1024"),
+        ("FAST_LITELLM_SHM_DEPLOYMENTS", "0", "use 1 to 65536"),
+        ("FAST_LITELLM_SHM_DEPLOYMENTS", "-1", "use 1 to 65536"),
+        ("FAST_LITELLM_SHM_DEPLOYMENTS", "65537", "use 1 to 65536"),
+        ("FAST_LITELLM_SHM_DEPLOYMENTS", "many", "whole number"),
+        ("FAST_LITELLM_SHM_OVERFLOW", "evict", "use deny, shared or local"),
+        ("FAST_LITELLM_SHM_OVERFLOW", "SHARED", "use deny, shared or local"),
         ("FAST_LITELLM_SHM_BACKING", "nonsense", "use memfd, file"),
         ("FAST_LITELLM_SHM_FORCE", "maybe", "use true or false"),
         ("FAST_LITELLM_ENABLED", "maybe", "use true or false"),
@@ -405,7 +460,15 @@ def test_a_malformed_setting_is_named_with_its_value_and_the_remedy(
 
 
 @pytest.mark.parametrize(
-    "settings", [{"keys": -1}, {"keys": 2**64}, {"lease_chunks": -1}, {"workers": 2**64}]
+    "settings",
+    [
+        {"keys": -1},
+        {"keys": 2**64},
+        {"lease_chunks": -1},
+        {"workers": 2**64},
+        {"deployments": 0},
+        {"deployments": 2**64},
+    ],
 )
 def test_capacities_that_fit_no_word_are_out_of_range(settings: dict[str, int]) -> None:
     with pytest.raises(OutOfRangeError, match="use"):
