@@ -85,6 +85,8 @@ pub(super) enum Section {
     Workers,
     Limits,
     Leases,
+    Deployments,
+    Events,
     Stats,
 }
 

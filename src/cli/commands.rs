@@ -158,6 +158,8 @@ fn selected(report: &Report, sections: &[Section]) -> Result<serde_json::Value, 
             "workers" => sections.contains(&Section::Workers),
             "limits" => sections.contains(&Section::Limits),
             "leases" => sections.contains(&Section::Leases),
+            "deployments" => sections.contains(&Section::Deployments),
+            "events" => sections.contains(&Section::Events),
             _ => sections.contains(&Section::Stats),
         };
         object.retain(|name, _| keep(name));

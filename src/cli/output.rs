@@ -1,7 +1,9 @@
 //! Reports as text.
 
 use super::args::Section;
-use crate::inspect::{LeaseReport, LimitReport, Report, Usage, WorkerReport};
+use crate::inspect::{
+    DeploymentReport, EventReport, LeaseReport, LimitReport, Report, Usage, WorkerReport,
+};
 use std::io::{Result, Write};
 
 /// Columns padded to their widest cell; the last one is not padded.
@@ -133,6 +135,12 @@ pub(super) fn report(
     if wanted(Section::Leases) {
         leases(out, &report.leases)?;
     }
+    if wanted(Section::Deployments) && !report.deployments.is_empty() {
+        deployments(out, &report.deployments)?;
+    }
+    if wanted(Section::Events) && !report.events.is_empty() {
+        events(out, &report.events)?;
+    }
     if wanted(Section::Stats) {
         writeln!(out, "\nstatistics")?;
         let moved = report.stats.iter().filter(|&(_, &value)| value > 0);
@@ -150,6 +158,54 @@ pub(super) fn report(
         }
     }
     Ok(())
+}
+
+fn deployments(out: &mut impl Write, deployments: &[DeploymentReport]) -> Result<()> {
+    writeln!(out, "\ndeployments")?;
+    let milliseconds = |us: Option<u64>| {
+        us.map_or_else(|| "-".to_string(), |us| format!("{}ms", us.div_ceil(1_000)))
+    };
+    let rows = deployments.iter().map(|deployment| {
+        let cooldown = deployment.cooldown_reason.map_or_else(
+            || "-".to_string(),
+            |why| format!("{} ({why})", duration(deployment.cooldown_ms.div_ceil(1_000))),
+        );
+        vec![
+            deployment.deployment.clone(),
+            deployment.in_flight.to_string(),
+            cooldown,
+            deployment.successes.to_string(),
+            deployment.failures.to_string(),
+            deployment.last_failure.unwrap_or("-").to_string(),
+            milliseconds(deployment.latency_us),
+            milliseconds(deployment.first_token_us),
+        ]
+    });
+    let head = [
+        "  DEPLOYMENT",
+        "IN FLIGHT",
+        "COOLDOWN",
+        "OK",
+        "FAILED",
+        "LAST FAILURE",
+        "LATENCY",
+        "FIRST TOKEN",
+    ];
+    table(out, &head, indent(rows))
+}
+
+fn events(out: &mut impl Write, events: &[EventReport]) -> Result<()> {
+    writeln!(out, "\nevents, newest first")?;
+    let rows = events.iter().map(|event| {
+        vec![
+            format!("{} ago", duration(event.age_s)),
+            event.event.to_string(),
+            event.subject.clone().unwrap_or_else(|| "-".to_string()),
+            event.a.to_string(),
+            event.b.to_string(),
+        ]
+    });
+    table(out, &["  WHEN", "EVENT", "SUBJECT", "A", "B"], indent(rows))
 }
 
 /// Slots held by owner and key.

@@ -170,6 +170,14 @@ class RegionReader:
         capacity = self.header["key_capacity"]
         return rounded_up(capacity + capacity // 2, 8)
 
+    def admissions_in_free_buckets(self) -> int:
+        """Admissions that were counted after their key had been given up."""
+        return sum(
+            self._word("Bucket", slot, "allowed")
+            for slot in range(self.buckets)
+            if self._state(self._bits("Bucket", slot, "identity")) == "free"
+        )
+
     # Words.
 
     def _load(self, base: int, record: str, index: int, name: str, item: int = 0) -> int:

@@ -175,7 +175,10 @@ def test_ls_lists_every_region(live: Live, other: Live) -> None:
 
 def test_the_report_has_its_schema(live: Live) -> None:
     report = report_of(live)
-    assert set(report) == {"schema", "header", "workers", "limits", "leases", "features", "stats"}
+    assert set(report) == {
+        *("schema", "header", "workers", "limits", "leases", "deployments", "features", "stats"),
+        *("series", "events"),
+    }
     assert report["schema"] == "fl-shm/1"
     header = report["header"]
     assert set(header) == {
@@ -242,8 +245,9 @@ def test_a_part_can_be_chosen(live: Live, section: str) -> None:
 
 
 def test_statistics_can_be_chosen(live: Live) -> None:
-    assert set(report_of(live, "stats")) == {"schema", "stats", "features"}
-    assert set(report_of(live, "stats", "workers")) == {"schema", "stats", "features", "workers"}
+    always = {"schema", "stats", "features", "series"}
+    assert set(report_of(live, "stats")) == always
+    assert set(report_of(live, "stats", "workers")) == {*always, "workers"}
 
 
 def test_a_region_can_be_named(live: Live, other: Live) -> None:
