@@ -146,8 +146,8 @@ impl<'a> Master<'a> {
             if !self.outcome.faults.is_empty() {
                 break;
             }
-            // Until idle keys can be reclaimed, a region lasts until half of its keys are used.
-            if self.stage.control.frontier().load(Ordering::Relaxed) > KEYS / 2 {
+            // Until idle keys can be reclaimed, a region lasts until it begins to fill.
+            if self.stage.control.frontier().load(Ordering::Relaxed) > KEYS / 4 {
                 self.renew_region();
             }
         }

@@ -132,6 +132,8 @@ fn name_of(entry: &Entry) -> &'static str {
     match (entry.end.map(|end| end.answer), entry.op) {
         (None, _) => "lost",
         (Some(Answer::Refused), _) => "refused",
+        (Some(Answer::Failed(1)), _) => "no_room_for_a_key",
+        (Some(Answer::Failed(2)), _) => "no_row_for_a_worker",
         (Some(Answer::Failed(_)), _) => "failed",
         (Some(Answer::Admitted(_)), op) => match op {
             Op::Check { .. } => "quota_admitted",
