@@ -117,7 +117,7 @@ fn by_place_and_key(ours: &Ours, rate: Rate, expect: Expect) -> Result<Vec<Case<
     let at: At = ours.place(&rate, &SHORT)?;
     let (rate_16, rate_64) = (rate.clone(), rate.clone());
     Ok(vec![
-        Case::new(AT, expect, move || ours.check_at(&rate, black_box(at))),
+        Case::new(AT, expect, move || ours.check_at(&rate, *black_box(&at))),
         Case::new(BY_16, expect, move || ours.check(&rate_16, black_box(&SHORT))),
         Case::new(BY_64, expect, move || ours.check(&rate_64, black_box(&LONG))),
     ])

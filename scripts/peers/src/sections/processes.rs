@@ -106,7 +106,7 @@ impl Contenders {
         let now_s = || coarse_ns() / 1_000_000_000;
         match (who, what) {
             (Who::Ours, What::Refused) => {
-                until(stop, || self.ours.check_at(&self.shut, black_box(self.refused)))
+                until(stop, || self.ours.check_at(&self.shut, *black_box(&self.refused)))
             }
             (Who::Ours, What::AdmissionHot | What::AdmissionSeparate) => {
                 let request = &self.requests[process];
@@ -117,7 +117,7 @@ impl Contenders {
                 admitted + self.table.release(process)
             }),
             (Who::Ours, _) => {
-                until(stop, || self.ours.check_at(&self.open, black_box(self.places[process])))
+                until(stop, || self.ours.check_at(&self.open, *black_box(&self.places[process])))
             }
             (Who::Robust, What::Refused) => {
                 until(stop, || self.refusing.check(now_s(), black_box(1)))
