@@ -90,7 +90,7 @@ impl Held {
 /// Mutation `lease-blind-claim`.
 #[test]
 fn loom_leases_never_above_the_limit() {
-    super::run(|| {
+    super::bounded(2, || {
         let held = held();
         let other = held.clone();
         let thread = thread::spawn(move || other.claim(1, 2).is_some());
@@ -128,7 +128,7 @@ fn loom_leases_a_late_release_frees_nobody_else() {
 /// Mutations `lease-ignore-overhang`, `lease-unordered`.
 #[test]
 fn loom_leases_a_lowered_limit_is_not_passed() {
-    super::run(|| {
+    super::bounded(2, || {
         let held = held();
         held.bucket.lease.store(LeaseLimits::new(7, 7, 0, 0), Ordering::Relaxed);
         for _ in 0..3 {

@@ -24,10 +24,10 @@ fn run(model: impl Fn() + Sync + Send + 'static) {
     bounded(3, model);
 }
 
-/// The same with another number of preemptions.
+/// The same with another number of preemptions. `LOOM_MAX_PREEMPTIONS` overrules it, for a longer search.
 fn bounded(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(preemptions);
+    builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
     builder.max_branches = 10_000;
     builder.check(model);
 }
