@@ -206,12 +206,13 @@ pub fn fork_generation() -> u64 {
 pub fn watch_forks() {
     FORK_MARK.get_or_init(|| {
         // SAFETY: the handler only touches atomics, which is allowed after fork in any state.
+        #[cfg(not(miri))]
         let _ = unsafe { libc::pthread_atfork(None, None, Some(count_fork)) };
         fork_mark().ok()
     });
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(miri)))]
 fn fork_mark() -> std::io::Result<Table<Bucket>> {
     use nix::sys::mman::{MmapAdvise, madvise};
     const PAGE: usize = 4096;
@@ -225,7 +226,7 @@ fn fork_mark() -> std::io::Result<Table<Bucket>> {
     Ok(mark)
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(not(target_os = "linux"), miri))]
 fn fork_mark() -> std::io::Result<Table<Bucket>> {
     Err(std::io::ErrorKind::Unsupported.into())
 }
