@@ -10,6 +10,7 @@ use crate::layout::{
 };
 use crate::primitives::{cooldown, ewma};
 use crate::sync::{Bits, Word};
+use crate::tables::names::Place;
 
 /// A sample's second has so many values.
 const SECONDS: u64 = 1 << 24;
@@ -34,7 +35,8 @@ impl Walk<'_> {
                 }
                 Standing::Key(_) => {}
             }
-            names::examine("name", &record.name_head, &record.name, notes);
+            let name = Place { head: &record.name_head, bytes: &record.name };
+            names::examine("name", name, notes);
             leases::limits(region, get(&record.lease), notes);
             words_in_time(record, now, notes);
             let totals = [
@@ -45,12 +47,8 @@ impl Walk<'_> {
             for (field, word) in totals {
                 notes.plausible(field, get(word));
             }
-            for (field, head, slots) in [
-                ("latencies", &record.latency_head, &record.latencies),
-                ("first_tokens", &record.first_token_head, &record.first_tokens),
-            ] {
-                samples(field, head, slots, now, notes);
-            }
+            samples("latencies", &record.latencies, now, notes);
+            samples("first_tokens", &record.first_tokens, now, notes);
         });
     }
 }
@@ -114,24 +112,16 @@ fn known(kind: u64) -> bool {
     FailureKind::from_raw(kind) as u64 == kind
 }
 
-/// A number is taken before its sample is stored, so what has no number yet is empty.
 fn samples(
     field: &'static str,
-    head: &Word<u64>,
     slots: &[Word<SampleWord>; SAMPLES],
     now: &dyn Fn() -> Instant,
     notes: &mut Notes,
 ) {
     let samples: [SampleWord; SAMPLES] = std::array::from_fn(|slot| get(&slots[slot]));
-    let written = get(head);
     let now_s = now().s();
-    for (number, word) in (0..).zip(samples) {
-        if word == SampleWord::default() {
-            continue;
-        }
-        if number >= written {
-            notes.harmless(field, word, "zero: no number was taken");
-        } else if word.value_us() == 0 {
+    for word in samples.into_iter().filter(|&word| word != SampleWord::default()) {
+        if word.value_us() == 0 {
             notes.harmless(field, word, "at least a microsecond");
         } else if now_s < SECONDS && word.at_s() > now_s {
             notes.harmless(field, word, "a second of the past");

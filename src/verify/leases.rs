@@ -3,6 +3,7 @@
 use super::identities::{Standing, judge};
 use super::{Notes, Walk, first_nonzero, get};
 use crate::clock::Instant;
+use crate::engine::health;
 use crate::layout::{
     CHUNK_SLOTS, IdentityWord, KeyKind, LeaseLimits, LeaseWord, OwnerTag, section,
 };
@@ -11,8 +12,6 @@ use crate::sync::{Bits, Word};
 use crate::tables::leases::Leases;
 use crate::tables::{index, workers};
 
-/// From here on `key_slot` counts deployments, not buckets.
-const DEPLOYMENTS: u64 = 1 << 32;
 /// Leases of one key; what is counted below zero lies as far below.
 const MOST_HELD: u64 = 1 << 32;
 
@@ -64,9 +63,11 @@ fn description(
     (key_slot, ordinal): (u64, u64),
     notes: &mut Notes,
 ) {
-    let Some(described) = key_slot.checked_sub(1) else { return };
+    if key_slot == 0 {
+        return;
+    }
     let chunks = region.chunks();
-    let Some((owner, limits)) = record_of(region, described) else {
+    let Some((owner, limits)) = record_of(region, key_slot) else {
         notes.harmless("key_slot", key_slot, "a bucket or a deployment");
         return;
     };
@@ -85,22 +86,13 @@ fn description(
 }
 
 /// The key in the record that a description names, and its limits; `None` = there is no such record.
-fn record_of(
-    region: &Region,
-    described: u64,
-) -> Option<(Option<IdentityWord>, &Word<LeaseLimits>)> {
-    let position = usize::try_from(described % DEPLOYMENTS).ok()?;
-    match described / DEPLOYMENTS {
-        0 => region
-            .buckets()
-            .get(position)
-            .map(|bucket| (index::key_of(get(&bucket.identity)), &bucket.lease)),
-        1 => region
-            .deployments()
-            .get(position)
-            .map(|record| (index::key_of(get(&record.identity)), &record.lease)),
-        _ => None,
+fn record_of(region: &Region, key_slot: u64) -> Option<(Option<IdentityWord>, &Word<LeaseLimits>)> {
+    if let Some(slot) = health::slot_of(key_slot) {
+        let record = region.deployments().get(slot)?;
+        return Some((index::key_of(get(&record.identity)), &record.lease));
     }
+    let bucket = region.buckets().get(usize::try_from(key_slot.checked_sub(1)?).ok()?)?;
+    Some((index::key_of(get(&bucket.identity)), &bucket.lease))
 }
 
 fn holder(

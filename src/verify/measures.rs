@@ -5,6 +5,7 @@ use super::{Walk, first_nonzero, get, names};
 use crate::layout::{IdentityWord, KeyKind, section};
 use crate::tables::events;
 use crate::tables::histograms::{STRIPES, upper_ns};
+use crate::tables::names::Place;
 
 impl Walk<'_> {
     pub(super) fn series(&mut self) {
@@ -27,7 +28,8 @@ impl Walk<'_> {
                     }
                 }
                 Standing::Key(_) => {
-                    names::examine("name", &series.name_head, &series.name, notes);
+                    let name = Place { head: &series.name_head, bytes: &series.name };
+                    names::examine("name", name, notes);
                     notes.plausible("errors", errors);
                 }
             }
@@ -43,7 +45,7 @@ impl Walk<'_> {
             let (max_ns, sum_ns) = (get(&row.max_ns), get(&row.sum_ns));
             let series = region.series().get(index / STRIPES).map(|series| get(&series.identity));
             if series == Some(IdentityWord::default()) {
-                let counted = u64::from(highest.is_some());
+                let counted = highest.map_or(0, |bucket| get(&row.counts[bucket]));
                 if let Some(found) = first_nonzero([max_ns, sum_ns, counted]) {
                     notes.damage("max_ns", found, "zero: its series was never used");
                 }

@@ -1,12 +1,11 @@
-//! Printable names: what is complete can be printed.
+//! Printable names: what is complete can be read.
 
 use super::{Notes, Walk, get};
-use crate::layout::{IdentityWord, NAME_BYTES, NameWord, section};
-use crate::sync::Word;
+use crate::layout::{IdentityWord, NameWord, section};
+use crate::tables::names::{self, Place};
 
-const COMPLETE: u64 = 2;
-/// States that are known.
-const STATES: u64 = 3;
+/// States up to here say nothing yet.
+const WRITING: u64 = 1;
 
 impl Walk<'_> {
     pub(super) fn names(&mut self) {
@@ -18,35 +17,20 @@ impl Walk<'_> {
                 notes.harmless("head", head, "zero: its bucket was never used");
                 return;
             }
-            examine("bytes", &name.head, &name.bytes, notes);
+            examine("bytes", name.into(), notes);
         });
     }
 }
 
-/// A name, in any record that has one. A writer that has died half way is no finding: its name is written
-/// again.
-pub(super) fn examine(
-    field: &'static str,
-    head: &Word<NameWord>,
-    bytes: &[Word<u64>],
-    notes: &mut Notes,
-) {
-    let seen = get(head);
-    let text: Vec<u8> = match seen.state() {
-        COMPLETE => bytes.iter().flat_map(|word| get(word).to_le_bytes()).collect(),
-        STATES.. => {
-            notes.damage(field, seen, "a state of 0 to 2; never written again");
-            return;
-        }
-        _ => return,
-    };
-    if get(head) != seen {
+/// A name, in any record that has one. What cannot be read is written again when its key is next used; a
+/// writer that has died half way is no finding.
+pub(super) fn examine(field: &'static str, name: Place<'_>, notes: &mut Notes) {
+    let head = get(name.head);
+    if head.state() <= WRITING {
         return;
     }
-    let length = usize::try_from(seen.length()).unwrap_or(usize::MAX);
-    if length > NAME_BYTES {
-        notes.harmless(field, seen, "at most 88 bytes");
-    } else if text.get(..length).is_none_or(|text| std::str::from_utf8(text).is_err()) {
-        notes.harmless(field, seen, "UTF-8");
+    let text = names::read(name);
+    if text.is_none() && get(name.head) == head {
+        notes.harmless(field, head, "a length and a check that agree with the bytes");
     }
 }
