@@ -137,13 +137,13 @@ fn victims_records(ground: &Ground, twin: &Ground) -> Vec<(u64, u64)> {
         let (_, stride, count) = ground.section(id);
         assert_eq!(stride, len);
         for record in 0..usize::try_from(count).expect("small") {
-            let at = ground.at(id, record, 0);
+            let at = ground.at(id, record);
             let word = IdentityWord::from_bits(ground.word(at));
             let key = index::key_of(word).map(Bits::bits);
             if word != IdentityWord::default() && key.is_none_or(|key| !others.contains(&key)) {
                 records.push((at, len));
                 if id == BUCKETS {
-                    records.push((ground.at(NAMES, record, 0), 96));
+                    records.push((ground.at(NAMES, record), 96));
                 }
             }
         }
@@ -227,7 +227,9 @@ fn damage_to_one_key_changes_nothing_for_the_others() {
                 compared += 1;
             }
             let pause = source.number() % 3_000_000_000;
-            grounds.iter().for_each(|ground| ground.clock.advance_ns(pause));
+            for ground in &grounds {
+                ground.clock.advance_ns(pause);
+            }
             if round >= 100 && round % 20 == 0 {
                 for record in victims_records(&grounds[0], &grounds[1]) {
                     damage_record(&grounds[0], &mut source, record);
@@ -240,10 +242,12 @@ fn damage_to_one_key_changes_nothing_for_the_others() {
     assert!(compared > 15_000 && damaged > 1_000, "{compared} {damaged}");
 }
 
+type Target = fn(&[u8]);
+
 #[test]
 fn the_corpus_of_the_fuzzer_is_run() {
     let watch = Watch::new();
-    let targets: [(&str, fn(&[u8])); 3] = [
+    let targets: [(&str, Target); 3] = [
         ("attach", targets::attach),
         ("operations", targets::operations),
         ("inspect", targets::inspect),

@@ -75,12 +75,15 @@ fn description(
         notes.harmless("ordinal", ordinal, "less than there are chunks");
         return;
     }
-    let (Some(key), Some(owner)) = (key, owner) else { return };
-    let leases = Leases { chunks, key: owner, key_slot, limits, nonce: index::nonce };
-    let (identity, probe) = leases.place_of(ordinal);
-    if !index::is(key, identity) {
+    let Some(key) = key else { return };
+    let place = owner.map(|owner| {
+        Leases { chunks, key: owner, key_slot, limits, nonce: index::nonce }.place_of(ordinal)
+    });
+    let Some((_, probe)) = place.filter(|&(identity, _)| index::is(key, identity)) else {
         notes.harmless("key_slot", key_slot, "the record of the key that holds leases here");
-    } else if probe.places(chunks.len()).all(|place| place != index) {
+        return;
+    };
+    if probe.places(chunks.len()).all(|place| place != index) {
         notes.damage("identity", key, "a place of that key; its leases are not found here");
     }
 }

@@ -57,7 +57,7 @@ fn copy_record(ground: &Ground, source: &mut Source<'_>) {
     let count = usize::try_from(count).expect("small");
     let from = place_in(ground, id, source);
     let from = offset + (from - offset) / stride * stride;
-    let to = ground.at(id, source.below(count), 0);
+    let to = ground.at(id, source.below(count));
     for field in (0..stride).step_by(8) {
         ground.put(to + field, ground.word(from + field));
     }

@@ -152,8 +152,14 @@ fn told(result: impl std::fmt::Debug) -> String {
     format!("{result:?}")
 }
 
+/// Does what answers nothing.
+fn silent(operation: impl FnOnce()) -> String {
+    operation();
+    String::new()
+}
+
 /// All operations by their names.
-pub const OPERATIONS: [(&str, Run); 63] = [
+pub const OPERATIONS: [(&str, Run); 64] = [
     ("check", |c, o| told(c.engine.check(c.rate(o), NAMES[o.key].as_bytes()))),
     ("check_cost", |c, o| told(c.engine.check_cost(c.rate(o), NAMES[o.key].as_bytes(), o.amount))),
     ("place", |c, o| c.place(o)),
@@ -172,7 +178,7 @@ pub const OPERATIONS: [(&str, Run); 63] = [
         let pairs = [(WINDOWS[o.key], o.counter().0), (WINDOWS[o.other], TOKENS[o.other])];
         told(c.engine.hit_all(&pairs, WINDOW_S))
     }),
-    ("note_refusal", |c, o| told(c.engine.note_refusal(SUBJECTS[o.key]))),
+    ("note_refusal", |c, o| silent(|| c.engine.note_refusal(SUBJECTS[o.key]))),
     ("note_limits", |c, o| told(c.engine.note_limits(SUBJECTS[o.key], o.amount, o.small()))),
     ("admit_all", |c, o| {
         let ask = |key, limit, amount| Ask {
@@ -207,7 +213,7 @@ pub const OPERATIONS: [(&str, Run); 63] = [
     }),
     ("forget", |c, o| {
         let keys = [WINDOWS[o.key], REQUESTS[o.key], TOKENS[o.key], OWN[o.key]];
-        told(c.engine.forget(keys[o.which % keys.len()]))
+        silent(|| c.engine.forget(keys[o.which % keys.len()]))
     }),
     ("spend", |c, o| {
         #[allow(clippy::cast_precision_loss, reason = "any amount will do")]
@@ -262,10 +268,10 @@ pub const OPERATIONS: [(&str, Run); 63] = [
         let probe = c.probes.pop();
         told(probe.map(|(feature, probe)| c.engine.feature_recovered(feature, probe)))
     }),
-    ("reset_feature", |c, o| told(c.engine.reset_feature(o.which % 20))),
+    ("reset_feature", |c, o| silent(|| c.engine.reset_feature(o.which % 20))),
     ("flag", |c, o| told(c.engine.flag(o.which % 20))),
     ("set_flag", |c, o| {
-        told(c.engine.set_flag(o.which % 20, FlagMode::from_raw(o.amount), o.amount >> 8))
+        silent(|| c.engine.set_flag(o.which % 20, FlagMode::from_raw(o.amount), o.amount >> 8))
     }),
     ("series", |c, o| told(c.engine.series(NAMES[o.key]))),
     ("measure", |c, o| {
@@ -283,13 +289,14 @@ pub const OPERATIONS: [(&str, Run); 63] = [
         told(c.engine.recent_events(o.which).map(|entry| entry.known_kind()).collect::<Vec<_>>())
     }),
     ("reap_dead", |c, _| told(c.engine.reap_dead())),
-    ("leave", |c, _| told(c.engine.leave())),
+    ("reap_all", |c, _| told(c.engine.reap_all())),
+    ("leave", |c, _| silent(|| c.engine.leave())),
     ("me", |c, _| told(c.engine.me())),
-    ("count", |c, _| told(c.engine.count(|row| &row.fallbacks))),
+    ("count", |c, _| silent(|| c.engine.count(|row| &row.fallbacks))),
     ("total", |c, _| told(c.engine.total(|row| &row.window_charged))),
     ("limiter", |c, _| told(Limiters::of(c.engine).rates)),
     ("set_overflow", |c, o| {
-        told(c.engine.region().set_overflow(Overflow::ALL[o.which % Overflow::ALL.len()]))
+        silent(|| c.engine.region().set_overflow(Overflow::ALL[o.which % Overflow::ALL.len()]))
     }),
 ];
 
@@ -394,12 +401,12 @@ impl<'a> Caller<'a> {
 
     fn cancel(&mut self, operation: &Operation) -> String {
         let Some((demands, admission)) = self.latest(operation) else { return String::new() };
-        told(self.engine.cancel(&demands, &admission))
+        silent(|| self.engine.cancel(&demands, &admission))
     }
 
     fn finish(&mut self, operation: &Operation) -> String {
         let Some((demands, admission)) = self.latest(operation) else { return String::new() };
-        told(self.engine.finish(&demands, &admission))
+        silent(|| self.engine.finish(&demands, &admission))
     }
 
     fn settle(&mut self, operation: &Operation) -> String {

@@ -13,9 +13,13 @@ use std::os::unix::fs::FileExt;
 pub const HEAD: u64 = 4_096;
 /// Bytes of a word.
 pub const WORD: u64 = 8;
-/// Offsets in the header of what is drawn by lot, and what is put there instead.
-const FIXED: [(u64, u64); 4] =
-    [(96, 998_000_000_000), (104, 1_700_000_000), (112, 0x1234_5678_9abc_def0), (120, 42)];
+/// Fields of the header that are drawn by lot or by the wall clock, and what is put there instead.
+const FIXED: [(&str, u64); 4] = [
+    ("clock_base_ns", START_NS - 2_000_000_000),
+    ("wall_base_s", 1_700_000_000),
+    ("seed_high", 0x1234_5678_9abc_def0),
+    ("seed_low", 42),
+];
 
 /// What the clock says at first.
 const START_NS: u64 = 1_000_000_000_000;
@@ -35,8 +39,13 @@ pub fn smallest() -> Capacity {
 impl Ground {
     /// A fresh region, the same every time but for the process's own identity.
     pub fn new() -> Self {
+        Self::of(smallest())
+    }
+
+    /// The same of another size.
+    pub fn of(capacity: Capacity) -> Self {
         let clock = FakeClock::at(START_NS);
-        let file = fresh_file(&clock);
+        let file = fresh_file(capacity, &clock);
         let region = attach_open(file.try_clone().expect("open"), Box::new(clock.clone()));
         let engine = Engine::new(region.expect("nothing is wrong with it"));
         Self { clock, engine, file }
@@ -49,10 +58,6 @@ impl Ground {
 
     pub fn region(&self) -> &Region {
         self.engine.region()
-    }
-
-    pub fn file(&self) -> File {
-        self.file.try_clone().expect("open")
     }
 
     pub fn len(&self) -> u64 {
@@ -86,22 +91,49 @@ impl Ground {
         (section.span.offset, section.stride, section.span.count)
     }
 
-    /// Offset of a field of a record.
-    pub fn at(&self, id: u64, record: usize, field: u64) -> u64 {
+    /// Offset of a record.
+    pub fn at(&self, id: u64, record: usize) -> u64 {
         let (offset, stride, _) = self.section(id);
-        offset + stride * record as u64 + field
+        offset + stride * record as u64
+    }
+
+    /// Offset of a field of a record.
+    pub fn field(&self, id: u64, record: usize, field: &str) -> u64 {
+        self.at(id, record) + offset_of(RECORDS[usize::try_from(id).expect("small") - 1], field)
     }
 }
 
 /// The file of a fresh region.
-pub fn fresh_file(clock: &FakeClock) -> File {
+pub fn fresh_file(capacity: Capacity, clock: &FakeClock) -> File {
     let placement = Placement::inherited("hostile");
-    let made = create(&placement, smallest(), Box::new(clock.clone())).expect("a memfd");
+    let made = create(&placement, capacity, Box::new(clock.clone())).expect("a memfd");
     let file = made.backing().file.as_ref().expect("a memfd").try_clone().expect("open");
-    for (offset, value) in FIXED {
-        put(&file, offset, value);
+    for (field, value) in FIXED {
+        put(&file, offset_of("Header", field), value);
     }
     file
+}
+
+/// Records of the sections, by number.
+const RECORDS: [&str; 10] = [
+    "WorkerRow",
+    "StatsRow",
+    "Feature",
+    "Bucket",
+    "LeaseChunk",
+    "Name",
+    "Deployment",
+    "Series",
+    "Histogram",
+    "Event",
+];
+
+/// Offset of a field in its record.
+pub fn offset_of(record: &str, field: &str) -> u64 {
+    let records = fast_litellm::layout::records();
+    let record = records.iter().find(|info| info.name == record).expect("a record");
+    let field = record.fields.iter().find(|info| info.name == field).expect("a field");
+    field.offset as u64
 }
 
 /// All sections.

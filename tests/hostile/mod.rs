@@ -2,7 +2,13 @@
 
 pub mod damage;
 pub mod drive;
+#[cfg(test)]
+mod files;
 pub mod ground;
+#[cfg(test)]
+mod healing;
 pub mod source;
 pub mod targets;
+#[cfg(test)]
+mod verdicts;
 pub mod watch;

@@ -2,7 +2,7 @@
 
 use super::damage;
 use super::drive::{Caller, KEYS, Limiters, Operation};
-use super::ground::{Ground, SECTIONS, fresh_file, put};
+use super::ground::{Ground, SECTIONS, fresh_file, put, smallest};
 use super::source::Source;
 use fast_litellm::clock::FakeClock;
 use fast_litellm::engine::Engine;
@@ -32,7 +32,7 @@ pub fn look(region: &Region) {
 pub fn attach(bytes: &[u8]) {
     let mut source = Source::Bytes(bytes);
     let clock = FakeClock::at(1_000_000_000_000);
-    let file = fresh_file(&clock);
+    let file = fresh_file(smallest(), &clock);
     let mode = source.byte();
     if mode & 1 == 0 {
         while !source.is_over() {
