@@ -39,6 +39,17 @@ impl Capacity {
         Ok(Self { deployments, ..self })
     }
 
+    /// The nearest that a creator may have chosen.
+    pub(crate) fn nearest(&self) -> Self {
+        let groups = |value: u64, high| value.clamp(64, high).next_multiple_of(8);
+        Self {
+            keys: self.keys.clamp(1_000, 1 << 24),
+            lease_chunks: groups(self.lease_chunks, 1 << 20),
+            workers: self.workers.clamp(4, OwnerTag::MAX_ROWS.into()),
+            deployments: groups(self.deployments, 1 << 16),
+        }
+    }
+
     /// Buckets that the keys are spread over: half as many again as there may be keys, so that each finds
     /// one in the few places where it looks.
     pub fn buckets(&self) -> u64 {
@@ -114,6 +125,10 @@ mod tests {
         let capacity = Capacity::checked(1_000_001, 100, 8).unwrap().with_deployments(65).unwrap();
         assert_eq!((capacity.keys, capacity.buckets()), (1_000_001, 1_500_008));
         assert_eq!((capacity.lease_chunks, capacity.deployments), (104, 72));
+        assert_eq!(capacity.nearest(), capacity);
+        let odd = Capacity { keys: 3, lease_chunks: 1 << 60, workers: 0, deployments: 65 };
+        let most = Capacity::checked(1, 1 << 20, 4).unwrap().with_deployments(65).unwrap();
+        assert_eq!(odd.nearest(), most);
         assert!(capacity.with_deployments(0).is_err());
         for (keys, chunks, workers) in [
             (0, 64, 8),

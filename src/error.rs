@@ -121,7 +121,10 @@ pub enum AttachError {
         expected: u64,
     },
     /// Another machine's.
-    #[error("region has byte order mark {found:#018x}, this machine reads {expected:#018x}")]
+    #[error(
+        "region has byte order mark {found:#018x}, this machine reads {expected:#018x}: made on another \
+         machine or overwritten; remove it"
+    )]
     ByteOrder {
         /// Its mark.
         found: u64,
@@ -167,7 +170,10 @@ pub enum AttachError {
         expected: u64,
     },
     /// Another clock.
-    #[error("region counts time by clock {found}, this build by clock {expected}")]
+    #[error(
+        "region counts time by clock {found}, this build by clock {expected}: made on another system or \
+         overwritten; remove it"
+    )]
     Clock {
         /// Its clock.
         found: u64,

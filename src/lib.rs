@@ -6,7 +6,8 @@
 //!
 //! Read in this order: [`layout`] (what the bytes are), [`region`] (where they live and who may use
 //! them), `primitives` (one word, one rule), [`tables`] (keys, leases, workers), [`engine`] (the
-//! operations), [`inspect`] (reading without touching).
+//! operations), [`inspect`] (reading without touching), [`verify`] (whether what is read can
+//! have been written).
 
 #![cfg_attr(loom, allow(dead_code, reason = "model builds compile only what the models use"))]
 
@@ -28,6 +29,8 @@ pub mod error;
 pub mod inspect;
 #[cfg(not(loom))]
 pub mod region;
+#[cfg(not(loom))]
+pub mod verify;
 
 #[cfg(all(feature = "cli", not(loom)))]
 pub mod cli;

@@ -2,7 +2,7 @@
 
 use super::Engine;
 use crate::layout::{EventKind, Feature, FlagMode, FlagWord, IdentityWord};
-use crate::primitives::breaker::{self, Admission, Policy, Probe};
+use crate::primitives::breaker::{self, Admission, Policy, Probe, State};
 use crate::sync::{Bits, Ordering};
 
 /// Errors further apart than this do not add up, seconds.
@@ -39,8 +39,13 @@ impl Engine {
     pub fn feature_errors(&self, feature: usize) -> u64 {
         let Some(record) = self.feature(feature) else { return 0 };
         let breaker = record.breaker.load(Ordering::Relaxed);
-        let rested = self.now().s().saturating_sub(breaker.last_s()) >= BREAKER_REST_S;
-        if rested { 0 } else { breaker.errors() }
+        // What is remembered beyond the rest counts when the next error comes.
+        let policy = Policy { memory_s: BREAKER_REST_S, ..BREAKER };
+        match breaker::peek(breaker, self.now().s(), policy) {
+            State::Closed { errors } => errors,
+            State::HalfOpen => 0,
+            State::Open { .. } => breaker.errors(),
+        }
     }
 
     /// Whether a feature may be used. Of all processes one is admitted as the probe after each rest.

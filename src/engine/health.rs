@@ -279,7 +279,7 @@ impl Engine {
             let latest = FailureWord::new(kind as u64, status.min(1_023), self.now().s());
             record.last_failure.store(latest, Ordering::Relaxed);
             record.failures_total.fetch_add(1, Ordering::Relaxed);
-            let in_a_row = record.failures_in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
+            let in_a_row = record.failures_in_a_row.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
             let successes = count_of(record, &record.successes, self.now());
             Ok(Failures { in_window, successes, in_a_row })
         })

@@ -172,9 +172,11 @@ impl Engine {
         }
     }
 
-    /// An owner that may hold leases, or the reason why there is none.
+    /// An owner that may hold leases, or the reason why there is none. A process whose row says something else
+    /// registers again: all its leases would count as nobody's.
     fn owner(&self) -> Result<OwnerTag, OpError> {
         self.me()
+            .filter(|&owner| !workers::is_gone(self.region.workers(), owner))
             .or_else(|| {
                 let seen = self.local.me.load(Ordering::Acquire);
                 self.register(seen)

@@ -54,6 +54,11 @@ impl Quota {
         us / self.interval_us
     }
 
+    /// How far ahead of now the TAT gets at most: a full burst, and a full [`owe`].
+    pub fn most_ahead_us(self) -> u64 {
+        2 * self.tolerance_us()
+    }
+
     fn tolerance_us(self) -> u64 {
         self.interval_us * u64::from(self.burst)
     }
@@ -109,7 +114,7 @@ struct Reading {
 #[inline]
 fn read(word: GcraWord, now_us: u64, quota: Quota) -> Reading {
     let tolerance_us = quota.tolerance_us();
-    let corrupt = word.tat_us() > now_us + 2 * tolerance_us;
+    let corrupt = word.tat_us() > now_us + quota.most_ahead_us();
     if word.tat_us() < now_us {
         return Reading { tat_us: now_us, epoch: word.idle_epoch() + 1, corrupt };
     }
@@ -201,7 +206,7 @@ pub fn refund<S: Shared>(
 ///
 /// Linearization point: the successful swap. At most [`MAX_TRIES`] rounds.
 pub fn owe<S: Shared>(word: S, now_us: u64, quota: Quota, cost: u64) -> Result<(), Contended> {
-    let most = now_us + 2 * quota.tolerance_us();
+    let most = now_us + quota.most_ahead_us();
     let cost_us = quota.interval_us.saturating_mul(cost);
     let mut current = word.load(Ordering::Relaxed);
     for _ in 0..MAX_TRIES {

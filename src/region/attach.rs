@@ -9,6 +9,7 @@ use crate::config::Capacity;
 use crate::error::AttachError;
 use crate::layout::{self, BYTE_ORDER, HEADER_LEN, Header, MAGIC, SectionRow, State};
 use crate::sync::Ordering;
+use crate::verify;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -19,7 +20,7 @@ pub fn attach_file(path: &Path) -> Result<Region, AttachError> {
     let file = open(path, true, libc::O_NOFOLLOW)?;
     let meta = regular(&file, path)?;
     check_mode(&meta)?;
-    attach(file, unchecked(path), Access::Use)
+    attach(file, unchecked(path), Access::Use, Box::new(MonotonicClock))
 }
 
 /// Attaches to a live region for use, through a descriptor of one of its processes. The same gates as for
@@ -40,7 +41,15 @@ pub fn attach_live(found: &Found) -> Result<Region, AttachError> {
     if !is_sealed(&file) {
         check_mode(&meta)?;
     }
-    attach(file, unchecked(&found.path), Access::Use)
+    attach(file, unchecked(&found.path), Access::Use, Box::new(MonotonicClock))
+}
+
+/// Attaches for use to an open file, by a clock of the caller's: the gates that come after a path's. For
+/// harnesses that make time pass.
+pub fn attach_open(file: File, clock: Box<dyn Clock>) -> Result<Region, AttachError> {
+    let backing =
+        Backing { kind: BackingKind::File, path: None, file: None, fallbacks: Vec::new() };
+    attach(file, backing, Access::Use, clock)
 }
 
 /// Attaches for looking only: the mapping cannot be written, and a region of another namespace is
@@ -48,7 +57,7 @@ pub fn attach_live(found: &Found) -> Result<Region, AttachError> {
 pub fn attach_read_only(path: &Path) -> Result<Region, AttachError> {
     let file = open(path, false, 0)?;
     regular(&file, path)?;
-    attach(file, unchecked(path), Access::Look)
+    attach(file, unchecked(path), Access::Look, Box::new(MonotonicClock))
 }
 
 fn open(path: &Path, write: bool, flags: libc::c_int) -> Result<File, AttachError> {
@@ -97,7 +106,12 @@ enum Access {
     Look,
 }
 
-fn attach(file: File, mut backing: Backing, access: Access) -> Result<Region, AttachError> {
+fn attach(
+    file: File,
+    mut backing: Backing,
+    access: Access,
+    clock: Box<dyn Clock>,
+) -> Result<Region, AttachError> {
     let meta = file.metadata().map_err(AttachError::Map)?;
     if access == Access::Use {
         let expected = nix::unistd::geteuid().as_raw();
@@ -110,9 +124,8 @@ fn attach(file: File, mut backing: Backing, access: Access) -> Result<Region, At
     }
     // Only the header is mapped until it has been believed.
     let head = Mapping::of_file_read_only(&file, HEADER_LEN).map_err(AttachError::Map)?;
-    let clock = MonotonicClock;
     check_identity(head.header())?;
-    check_host(head.header(), &clock, access)?;
+    check_host(head.header(), &*clock, access)?;
     let sections = check_lengths(head.header(), meta.len())?;
     let map = match access {
         Access::Use => Mapping::of_file,
@@ -127,7 +140,10 @@ fn attach(file: File, mut backing: Backing, access: Access) -> Result<Region, At
         mapping.header().epoch.fetch_add(1, Ordering::Relaxed);
     }
     backing.file = Some(file);
-    Ok(Region::new(mapping, &sections, backing, Box::new(clock)))
+    let mut region = Region::new(mapping, &sections, backing, clock);
+    // Nothing is refused for what is found: limits go on, and each damaged word is met by its own rule.
+    region.findings = (access == Access::Use).then(|| verify::count(&region));
+    Ok(region)
 }
 
 fn check_identity(header: &Header) -> Result<(), AttachError> {
@@ -202,17 +218,18 @@ fn check_lengths(header: &Header, object_len: u64) -> Result<Sections, AttachErr
         workers: get(&header.worker_capacity),
         deployments: get(&header.deployment_capacity),
     };
-    let capacity =
-        Capacity::checked(stored.keys.into(), stored.lease_chunks.into(), stored.workers.into())
-            .and_then(|checked| checked.with_deployments(stored.deployments.into()))
-            .ok()
-            .filter(|checked| *checked == stored)
-            .ok_or(AttachError::Sections {
-                what: "capacity",
-                found: stored.keys,
-                expected: Capacity::default().keys,
-            })?;
-    let sections = Sections::of(capacity);
+    let nearest = stored.nearest();
+    for (what, found, expected) in [
+        ("key capacity", stored.keys, nearest.keys),
+        ("chunk capacity", stored.lease_chunks, nearest.lease_chunks),
+        ("worker capacity", stored.workers, nearest.workers),
+        ("deployment capacity", stored.deployments, nearest.deployments),
+    ] {
+        if found != expected {
+            return Err(AttachError::Sections { what, found, expected });
+        }
+    }
+    let sections = Sections::of(stored);
     if sections.total_len() != stated {
         return Err(AttachError::Length { found: stated, expected: sections.total_len() });
     }

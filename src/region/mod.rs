@@ -7,23 +7,26 @@ mod discover;
 pub mod host;
 mod mapping;
 mod sections;
+mod touched;
 mod vantage;
 
-pub use attach::{attach_file, attach_live, attach_read_only};
+pub use attach::{attach_file, attach_live, attach_open, attach_read_only};
 pub use backing::{Backing, BackingKind, Placement};
 pub use create::{create, create_heap};
 pub use discover::{Found, discover};
 pub use mapping::{fork_generation, watch_forks};
 pub use sections::Sections;
+pub(crate) use touched::Touched;
 pub use vantage::{Obstacle, Vantage};
 
 use crate::clock::{Clock, Instant};
 use crate::config::Overflow;
 use crate::layout::{
-    Bucket, Deployment, Event, Feature, Header, Histogram, LeaseChunk, Name, Series, StatsRow,
-    WorkerRow, section,
+    Bucket, Deployment, Event, Feature, Header, Histogram, LeaseChunk, Name, SectionRow, Series,
+    StatsRow, WorkerRow, section,
 };
 use crate::sync::{Ordering, Word};
+use crate::verify::Counts;
 use mapping::{Mapping, Span, Table};
 use sections::SHARED_BUCKETS;
 use siphasher::sip128::{Hasher128, SipHasher13};
@@ -36,6 +39,7 @@ use std::sync::Arc;
 /// this one sees. A region mapped read-only must not be written; [`crate::inspect`] never does.
 pub struct Region {
     header: Table<Header>,
+    section_rows: Table<SectionRow>,
     tables: Tables,
     sections: Sections,
     backing: Backing,
@@ -43,6 +47,7 @@ pub struct Region {
     base_ns: u64,
     wall_base_s: u64,
     seed: [u64; 2],
+    findings: Option<Counts>,
 }
 
 /// The sections, each checked once.
@@ -71,6 +76,7 @@ impl Region {
         let sections = *sections;
         let mapping = Arc::new(mapping);
         let header = mapping.table::<Header>(Span { offset: 0, count: 1 });
+        let section_rows = mapping.table::<SectionRow>(sections.table());
         let read = |word: &Word<u64>| word.load(Ordering::Relaxed);
         let base_ns = read(&header[0].clock_base_ns);
         let wall_base_s = read(&header[0].wall_base_s);
@@ -87,12 +93,49 @@ impl Region {
             histograms: mapping.table(sections.at(section::HISTOGRAMS)),
             events: mapping.table(sections.at(section::EVENTS)),
         };
-        Self { header, tables, sections, backing, clock, base_ns, wall_base_s, seed }
+        Self {
+            header,
+            section_rows,
+            tables,
+            sections,
+            backing,
+            clock,
+            base_ns,
+            wall_base_s,
+            seed,
+            findings: None,
+        }
     }
 
     /// The header.
     pub fn header(&self) -> &Header {
         &self.header[0]
+    }
+
+    /// The section table. Nothing is computed from it.
+    pub(crate) fn section_rows(&self) -> &[SectionRow] {
+        &self.section_rows
+    }
+
+    /// Words of the header that this process has read once and goes by, where they have changed since.
+    pub(crate) fn changed_origin(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let header = self.header();
+        [
+            ("clock_base_ns", &header.clock_base_ns, self.base_ns),
+            ("wall_base_s", &header.wall_base_s, self.wall_base_s),
+            ("seed_high", &header.seed_high, self.seed[0]),
+            ("seed_low", &header.seed_low, self.seed[1]),
+            ("clock_id", &header.clock_id, self.clock.id()),
+        ]
+        .into_iter()
+        .map(|(field, word, own)| (field, word.load(Ordering::Relaxed), own))
+        .filter_map(|(field, found, own)| (found != own).then_some((field, found)))
+    }
+
+    /// What [`crate::verify`] found when this process attached for use; `None` = it made or inherited the
+    /// region, or only looks.
+    pub fn findings(&self) -> Option<Counts> {
+        self.findings
     }
 
     /// Where the memory comes from.

@@ -102,7 +102,8 @@ pub fn record(ring: &[Event], head: &Word<u64>, fact: &Fact) -> u64 {
     number
 }
 
-fn read(event: &Event, number: u64) -> Option<Entry> {
+/// The event of that number; `None` = the entry has another one, or was not written by one writer.
+pub(crate) fn read(event: &Event, number: u64) -> Option<Entry> {
     let sequence = number.wrapping_add(1);
     // SYNC event-complete: Acquire, so that whoever sees the number also sees the fields. That it sees
     // no others is the business of the check word.

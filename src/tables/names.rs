@@ -4,7 +4,6 @@ use crate::layout::{NAME_BYTES, Name, NameWord, OwnerTag};
 use crate::primitives::{MAX_TRIES, mix};
 use crate::sync::{Ordering, Word};
 
-const ABSENT: u64 = 0;
 const WRITING: u64 = 1;
 const COMPLETE: u64 = 2;
 /// Characters of a secret that may be shown.
@@ -94,12 +93,13 @@ pub fn publish<'a>(
     let record = record.into();
     let seen = record.head.load(Ordering::Acquire);
     let free = match seen.state() {
-        ABSENT => true,
         WRITING => {
             let claimed_by = OwnerTag::from_raw(seen.owner());
             claimed_by.is_none_or(|owner| owner == writer.owner || dead(owner))
         }
-        _ => !agrees(record, seen),
+        COMPLETE => !agrees(record, seen),
+        // Absent, or a state that there is not.
+        _ => true,
     };
     let claim = NameWord::new(WRITING, 0, writer.nonce, writer.owner.raw());
     let swap =
