@@ -38,3 +38,24 @@ pub(crate) fn ns_per_tick() -> f64 {
     let (elapsed, last) = (begun.elapsed(), ticks());
     elapsed.as_nanos() as f64 / (last - first) as f64
 }
+
+/// Ticks by which readings differ at least: the counter may move in steps.
+pub(crate) fn step() -> u64 {
+    let readings: Vec<u64> = (0..10_000).map(|_| ticks()).collect();
+    readings.windows(2).map(|pair| pair[1] - pair[0]).fold(0, common_divisor)
+}
+
+fn common_divisor(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { common_divisor(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_of_readings_are_multiples_of_the_step() {
+        assert_eq!([60, 0, 84, 36].into_iter().fold(0, common_divisor), 12);
+        assert!(step() > 0);
+    }
+}

@@ -6,6 +6,7 @@ use crate::measure::{Case, Expect, Plan, measure};
 use crate::ours::{At, Bare, Ours, Rate};
 use crate::report::{Table, latencies};
 use crate::robust::Robust;
+use crate::ticks::{ns_per_tick, step};
 use governor::clock::{Clock, FakeRelativeClock, MonotonicClock, QuantaClock};
 use std::hint::black_box;
 
@@ -139,6 +140,12 @@ fn tables(mut each: impl FnMut(&str, Vec<Case<'_>>) -> Result<(), Failure>) -> R
     Ok(())
 }
 
+/// The width of what a single operation's figure may be off by.
+#[allow(clippy::cast_precision_loss, reason = "a few ticks")]
+fn step_ns() -> f64 {
+    step() as f64 * ns_per_tick()
+}
+
 pub(crate) fn run(rounds: usize) -> Result<Vec<Table>, Failure> {
     let mut done = Vec::new();
     tables(|title, cases| {
@@ -149,9 +156,12 @@ pub(crate) fn run(rounds: usize) -> Result<Vec<Table>, Failure> {
     })?;
     if let Some(first) = done.first_mut() {
         first.notes = vec![
-            "p50 and p99 are of averages over 64 operations; `rounds` is the range of the rounds' p50; \
-             `1:` are single operations, which nothing overlaps"
-                .to_string(),
+            format!(
+                "p50 and p99 are of averages over 64 operations; `rounds` is the range of the rounds' \
+                 p50; `1:` are single operations, which nothing overlaps, in steps of {:.1} ns, the \
+                 timer's",
+                step_ns()
+            ),
             "the empty loop with its two timer readings is subtracted everywhere".to_string(),
             "`/ ours`: governor direct and the mutex against ours by place, governor with a key against \
              ours with that key"

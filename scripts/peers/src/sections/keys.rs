@@ -100,7 +100,8 @@ fn table(size: usize, rounds: usize) -> Result<Table, Failure> {
     let plan = Plan { batches: 2_000, warm, ..Plan::hot(rounds) };
     let measured = measure(empty, cases, &plan)?;
     let (keys, room) = (grouped(size), grouped(room));
-    let title = format!("{keys} keys in random order, admitted; our region has room for {room}");
+    let keys = if size == 1 { "1 key".to_string() } else { format!("{keys} keys") };
+    let title = format!("{keys} in random order, admitted; our region has room for {room}");
     Ok(latencies(title, &measured, Vec::new()))
 }
 
