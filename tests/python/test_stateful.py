@@ -28,9 +28,9 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sequential_model import NO_ROOM, Ask, Limit, Model, Operation, Snapshot, Span, gauge_of
 
 from fast_litellm._rust import LimiterScripts, Region, SimpleRateLimiter, UnavailableError
+from sequential_model import NO_ROOM, Ask, Limit, Model, Operation, Snapshot, Span, gauge_of
 from support import Worker, kernel_fork, libc_fork, os_fork, state_of, until
 
 CLOCK_MONOTONIC_COARSE = 6
