@@ -34,7 +34,8 @@ set_hypothesis_home_dir(tempfile.gettempdir() + "/fast-litellm-hypothesis")
 hypothesis.settings.register_profile(
     "tests",
     deadline=None,
-    derandomize=True,
+    # The same examples each time, unless somebody looks for new ones.
+    derandomize=not os.environ.get("FAST_LITELLM_TEST_SEARCH"),
     database=None,
     print_blob=True,
     suppress_health_check=list(hypothesis.HealthCheck),

@@ -16,7 +16,7 @@ import textwrap
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
@@ -113,9 +113,32 @@ class Worker:
     def call(self, method: str, *args: object) -> Any:
         """Have the child call `target.<method>(*args)` and return its answer."""
         self._pipe.send((method, args))
+        return self.answer()
+
+    def answer(self) -> Any:
+        """Wait for the answer to the earliest call that has had none."""
         if not self._pipe.poll(WAIT_S):
-            raise AssertionError(f"worker {self.pid} did not answer {method}{args}")
+            raise AssertionError(f"worker {self.pid} did not answer")
         return _value(_received(self._pipe))
+
+    def stream(self, method: str, calls: Sequence[tuple[object, ...]], answers: int) -> list[Any]:
+        """Have the child call a method with one set of arguments after the other.
+
+        Returns:
+            As soon as there are so many answers, those; the child goes on with the others.
+        """
+        for args in calls:
+            self._pipe.send((method, args))
+        return [self.answer() for _ in range(answers)]
+
+    def left_behind(self) -> list[Any]:
+        """The answers that a killed or stopped child has given so far."""
+        found = []
+        # The last one may be missing its end.
+        with contextlib.suppress(EOFError, OSError):
+            while self._pipe.poll():
+                found.append(_value(self._pipe.recv()))
+        return found
 
     def end(self) -> None:
         """Have the child exit, without any clean-up of its own."""

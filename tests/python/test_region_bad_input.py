@@ -459,6 +459,18 @@ def test_a_malformed_setting_is_named_with_its_value_and_the_remedy(
     assert remedy in error
 
 
+def test_room_for_deployments_comes_from_the_environment() -> None:
+    def size(deployments: int) -> int:
+        done = run_python(
+            "from fast_litellm import _native; print(_native.default_region().size)",
+            env={"FAST_LITELLM_SHM_DEPLOYMENTS": str(deployments)},
+        )
+        return int(done.stdout)
+
+    # Rounded up to a multiple of eight.
+    assert size(2041) - size(1024) == 1024 * LAYOUT.records["Deployment"].size
+
+
 @pytest.mark.parametrize(
     "settings",
     [
