@@ -353,15 +353,12 @@ impl Engine {
         Some(health_of(found.record, self.now(), in_flight))
     }
 
-    /// Corrects the count of flights of the deployment that `key_slot` names, if it names one.
-    pub(super) fn correct_flights(&self, key_slot: u64) {
-        let slot = slot_of(key_slot);
-        let record = slot.and_then(|slot| self.region.deployments().get(slot));
-        if let (Some(slot), Some(record)) = (slot, record)
-            && let Some(identity) = index::key_of(record.identity.load(Ordering::Acquire))
-        {
-            self.flights(&Found { slot, identity, record }).correct_held();
-        }
+    /// Flights to the deployment in the record that `key_slot` names, if it names one.
+    pub(super) fn flights_at(&self, key_slot: u64) -> Option<Leases<'_>> {
+        let slot = slot_of(key_slot)?;
+        let record = self.region.deployments().get(slot)?;
+        let identity = index::key_of(record.identity.load(Ordering::Acquire))?;
+        Some(self.flights(&Found { slot, identity, record }))
     }
 }
 

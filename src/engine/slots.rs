@@ -206,15 +206,27 @@ impl Engine {
         let freed = leases::reap(self.region.chunks(), gone, |key_slot| keys.push(key_slot));
         keys.sort_unstable();
         keys.dedup();
+        // What is left uncorrected is corrected when it is used. Keys that together have more chunks than
+        // there are have had them one after another, or are damaged.
+        let mut budget = self.region.chunks().len() as u64;
         for key_slot in keys {
-            self.correct_flights(key_slot);
-            let slot = usize::try_from(key_slot.wrapping_sub(1)).unwrap_or(usize::MAX);
-            let Some(bucket) = self.region.buckets().get(slot) else { continue };
-            if let Some(identity) = index::key_of(bucket.identity.load(Ordering::Acquire)) {
-                self.leases(&Key { slot, identity, bucket }).correct_held();
-            }
+            let Some(leases) = self.leases_at(key_slot) else { continue };
+            let Some(left) = budget.checked_sub(leases.reach()) else { continue };
+            budget = left;
+            leases.correct_held();
         }
         freed
+    }
+
+    /// Leases under the key or deployment in the record that a chunk names, if one stands there.
+    fn leases_at(&self, key_slot: u64) -> Option<Leases<'_>> {
+        if let Some(flights) = self.flights_at(key_slot) {
+            return Some(flights);
+        }
+        let slot = usize::try_from(key_slot.checked_sub(1)?).ok()?;
+        let bucket = self.region.buckets().get(slot)?;
+        let identity = index::key_of(bucket.identity.load(Ordering::Acquire))?;
+        Some(self.leases(&Key { slot, identity, bucket }))
     }
 
     /// Whether this process's slot id already holds a slot of the key.

@@ -150,6 +150,11 @@ impl<'a> Leases<'a> {
         stated.min(self.chunks.len() as u64 * SLOTS)
     }
 
+    /// How many chunks a count looks at.
+    pub fn reach(&self) -> u64 {
+        self.high_water().div_ceil(SLOTS)
+    }
+
     /// Makes everybody who counts look that far, and lets nobody lower it who has counted before. False when
     /// the word changed under every try: the slot must then not be claimed, or not be kept.
     fn raise_high_water(&self, above: u64) -> bool {
@@ -365,7 +370,7 @@ impl<'a> Leases<'a> {
     /// Finds a slot that `owner` holds by its tag. Looks at all of them; for callers that have forgotten
     /// where it is.
     pub fn find(&self, owner: OwnerTag, tag: u64) -> Option<Claim> {
-        for ordinal in 0..self.high_water().div_ceil(SLOTS) {
+        for ordinal in 0..self.reach() {
             let Some(index) = self.chunk(ordinal, false).ok().flatten() else {
                 continue;
             };
@@ -393,7 +398,7 @@ impl<'a> Leases<'a> {
 
     /// Calls `visit` for every held slot.
     pub fn each_held(&self, mut visit: impl FnMut(Claim)) {
-        for ordinal in 0..self.high_water().div_ceil(SLOTS) {
+        for ordinal in 0..self.reach() {
             let Some(index) = self.chunk(ordinal, false).ok().flatten() else {
                 continue;
             };
