@@ -299,7 +299,11 @@ def test_children_that_make_room_at_once_lose_no_admission() -> None:
     assert admitted + stats_of(region)["overflow_denied"] == 15 * BUCKETS
     assert stats["denied_count"] == 0
     # A count may stand in a bucket that is free at the moment; it is counted again with its next key.
-    assert stats["allowed_count"] + counted_in_free_buckets("tallies") == admitted
+    total = region.limiter_stats()["allowed_count"]
+    assert total + counted_in_free_buckets("tallies") == admitted
+    # Of two that give up one key, the later one may see it without its limits, which the other has just
+    # cleared. What was counted in between is then the region's and no limiter's: very little.
+    assert total - admitted // 100 <= stats["allowed_count"] <= total
 
 
 def test_what_is_owed_or_held_is_never_given_up() -> None:
