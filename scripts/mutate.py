@@ -77,9 +77,9 @@ MUTATIONS = (
     ),
     Mutation(
         "sliding-blind-store",
-        "src/primitives/sliding.rs",
-        "word.compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()",
-        "let _ = seen;\n    word.store(next, Ordering::Relaxed);\n    true",
+        "src/primitives/mod.rs",
+        "Word::compare_exchange(self, current, new, success, failure)",
+        "let _ = failure;\n        Word::store(self, new, success);\n        Ok(current)",
         "loom_sliding_never_above_limit",
     ),
     Mutation(
@@ -98,12 +98,9 @@ MUTATIONS = (
     ),
     Mutation(
         "cooldown-blind-store",
-        "src/primitives/cooldown.rs",
-        "match word.compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed) {\n"
-        "            Ok(_) if running",
-        "word.store(next, Ordering::Relaxed);\n"
-        "        match Ok::<CooldownWord, CooldownWord>(seen) {\n"
-        "            Ok(_) if running",
+        "src/primitives/mod.rs",
+        "Word::compare_exchange(self, current, new, success, failure)",
+        "let _ = failure;\n        Word::store(self, new, success);\n        Ok(current)",
         "loom_cooldown_has_one_beginner",
     ),
     Mutation(
@@ -115,9 +112,9 @@ MUTATIONS = (
     ),
     Mutation(
         "ewma-blind-store",
-        "src/primitives/ewma.rs",
-        "match word.compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed) {",
-        "word.store(next, Ordering::Relaxed);\n        match Ok::<EwmaWord, EwmaWord>(seen) {",
+        "src/primitives/mod.rs",
+        "Word::compare_exchange(self, current, new, success, failure)",
+        "let _ = failure;\n        Word::store(self, new, success);\n        Ok(current)",
         "loom_ewma_has_every_sample",
     ),
     Mutation(
