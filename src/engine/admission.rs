@@ -298,8 +298,7 @@ impl Engine {
     ) -> Result<Met, OpError> {
         let leases = self.leases(key);
         leases.note_limit(limit.min(u64::from(u32::MAX)));
-        let tag = self.ticket();
-        let Some(claim) = self.claim_slot(&leases, key.slot, limit, ttl_s, now, tag)? else {
+        let Some(claim) = self.claim_slot(&leases, key.slot, limit, ttl_s, now, None)? else {
             leases.correct_held();
             return Ok(Met::No(None));
         };
@@ -307,7 +306,8 @@ impl Engine {
             leases.release(claim);
             return Ok(Met::Moved);
         }
-        Ok(Met::Yes(Receipt::Slot(claim, tag), limit.saturating_sub(leases.held_hint())))
+        let receipt = Receipt::Slot(claim, leases.tag_of(claim));
+        Ok(Met::Yes(receipt, limit.saturating_sub(leases.about())))
     }
 
     fn take_all_back(&self, demands: &[Demand<'_>], keys: &Keys<'_>, admission: &Admission) {

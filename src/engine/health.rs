@@ -202,9 +202,8 @@ impl Engine {
             let leases = self.flights(found);
             let most = limit.unwrap_or(u64::from(u32::MAX));
             leases.note_limit(limit.unwrap_or(0).min(u64::from(u32::MAX)));
-            let tag = self.ticket();
-            let claim = match self.claim_slot(&leases, found.slot, most, 0, self.now(), tag) {
-                Ok(Some(claim)) => Some((claim, tag)),
+            let claim = match self.claim_slot(&leases, found.slot, most, 0, self.now(), None) {
+                Ok(Some(claim)) => Some((claim, leases.tag_of(claim))),
                 Ok(None) => return Ok(Departure::Full),
                 Err(error) if limit.is_some() => return Err(error),
                 Err(_) => {

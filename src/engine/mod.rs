@@ -53,8 +53,6 @@ struct Local {
     cursors: Box<[Word<u64>]>,
     last_reap_us: Word<u64>,
     last_overflow_us: Word<u64>,
-    /// Numbers of claims that are given back by what was got for them.
-    tickets: Word<u64>,
     /// Buckets of keys without room, where the policy is that each process decides for itself.
     overflow: OnceLock<Box<[Bucket]>>,
 }
@@ -96,7 +94,6 @@ impl Engine {
             cursors,
             last_reap_us: Word::new(0),
             last_overflow_us: Word::new(0),
-            tickets: Word::new(0),
             overflow: OnceLock::new(),
         };
         Self { region, local }
@@ -280,11 +277,6 @@ impl Engine {
     /// As [`Self::reap_dead`], but at most once in a while per process.
     fn reap_if_due(&self, now: Instant) -> u64 {
         if is_due(&self.local.last_reap_us, now, REAP_INTERVAL_US) { self.reap_dead() } else { 0 }
-    }
-
-    /// A tag for a claim that no other claim of this process has.
-    fn ticket(&self) -> u64 {
-        self.local.tickets.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
     }
 
     /// Whether a lease's holder can no longer give it back.

@@ -140,8 +140,8 @@ impl Engine {
         ttl_s: u64,
         now: Instant,
     ) -> Result<Option<Claim>, OpError> {
-        let claim =
-            self.claim_slot(&wanted.leases, wanted.key.slot, limit, ttl_s, now, wanted.tag)?;
+        let tag = Some(wanted.tag);
+        let claim = self.claim_slot(&wanted.leases, wanted.key.slot, limit, ttl_s, now, tag)?;
         if let Some(claim) = claim
             && let (Ok(chunk), Ok(slot)) = (u32::try_from(claim.chunk), u32::try_from(claim.slot))
         {
@@ -151,8 +151,8 @@ impl Engine {
         Ok(claim)
     }
 
-    /// Claims a slot of what stands in a slot of its table; if there is none, after having freed those of dead workers and those older
-    /// than `ttl_s`.
+    /// Claims a slot of what stands in a slot of its table; if there is none, after having freed those of dead
+    /// workers and those older than `ttl_s`.
     pub(super) fn claim_slot(
         &self,
         leases: &Leases<'_>,
@@ -160,7 +160,7 @@ impl Engine {
         limit: u64,
         ttl_s: u64,
         now: Instant,
-        tag: u64,
+        tag: Option<u64>,
     ) -> Result<Option<Claim>, OpError> {
         let owner = self.owner().map_err(|error| self.counted(error))?;
         let cursor = &self.local.cursors[slot & (self.local.cursors.len() - 1)];
@@ -410,7 +410,7 @@ mod tests {
         let owner = OwnerTag::new(9, 1).unwrap();
         let wanted = engine.wanted(K, "dead").unwrap();
         for _ in 0..2 {
-            wanted.leases.claim(2, 0, owner, 5, 1).unwrap().unwrap();
+            wanted.leases.claim(2, 0, owner, 5, Some(1)).unwrap().unwrap();
         }
     }
 

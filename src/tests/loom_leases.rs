@@ -46,7 +46,7 @@ impl Held {
     }
 
     fn claim(&self, limit: u64, row: u32) -> Option<Claim> {
-        self.leases().claim(limit, 0, owner(row), 5, u64::from(row)).ok().flatten()
+        self.leases().claim(limit, 0, owner(row), 5, Some(u64::from(row))).ok().flatten()
     }
 
     /// As the engine does it: a claim counts only if the key's record still stands after it.
@@ -132,10 +132,10 @@ fn loom_leases_a_lowered_limit_is_not_passed() {
         let held = held();
         held.bucket.lease.store(LeaseLimits::new(7, 7, 0, 0), Ordering::Relaxed);
         for _ in 0..3 {
-            assert!(held.leases().claim(7, 2, owner(1), 5, 1).expect("room").is_some());
+            assert!(held.leases().claim(7, 2, owner(1), 5, Some(1)).expect("room").is_some());
         }
         let claim = |held: &Held, start, row| {
-            matches!(held.leases().claim(4, start, owner(row), 5, 1), Ok(Some(_)))
+            matches!(held.leases().claim(4, start, owner(row), 5, Some(1)), Ok(Some(_)))
         };
         let other = held.clone();
         // In other chunks, so that neither meets the other's slot before its own is claimed.

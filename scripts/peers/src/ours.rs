@@ -4,9 +4,9 @@ use crate::Failure;
 use fast_litellm::clock::{Clock, FakeClock, MonotonicClock};
 use fast_litellm::config::Capacity;
 use fast_litellm::engine::Engine;
+use fast_litellm::engine::admission::{Admission, Answer, Demand, Rule};
 use fast_litellm::engine::quota::{Limiter, Place};
-use fast_litellm::engine::slots::{Grant, SlotAsk};
-use fast_litellm::engine::windows::{Ask, Verdict};
+use fast_litellm::engine::subject::Part as Counter;
 use fast_litellm::error::OpError;
 use fast_litellm::layout::{GcraWord, section};
 use fast_litellm::primitives::gcra::{self, Decision, Quota};
@@ -83,33 +83,36 @@ impl Ours {
         self.engine.check_at(&rate.0, at.0).map_or(FAILED, weigh)
     }
 
-    /// Three limits and one lease, all far from full.
+    /// Three limits and one lease, all far from full, in one call; then the lease is given back. With `places`
+    /// the keys are looked up where they were found the last time, as for a caller who keeps its demands.
     #[inline]
-    pub(crate) fn admission(&self, request: &Request) -> u64 {
-        let asks = request.windows.each_ref().map(|(window, counter)| Ask {
-            window,
-            counter,
-            limit: 1 << 36,
-            amount: 1,
-            size_s: 3_600,
-        });
-        match self.engine.admit_all(&asks) {
-            Ok(Verdict::Admitted(_)) => {}
-            Ok(Verdict::Refused { .. }) => return 0,
-            Err(_) => return FAILED,
+    pub(crate) fn admission(&self, request: &Request, places: Option<&Places>) -> u64 {
+        let mut demands = request.demands();
+        if let Some(places) = places {
+            demands.iter_mut().zip(places.0).for_each(|(demand, place)| demand.place = Some(place));
         }
-        let slot = SlotAsk { key: &request.slots, limit: 1_000, ttl_s: 3_600, slot_id: "request" };
-        match self.engine.acquire_all(&[slot]) {
-            Ok(Grant::Held(_)) => 1,
-            Ok(Grant::Refused { .. }) => 0,
+        match self.engine.admit(&mut demands) {
+            Ok(Answer::Granted(admission)) => self.finish(&demands, &admission),
+            Ok(Answer::Refused(_)) => 0,
             Err(_) => FAILED,
         }
     }
 
-    /// Gives the lease of an admission back.
     #[inline]
-    pub(crate) fn release(&self, request: &Request) -> u64 {
-        self.engine.release(&request.slots, "request").map_or(FAILED, |_| 0)
+    fn finish(&self, demands: &[Demand<'_>], admission: &Admission) -> u64 {
+        self.engine.finish(demands, admission);
+        1
+    }
+
+    /// Where an admission's keys are.
+    pub(crate) fn places(&self, request: &Request) -> Result<Places, Failure> {
+        let mut demands = request.demands();
+        if let Answer::Granted(admission) = self.engine.admit(&mut demands)? {
+            self.finish(&demands, &admission);
+        }
+        let place = |demand: &Demand<'_>| demand.place.ok_or("an admission finds its keys");
+        let places = demands.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+        Ok(Places(places.try_into().map_err(|_| "four demands")?))
     }
 
     /// Frees what this process holds in the region; for a forked child that is about to exit.
@@ -128,7 +131,7 @@ impl Ours {
             Some(Part { name, start, len: to_usize(section.stride * section.span.count) })
         };
         let names =
-            [(section::INDEX, "index"), (section::BUCKETS, "buckets"), (section::NAMES, "names")];
+            [(section::BUCKETS, "buckets"), (section::NAMES, "names")];
         names.into_iter().filter_map(part).collect()
     }
 }
@@ -142,24 +145,32 @@ fn weigh(result: Result<Decision, OpError>) -> u64 {
     }
 }
 
-/// The keys of one admission.
-pub(crate) struct Request {
-    windows: [(String, String); 3],
-    slots: String,
-}
+/// The keys of one admission: an API key, its user and its team; the lease is the API key's.
+pub(crate) struct Request([String; 3]);
+
+/// Where they are, for a caller that remembers it.
+pub(crate) struct Places([Place; 4]);
 
 impl Request {
-    /// An API key, its user and its team; the lease is the API key's.
     pub(crate) fn new(client: usize) -> Self {
-        let subjects = [
+        Self([
             format!("{{api_key:0123456789abcdef0123456789abcde{client}}}"),
             format!("{{user:user-00000{client}}}"),
             format!("{{team:team-0{client}}}"),
-        ];
-        let slots = format!("{}:max_parallel_requests", subjects[0]);
-        let windows =
-            subjects.map(|subject| (format!("{subject}:window"), format!("{subject}:requests")));
-        Self { windows, slots }
+        ])
+    }
+
+    #[inline]
+    fn demands(&self) -> [Demand<'_>; 4] {
+        let [key, user, team] = &self.0;
+        let requests = Rule::Window { part: Counter::Requests, limit: 1 << 36, size_s: 3_600 };
+        let slots = Rule::Slots { limit: 1_000, ttl_s: 3_600 };
+        [
+            Demand::new(key, requests, 1),
+            Demand::new(user, requests, 1),
+            Demand::new(team, requests, 1),
+            Demand::new(key, slots, 1),
+        ]
     }
 }
 
@@ -178,7 +189,7 @@ impl Bare {
 
     #[inline]
     pub(crate) fn charge(&self, now_us: u64) -> u64 {
-        match gcra::charge(&self.word, now_us, self.quota, &mut false) {
+        match gcra::charge(&self.word, now_us, self.quota, 1, &mut false) {
             Ok(Decision::Allowed { .. }) => 1,
             Ok(Decision::Denied { .. }) => 0,
             Err(_) => FAILED,

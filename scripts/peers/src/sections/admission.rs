@@ -3,7 +3,7 @@
 use crate::Failure;
 use crate::governed::{self, CoarseClock, Keyed, coarse_ns};
 use crate::measure::{Case, Expect, Plan, measure};
-use crate::ours::{Ours, Request};
+use crate::ours::{Ours, Places, Request};
 use crate::report::{Table, latencies};
 use crate::robust::Robust;
 use governor::clock::{Clock, QuantaClock};
@@ -11,7 +11,8 @@ use std::collections::HashMap;
 use std::hint::black_box;
 
 const TITLE: &str = "three limits and one lease, admitted, then the lease given back";
-const OURS: &str = "ours";
+const OURS: &str = "ours, by text";
+const KEPT: &str = "ours, places kept";
 const SLOTS: u64 = 1_000;
 /// An API key's hash, a user and a team, as long as those of [`Request`].
 const KEYS: [&str; 3] = ["0123456789abcdef0123456789abcdef", "user-000001", "team-01"];
@@ -19,6 +20,7 @@ const KEYS: [&str; 3] = ["0123456789abcdef0123456789abcdef", "user-000001", "tea
 struct Contenders {
     ours: Ours,
     request: Request,
+    places: Places,
     quanta: [Keyed<&'static str, QuantaClock>; 3],
     coarse: [Keyed<&'static str, CoarseClock>; 3],
     lease: Robust,
@@ -42,9 +44,11 @@ fn governed<C: Clock>(limits: &[Keyed<&'static str, C>; 3], lease: &Robust) -> u
 
 impl Contenders {
     fn new() -> Result<Self, Failure> {
+        let (ours, request) = (Ours::new(1 << 16)?, Request::new(0));
         Ok(Self {
-            ours: Ours::new(1 << 16)?,
-            request: Request::new(0),
+            places: ours.places(&request)?,
+            ours,
+            request,
             quanta: three(&governed::quanta()),
             coarse: three(&CoarseClock),
             lease: Robust::new()?,
@@ -55,10 +59,8 @@ impl Contenders {
 
     fn cases(&self) -> Vec<Case<'_>> {
         let admitted = Expect::Admitted;
-        let ours = || {
-            let request = black_box(&self.request);
-            self.ours.admission(request) + self.ours.release(request)
-        };
+        let ours = || self.ours.admission(black_box(&self.request), None);
+        let kept = || self.ours.admission(black_box(&self.request), Some(black_box(&self.places)));
         let quanta = || governed(&self.quanta, &self.lease);
         let coarse = || governed(&self.coarse, &self.lease);
         let all = || {
@@ -74,12 +76,13 @@ impl Contenders {
         };
         vec![
             Case::new(OURS, admitted, ours),
+            Case::new(KEPT, admitted, kept),
             Case::new("3 governor keyed, quanta clock; robust mutex", admitted, quanta)
                 .against(OURS),
             Case::new("3 governor keyed, our coarse clock; robust mutex", admitted, coarse)
                 .against(OURS),
             Case::new("one robust mutex, 4 keys found in a HashMap", admitted, found).against(OURS),
-            Case::new("one robust mutex, no keys", admitted, all).against(OURS),
+            Case::new("one robust mutex, no keys", admitted, all).against(KEPT),
         ]
     }
 }

@@ -110,7 +110,7 @@ impl Contenders {
             }
             (Who::Ours, What::AdmissionHot | What::AdmissionSeparate) => {
                 let request = &self.requests[process];
-                until(stop, || self.ours.admission(request) + self.ours.release(request))
+                until(stop, || self.ours.admission(request, None))
             }
             (Who::Robust, What::AdmissionHot | What::AdmissionSeparate) => until(stop, || {
                 let admitted = self.table.admission(process, now_s(), black_box(u64::MAX), SLOTS);
