@@ -141,10 +141,13 @@ impl Engine {
         Err(self.counted(OpError::Contended))
     }
 
+    #[inline]
     fn try_admit(&self, demands: &mut [Demand<'_>]) -> Result<Option<Answer>, OpError> {
         let mut keys: Keys<'_> = [None; MAX_LIMITS];
+        let mut any_slots = false;
         for (key, demand) in keys.iter_mut().zip(demands.iter_mut()) {
             *key = Some(self.find_demand(demand)?);
+            any_slots |= demand.is_slots();
         }
         let demands = &*demands;
         let now = self.now();
@@ -153,7 +156,7 @@ impl Engine {
         }
         let mut admission =
             Admission { receipts: [Receipt::Nothing; MAX_LIMITS], spare: [0; MAX_LIMITS] };
-        for slots in [true, false] {
+        for slots in [true, false].into_iter().skip(usize::from(!any_slots)) {
             for (position, demand) in demands.iter().enumerate() {
                 let Some(key) = keys[position].filter(|_| demand.is_slots() == slots) else {
                     continue;
@@ -177,8 +180,11 @@ impl Engine {
                 }
             }
         }
-        for (key, _) in keys.iter().flatten().zip(demands) {
-            key.bucket.allowed.fetch_add(1, Ordering::Relaxed);
+        for (position, key) in keys.iter().flatten().enumerate() {
+            // Once for a key of several limits.
+            if !keys[..position].iter().flatten().any(|other| other.slot == key.slot) {
+                key.bucket.allowed.fetch_add(1, Ordering::Relaxed);
+            }
         }
         self.count(|row| &row.admitted);
         Ok(Some(Answer::Granted(admission)))
@@ -214,6 +220,7 @@ impl Engine {
     }
 
     /// Tells a refusal; `None` when the key that refuses was given up meanwhile.
+    #[cold]
     fn refuse(
         &self,
         demands: &[Demand<'_>],
@@ -307,9 +314,10 @@ impl Engine {
             return Ok(Met::Moved);
         }
         let receipt = Receipt::Slot(claim, leases.tag_of(claim));
-        Ok(Met::Yes(receipt, limit.saturating_sub(leases.about())))
+        Ok(Met::Yes(receipt, limit.saturating_sub(leases.about_with(claim))))
     }
 
+    #[cold]
     fn take_all_back(&self, demands: &[Demand<'_>], keys: &Keys<'_>, admission: &Admission) {
         for (position, demand) in demands.iter().enumerate().rev() {
             if let Some(key) = keys[position] {
@@ -353,10 +361,10 @@ impl Engine {
 
     /// Releases the slots. What was charged stays charged.
     pub fn finish(&self, demands: &[Demand<'_>], admission: &Admission) {
-        let keys = self.keys_of(demands);
-        for (key, receipt) in keys.iter().zip(admission.receipts) {
-            if let (Some(key), Receipt::Slot(claim, tag)) = (key, receipt)
-                && self.leases(key).release_tagged(claim, tag)
+        for (demand, receipt) in demands.iter().zip(&admission.receipts) {
+            if let Receipt::Slot(claim, tag) = *receipt
+                && let Some(key) = self.key_of(demand)
+                && self.leases(&key).release_tagged(claim, tag)
             {
                 self.count(|row| &row.lease_released);
             }
@@ -412,9 +420,13 @@ impl Engine {
     fn keys_of(&self, demands: &[Demand<'_>]) -> Keys<'_> {
         let mut keys: Keys<'_> = [None; MAX_LIMITS];
         for (key, demand) in keys.iter_mut().zip(demands) {
-            *key = demand.place.and_then(|place| place.key_in(self.bucket_at(place.slot)?));
+            *key = self.key_of(demand);
         }
         keys
+    }
+
+    fn key_of(&self, demand: &Demand<'_>) -> Option<Key<'_>> {
+        demand.place.and_then(|place| place.key_in(self.bucket_at(place.slot)?))
     }
 }
 

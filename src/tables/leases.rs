@@ -120,6 +120,14 @@ fn forget_hint(chunk: &LeaseChunk, slot: usize) {
     }
 }
 
+/// The slots of a chunk below `high_water` that are held.
+#[inline]
+fn held(chunk: &LeaseChunk, high_water: u64) -> impl Iterator<Item = (usize, LeaseWord)> {
+    let below = usize::try_from(high_water).unwrap_or(usize::MAX);
+    let words = chunk.holders.iter().map(|holder| holder.load(Ordering::SeqCst));
+    words.enumerate().take(below).filter(|(_, word)| *word != LeaseWord::default())
+}
+
 /// Whether a chunk says nothing: no slot of it is held.
 fn is_idle(_: IdentityWord, chunk: &LeaseChunk) -> bool {
     chunk.holders.iter().all(|holder| holder.load(Ordering::SeqCst) == LeaseWord::default())
@@ -453,6 +461,16 @@ impl<'a> Leases<'a> {
         None
     }
 
+    /// As [`Self::about`], for who has just claimed one: if the key has no other chunk, none is looked up.
+    #[inline]
+    pub fn about_with(&self, claim: Claim) -> u64 {
+        let high_water = self.high_water();
+        match self.chunks.get(claim.chunk) {
+            Some(chunk) if high_water <= SLOTS => held(chunk, high_water).count() as u64,
+            _ => self.about(),
+        }
+    }
+
     /// Counts the held slots by looking at all of them.
     pub fn count(&self) -> u64 {
         let mut held = 0;
@@ -465,12 +483,8 @@ impl<'a> Leases<'a> {
         let high_water = self.high_water();
         for ordinal in 0..high_water.div_ceil(SLOTS) {
             let Some(Part { index, chunk, .. }) = self.existing(ordinal) else { continue };
-            let used = usize::try_from(high_water - ordinal * SLOTS).unwrap_or(usize::MAX);
-            for (slot, holder) in chunk.holders.iter().enumerate().take(used) {
-                let word = holder.load(Ordering::SeqCst);
-                if word != LeaseWord::default() {
-                    visit(Claim { chunk: index, slot, word });
-                }
+            for (slot, word) in held(chunk, high_water - ordinal * SLOTS) {
+                visit(Claim { chunk: index, slot, word });
             }
         }
     }
