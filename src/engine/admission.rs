@@ -1,5 +1,8 @@
 //! Admission over several limits in one call: all or nothing, with one reading of the clock.
 //!
+//! A [`Demand`] says what is asked of one limit, and carries what it was given: where its key was found, what
+//! was charged, what is left. The caller keeps the demands of a request until it has ended.
+//!
 //! Every limit is looked at before anything is written, so that a refusal usually writes nothing. Then
 //! concurrency slots are claimed, which name their owner and are reaped if it dies, and then the limits
 //! are charged, in the caller's order. If a race makes one of them refuse, what was charged before is
@@ -49,7 +52,7 @@ pub enum Rule<'a> {
 }
 
 /// One limit to be met.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Demand<'a> {
     /// Whose limit.
     pub key: &'a str,
@@ -60,12 +63,37 @@ pub struct Demand<'a> {
     /// Where the key was found the last time; `None` at first. Kept up to date by [`Engine::admit`], so that
     /// a caller who keeps its demands need not have the key looked up again.
     pub place: Option<Place>,
+    receipt: Receipt,
+    spare: u64,
 }
 
 impl<'a> Demand<'a> {
     /// A demand of a key that has not been looked up.
     pub fn new(key: &'a str, rule: Rule<'a>, cost: u64) -> Self {
-        Self { key, rule, cost, place: None }
+        Self { key, rule, cost, place: None, receipt: Receipt::Nothing, spare: 0 }
+    }
+
+    /// What the limit had left when it was last asked, this demand taken off if it was met: requests or
+    /// tokens, or free slots.
+    pub fn remaining(&self) -> u64 {
+        match self.rule {
+            Rule::Rate(limiter) => limiter.quota().requests_in(self.spare),
+            _ => self.spare,
+        }
+    }
+
+    /// Whether a slot is held that has not been given back.
+    pub fn holds_slot(&self) -> bool {
+        matches!(self.receipt, Receipt::Slot(..))
+    }
+
+    /// Whether something was charged that has not been given back or settled.
+    fn is_charged(&self) -> bool {
+        !matches!(self.receipt, Receipt::Nothing | Receipt::Slot(..))
+    }
+
+    fn is_slots(&self) -> bool {
+        matches!(self.rule, Rule::Slots { .. })
     }
 }
 
@@ -79,25 +107,7 @@ enum Receipt {
     Slot(Claim, u64),
 }
 
-/// A granted admission: what [`Engine::settle`], [`Engine::cancel`] and [`Engine::finish`] need.
-#[derive(Debug, Clone, Copy)]
-pub struct Admission {
-    receipts: [Receipt; MAX_LIMITS],
-    spare: [u64; MAX_LIMITS],
-}
-
-impl Admission {
-    /// What is left under the limit of that demand: requests or tokens now, or free slots.
-    pub fn remaining(&self, demands: &[Demand<'_>], position: usize) -> u64 {
-        let spare = self.spare.get(position).copied().unwrap_or(0);
-        match demands.get(position).map(|demand| demand.rule) {
-            Some(Rule::Rate(limiter)) => limiter.quota().requests_in(spare),
-            _ => spare,
-        }
-    }
-}
-
-/// A refused admission. Nothing is charged, nothing is held.
+/// Why an admission was refused. Nothing is charged, nothing is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
     /// Position of the limit that refused; of several, the one that will refuse longest.
@@ -105,16 +115,13 @@ pub struct Refusal {
     /// Microseconds until all limits would admit it if nobody else came; [`NEVER`] when one of them never
     /// can, `None` when it depends on a slot that is released.
     pub retry_after_us: Option<u64>,
-    /// What is left under each limit.
-    pub remaining: [u64; MAX_LIMITS],
 }
 
 /// The answer to an admission.
-#[derive(Debug, Clone, Copy)]
-#[allow(clippy::large_enum_variant, reason = "a box would cost more than the copy")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// All limits are charged and all slots are held.
-    Granted(Admission),
+    Granted,
     /// Nothing is.
     Refused(Refusal),
 }
@@ -125,11 +132,11 @@ impl Engine {
     /// Meets all demands or none.
     ///
     /// # Errors
-    /// `OutOfRange` for more than [`MAX_LIMITS`] demands, a window of no length or a key that is no subject
-    /// where one is needed; `TableFull`, `LeasesFull`, `WorkersFull`, `Contended` when the region cannot
-    /// decide. Nothing is charged then.
+    /// `OutOfRange` for more than [`MAX_LIMITS`] demands, a window of no length, a key that is no subject
+    /// where one is needed, or a demand that still holds a slot; `TableFull`, `LeasesFull`, `WorkersFull`,
+    /// `Contended` when the region cannot decide. Nothing is charged then.
     pub fn admit(&self, demands: &mut [Demand<'_>]) -> Result<Answer, OpError> {
-        if demands.len() > MAX_LIMITS {
+        if demands.len() > MAX_LIMITS || demands.iter().any(Demand::holds_slot) {
             return Err(OpError::OutOfRange);
         }
         for _ in 0..super::ROUNDS {
@@ -147,33 +154,28 @@ impl Engine {
         let mut any_slots = false;
         for (key, demand) in keys.iter_mut().zip(demands.iter_mut()) {
             *key = Some(self.find_demand(demand)?);
+            demand.receipt = Receipt::Nothing;
             any_slots |= demand.is_slots();
         }
-        let demands = &*demands;
         let now = self.now();
         if let Some(refusal) = view_all(demands, &keys, now) {
-            return Ok(self.refuse(demands, &keys, refusal));
+            return Ok(self.refuse(demands, &keys, refusal, now));
         }
-        let mut admission =
-            Admission { receipts: [Receipt::Nothing; MAX_LIMITS], spare: [0; MAX_LIMITS] };
         for slots in [true, false].into_iter().skip(usize::from(!any_slots)) {
-            for (position, demand) in demands.iter().enumerate() {
+            for position in 0..demands.len() {
+                let demand = &mut demands[position];
                 let Some(key) = keys[position].filter(|_| demand.is_slots() == slots) else {
                     continue;
                 };
                 match self.meet(demand, &key, now) {
-                    Ok(Met::Yes(receipt, spare)) => {
-                        admission.receipts[position] = receipt;
-                        admission.spare[position] = spare;
-                    }
+                    Ok(Met::Yes) => {}
                     unmet => {
-                        self.take_all_back(demands, &keys, &admission);
+                        self.take_all_back(demands, &keys);
                         return match unmet? {
-                            Met::Moved | Met::Yes(..) => Ok(None),
+                            Met::Moved | Met::Yes => Ok(None),
                             Met::No(retry_after_us) => {
-                                let remaining = left_of(demands, &keys, now);
-                                let refusal = Refusal { position, retry_after_us, remaining };
-                                Ok(self.refuse(demands, &keys, refusal))
+                                let refusal = Refusal { position, retry_after_us };
+                                Ok(self.refuse(demands, &keys, refusal, now))
                             }
                         };
                     }
@@ -187,7 +189,7 @@ impl Engine {
             }
         }
         self.count(|row| &row.admitted);
-        Ok(Some(Answer::Granted(admission)))
+        Ok(Some(Answer::Granted))
     }
 
     fn find_demand(&self, demand: &mut Demand<'_>) -> Result<Key<'_>, OpError> {
@@ -219,76 +221,97 @@ impl Engine {
         Ok(key)
     }
 
-    /// Tells a refusal; `None` when the key that refuses was given up meanwhile.
+    /// Tells a refusal, and what is left under each limit; `None` when the key that refuses was given up
+    /// meanwhile.
     #[cold]
     fn refuse(
         &self,
-        demands: &[Demand<'_>],
+        demands: &mut [Demand<'_>],
         keys: &Keys<'_>,
-        mut refusal: Refusal,
+        refusal: Refusal,
+        now: Instant,
     ) -> Option<Answer> {
         let key = keys.get(refusal.position).copied().flatten()?;
         if !key.holds() {
             return None;
         }
-        for (position, demand) in demands.iter().enumerate() {
-            if let (Rule::Slots { limit, .. }, Some(key)) = (demand.rule, &keys[position]) {
-                refusal.remaining[position] = limit.saturating_sub(self.leases(key).about());
-            }
+        for (demand, key) in demands.iter_mut().zip(keys.iter().flatten()) {
+            demand.spare = self.spare(demand, key, now);
         }
         key.bucket.denied.fetch_add(1, Ordering::Relaxed);
         self.count(|row| &row.refused);
         Some(Answer::Refused(refusal))
     }
 
-    fn meet(&self, demand: &Demand<'_>, key: &Key<'_>, now: Instant) -> Result<Met, OpError> {
+    /// What is left under a limit.
+    fn spare(&self, demand: &Demand<'_>, key: &Key<'_>, now: Instant) -> u64 {
+        let word = key.bucket.requests.load(Ordering::Relaxed).bits();
+        match demand.rule {
+            Rule::Rate(limiter) => {
+                gcra::spare_us(GcraWord::from_bits(word), now.us(), limiter.quota())
+            }
+            Rule::Sliding(limiter) => {
+                sliding::remaining(SlidingWord::from_bits(word), now.us(), limiter.limit())
+            }
+            Rule::Window { part, limit, size_s } => {
+                let used = key.pair(part).map_or(0, |pair| window::peek(pair, now.s(), size_s));
+                u64::try_from(count(limit).saturating_sub(used)).unwrap_or(0)
+            }
+            Rule::Slots { limit, .. } => limit.saturating_sub(self.leases(key).about()),
+        }
+    }
+
+    fn meet(&self, demand: &mut Demand<'_>, key: &Key<'_>, now: Instant) -> Result<Met, OpError> {
         match demand.rule {
             Rule::Rate(limiter) => {
                 let quota = limiter.quota();
-                Ok(match self.try_charge_quota(quota, key, demand.cost, now)? {
-                    None => Met::Moved,
-                    Some(Decision::Allowed { spare_us, charge }) => {
-                        Met::Yes(Receipt::Rate(charge), spare_us)
+                match self.try_charge_quota(quota, key, demand.cost, now)? {
+                    None => return Ok(Met::Moved),
+                    Some(Decision::Denied { retry_after_us }) => {
+                        return Ok(Met::No(Some(retry_after_us)));
                     }
-                    Some(Decision::Denied { retry_after_us }) => Met::No(Some(retry_after_us)),
-                })
+                    Some(Decision::Allowed { spare_us, charge }) => {
+                        (demand.receipt, demand.spare) = (Receipt::Rate(charge), spare_us);
+                    }
+                }
             }
             Rule::Sliding(limiter) => {
-                Ok(match self.try_charge_sliding(limiter.limit(), key, demand.cost, now)? {
-                    None => Met::Moved,
-                    Some(sliding::Decision::Allowed { remaining, window }) => {
-                        Met::Yes(Receipt::Sliding { window }, remaining)
-                    }
+                match self.try_charge_sliding(limiter.limit(), key, demand.cost, now)? {
+                    None => return Ok(Met::Moved),
                     Some(sliding::Decision::Denied { retry_after_us }) => {
-                        Met::No(Some(retry_after_us))
+                        return Ok(Met::No(Some(retry_after_us)));
                     }
-                })
+                    Some(sliding::Decision::Allowed { remaining, window }) => {
+                        (demand.receipt, demand.spare) = (Receipt::Sliding { window }, remaining);
+                    }
+                }
             }
             Rule::Window { part, limit, size_s } => {
-                self.meet_window(key, part, limit, size_s, demand.cost, now)
+                return self.meet_window(demand, key, part, (limit, size_s), now);
             }
-            Rule::Slots { limit, ttl_s } => self.meet_slots(key, limit, ttl_s, now),
+            Rule::Slots { limit, ttl_s } => return self.meet_slots(demand, key, limit, ttl_s, now),
         }
+        Ok(Met::Yes)
     }
 
     fn meet_window(
         &self,
+        demand: &mut Demand<'_>,
         key: &Key<'_>,
         part: Part,
-        limit: u64,
-        size_s: u64,
-        cost: u64,
+        (limit, size_s): (u64, u64),
         now: Instant,
     ) -> Result<Met, OpError> {
         let pair = key.pair(part).ok_or(OpError::OutOfRange)?;
-        let (limit, cost) = (count(limit), count(cost));
+        let (limit, cost) = (count(limit), count(demand.cost));
         let fits = |seen: i64| seen.saturating_add(cost) <= limit;
         let charge = || window::charge(pair, now.s(), size_s, cost, fits);
         Ok(match self.rounds(key, charge)? {
-            Some(Outcome::Admitted(charged)) => Met::Yes(
-                Receipt::Window { start_s: charged.window.start_s() },
-                u64::try_from(limit - charged.count).unwrap_or(0),
-            ),
+            Some(Outcome::Admitted(charged)) => {
+                demand.receipt = Receipt::Window { start_s: charged.window.start_s() };
+                demand.spare = u64::try_from(limit - charged.count).unwrap_or(0);
+                Met::Yes
+            }
             Some(Outcome::Refused { .. }) if key.holds() => {
                 Met::No(Some(window_wait_us(key, size_s, now)))
             }
@@ -298,6 +321,7 @@ impl Engine {
 
     fn meet_slots(
         &self,
+        demand: &mut Demand<'_>,
         key: &Key<'_>,
         limit: u64,
         ttl_s: u64,
@@ -313,15 +337,17 @@ impl Engine {
             leases.release(claim);
             return Ok(Met::Moved);
         }
-        let receipt = Receipt::Slot(claim, leases.tag_of(claim));
-        Ok(Met::Yes(receipt, limit.saturating_sub(leases.about_with(claim))))
+        demand.receipt = Receipt::Slot(claim, leases.tag_of(claim));
+        demand.spare = limit.saturating_sub(leases.about_with(claim));
+        Ok(Met::Yes)
     }
 
     #[cold]
-    fn take_all_back(&self, demands: &[Demand<'_>], keys: &Keys<'_>, admission: &Admission) {
-        for (position, demand) in demands.iter().enumerate().rev() {
-            if let Some(key) = keys[position] {
-                self.give_up(demand, &key, admission.receipts[position], demand.cost);
+    fn take_all_back(&self, demands: &mut [Demand<'_>], keys: &Keys<'_>) {
+        for (demand, key) in demands.iter_mut().zip(keys).rev() {
+            let receipt = std::mem::replace(&mut demand.receipt, Receipt::Nothing);
+            if let Some(key) = key {
+                self.give_up(demand, key, receipt, demand.cost);
             }
         }
     }
@@ -354,16 +380,17 @@ impl Engine {
     }
 
     /// Gives everything back, as if the request had not been made.
-    pub fn cancel(&self, demands: &[Demand<'_>], admission: &Admission) {
+    pub fn cancel(&self, demands: &mut [Demand<'_>]) {
         let keys = self.keys_of(demands);
-        self.take_all_back(demands, &keys, admission);
+        self.take_all_back(demands, &keys);
     }
 
-    /// Releases the slots. What was charged stays charged.
-    pub fn finish(&self, demands: &[Demand<'_>], admission: &Admission) {
-        for (demand, receipt) in demands.iter().zip(&admission.receipts) {
-            if let Receipt::Slot(claim, tag) = *receipt
-                && let Some(key) = self.key_of(demand)
+    /// Releases the slots, once. What was charged stays charged.
+    pub fn finish(&self, demands: &mut [Demand<'_>]) {
+        for demand in demands {
+            let Receipt::Slot(claim, tag) = demand.receipt else { continue };
+            demand.receipt = Receipt::Nothing;
+            if let Some(key) = self.key_of(demand)
                 && self.leases(&key).release_tagged(claim, tag)
             {
                 self.count(|row| &row.lease_released);
@@ -372,24 +399,17 @@ impl Engine {
     }
 
     /// Corrects the charges to what was used in the end, in the order of the demands: less is given back as
-    /// far as that mints no credit, more is charged whether the limit has room or not.
-    pub fn settle(
-        &self,
-        demands: &[Demand<'_>],
-        admission: &Admission,
-        used: &[u64],
-    ) -> Result<(), OpError> {
+    /// far as that mints no credit, more is charged whether the limit has room or not. Once: what has been
+    /// corrected is not given back by [`Self::cancel`]. Slots stay held.
+    pub fn settle(&self, demands: &mut [Demand<'_>], used: &[u64]) -> Result<(), OpError> {
         let keys = self.keys_of(demands);
-        for (position, (demand, &used)) in demands.iter().zip(used).enumerate() {
-            let Some(key) = keys[position] else { continue };
-            if demand.is_slots() {
-                continue;
-            }
+        for ((demand, key), &used) in demands.iter_mut().zip(&keys).zip(used) {
+            let Some(key) = key.as_ref().filter(|_| demand.is_charged()) else { continue };
+            let receipt = std::mem::replace(&mut demand.receipt, Receipt::Nothing);
             if used <= demand.cost {
-                let receipt = admission.receipts[position];
-                self.give_up(demand, &key, receipt, demand.cost - used);
+                self.give_up(demand, key, receipt, demand.cost - used);
             } else {
-                self.owe(demand, &key, used - demand.cost)?;
+                self.owe(demand, key, used - demand.cost)?;
             }
         }
         Ok(())
@@ -432,15 +452,9 @@ impl Engine {
 
 /// How one demand fared.
 enum Met {
-    Yes(Receipt, u64),
+    Yes,
     No(Option<u64>),
     Moved,
-}
-
-impl Demand<'_> {
-    fn is_slots(&self) -> bool {
-        matches!(self.rule, Rule::Slots { .. })
-    }
 }
 
 fn count(cost: u64) -> i64 {
@@ -457,11 +471,7 @@ fn view_all(demands: &[Demand<'_>], keys: &Keys<'_>, now: Instant) -> Option<Ref
             (position, longest_us) = (number, wait_us);
         }
     }
-    let refuse = || {
-        let remaining = left_of(demands, keys, now);
-        Refusal { position, retry_after_us: Some(longest_us), remaining }
-    };
-    (longest_us > 0).then(refuse)
+    (longest_us > 0).then_some(Refusal { position, retry_after_us: Some(longest_us) })
 }
 
 /// How long until the limit would admit the demand; 0 = now.
@@ -489,29 +499,6 @@ fn wait_us(demand: &Demand<'_>, key: &Key<'_>, now: Instant) -> u64 {
     }
 }
 
-/// What is left under each limit; slots are left to those who can count them.
-#[cold]
-fn left_of(demands: &[Demand<'_>], keys: &Keys<'_>, now: Instant) -> [u64; MAX_LIMITS] {
-    let mut left = [0; MAX_LIMITS];
-    for (left, (demand, key)) in left.iter_mut().zip(demands.iter().zip(keys.iter().flatten())) {
-        let word = key.bucket.requests.load(Ordering::Relaxed).bits();
-        *left = match demand.rule {
-            Rule::Rate(limiter) => {
-                gcra::remaining(GcraWord::from_bits(word), now.us(), limiter.quota())
-            }
-            Rule::Sliding(limiter) => {
-                sliding::remaining(SlidingWord::from_bits(word), now.us(), limiter.limit())
-            }
-            Rule::Window { part, limit, size_s } => {
-                let used = key.pair(part).map_or(0, |pair| window::peek(pair, now.s(), size_s));
-                u64::try_from(count(limit).saturating_sub(used)).unwrap_or(0)
-            }
-            Rule::Slots { .. } => 0,
-        };
-    }
-    left
-}
-
 /// Microseconds until the key's window is over, at least one.
 fn window_wait_us(key: &Key<'_>, size_s: u64, now: Instant) -> u64 {
     let window = key.window().load(Ordering::Acquire);
@@ -537,11 +524,8 @@ mod tests {
         Rule::Slots { limit, ttl_s: 0 }
     }
 
-    fn granted(engine: &Engine, demands: &mut [Demand<'_>]) -> Admission {
-        match engine.admit(demands) {
-            Ok(Answer::Granted(admission)) => admission,
-            other => panic!("{other:?}"),
-        }
+    fn granted(engine: &Engine, demands: &mut [Demand<'_>]) {
+        assert_eq!(engine.admit(demands), Ok(Answer::Granted));
     }
 
     fn refused(engine: &Engine, demands: &mut [Demand<'_>]) -> Refusal {
@@ -551,8 +535,8 @@ mod tests {
         }
     }
 
-    fn left(admission: &Admission, demands: &[Demand<'_>]) -> Vec<u64> {
-        (0..demands.len()).map(|position| admission.remaining(demands, position)).collect()
+    fn left(demands: &[Demand<'_>]) -> Vec<u64> {
+        demands.iter().map(Demand::remaining).collect()
     }
 
     #[test]
@@ -560,25 +544,30 @@ mod tests {
         let (engine, clock) = engine();
         let rate = engine.limiter("", Quota::new(60, 6).unwrap());
         let sliding = engine.sliding_limiter("", SlidingLimit::new(100, 60).unwrap());
-        let mut demands = [
+        let demands = [
             Demand::new("k", Rule::Rate(&rate), 1),
             Demand::new("k", Rule::Sliding(&sliding), 20),
             Demand::new(S, window(50), 10),
             Demand::new(S, slots(3), 1),
         ];
-        let first = granted(&engine, &mut demands);
-        assert_eq!(left(&first, &demands), [5, 80, 40, 2]);
-        assert!(demands.iter().all(|demand| demand.place.is_some()));
-        let others = [granted(&engine, &mut demands), granted(&engine, &mut demands)];
-        let full = refused(&engine, &mut demands);
+        let [mut first, mut second, mut third, mut fourth] = [(); 4].map(|()| demands.clone());
+        granted(&engine, &mut first);
+        assert_eq!(left(&first), [5, 80, 40, 2]);
+        assert!(first.iter().all(|demand| demand.place.is_some()));
+        granted(&engine, &mut second);
+        granted(&engine, &mut third);
+        let full = refused(&engine, &mut fourth);
         assert_eq!((full.position, full.retry_after_us), (3, None));
         // The slots refused after the look: nothing else was charged.
-        assert_eq!(full.remaining[..4], [3, 40, 20, 0]);
-        engine.finish(&demands, &first);
-        engine.cancel(&demands, &others[0]);
-        engine.finish(&demands, &others[1]);
-        let next = granted(&engine, &mut demands);
-        assert_eq!(left(&next, &demands), [3, 40, 20, 2]);
+        assert_eq!(left(&fourth), [3, 40, 20, 0]);
+        engine.finish(&mut first);
+        engine.cancel(&mut second);
+        engine.finish(&mut third);
+        // A second time gives nothing back.
+        engine.cancel(&mut second);
+        engine.finish(&mut third);
+        granted(&engine, &mut fourth);
+        assert_eq!(left(&fourth), [3, 40, 20, 2]);
         clock.advance_s(1);
         assert_eq!(engine.total(|row| &row.admitted), 4);
         assert_eq!(engine.total(|row| &row.refused), 1);
@@ -597,12 +586,12 @@ mod tests {
         granted(&engine, &mut demands);
         let refusal = refused(&engine, &mut demands);
         assert_eq!((refusal.position, refusal.retry_after_us), (1, Some(10_000_000)));
-        assert_eq!(refusal.remaining[..3], [0, 0, 6]);
+        assert_eq!(left(&demands), [0, 0, 6]);
         clock.advance_s(10);
         granted(&engine, &mut demands);
         let refusal = refused(&engine, &mut demands);
         // The window began with the second of the first admission.
-        assert_eq!((refusal.position, refusal.remaining[2]), (2, 2));
+        assert_eq!((refusal.position, demands[2].remaining()), (2, 2));
         let wait_us = refusal.retry_after_us.unwrap();
         assert!((49_000_000..=50_000_000).contains(&wait_us), "{wait_us}");
         demands[2].cost = 11;
@@ -614,7 +603,7 @@ mod tests {
         let (engine, _) = engine();
         let rate = engine.limiter("", Quota::new(60, 6).unwrap());
         let mut hold = [Demand::new("{user:u}", slots(1), 1)];
-        let held = granted(&engine, &mut hold);
+        granted(&engine, &mut hold);
         let mut demands = [
             Demand::new(S, slots(5), 1),
             Demand::new("k", Rule::Rate(&rate), 1),
@@ -622,9 +611,20 @@ mod tests {
         ];
         assert_eq!(refused(&engine, &mut demands).position, 2);
         assert_eq!(engine.in_flight(&format!("{S}:max_parallel_requests"), 0), Ok(0));
-        engine.finish(&hold, &held);
-        let admission = granted(&engine, &mut demands);
-        assert_eq!(left(&admission, &demands), [4, 5, 0]);
+        engine.finish(&mut hold);
+        granted(&engine, &mut demands);
+        assert_eq!(left(&demands), [4, 5, 0]);
+    }
+
+    #[test]
+    fn demands_that_hold_a_slot_are_not_met_a_second_time() {
+        let (engine, _) = engine();
+        let mut demands = [Demand::new(S, window(9), 1), Demand::new(S, slots(5), 1)];
+        granted(&engine, &mut demands);
+        assert_eq!(engine.admit(&mut demands), Err(OpError::OutOfRange));
+        engine.finish(&mut demands);
+        granted(&engine, &mut demands);
+        assert_eq!(left(&demands), [7, 4]);
     }
 
     #[test]
@@ -633,13 +633,16 @@ mod tests {
         let sliding = engine.sliding_limiter("", SlidingLimit::new(100, 60).unwrap());
         let mut demands =
             [Demand::new(S, window(100), 50), Demand::new("k", Rule::Sliding(&sliding), 50)];
-        let admission = granted(&engine, &mut demands);
-        engine.settle(&demands, &admission, &[20, 20]).unwrap();
-        let admission = granted(&engine, &mut demands);
-        assert_eq!(left(&admission, &demands), [30, 30]);
-        engine.settle(&demands, &admission, &[300, 300]).unwrap();
-        let refusal = refused(&engine, &mut demands);
-        assert_eq!(refusal.remaining[..2], [0, 0]);
+        granted(&engine, &mut demands);
+        engine.settle(&mut demands, &[20, 20]).unwrap();
+        // Once only, and what is settled is not given back.
+        engine.settle(&mut demands, &[0, 0]).unwrap();
+        engine.cancel(&mut demands);
+        granted(&engine, &mut demands);
+        assert_eq!(left(&demands), [30, 30]);
+        engine.settle(&mut demands, &[300, 300]).unwrap();
+        refused(&engine, &mut demands);
+        assert_eq!(left(&demands), [0, 0]);
         assert_eq!(engine.value(&format!("{S}:tokens")), Some(320));
     }
 
@@ -655,7 +658,7 @@ mod tests {
         for demand in bad {
             assert_eq!(engine.admit(&mut [demand]).unwrap_err(), OpError::OutOfRange);
         }
-        let mut many = [Demand::new(S, window(9), 1); MAX_LIMITS + 1];
+        let mut many = [(); MAX_LIMITS + 1].map(|()| Demand::new(S, window(9), 1));
         assert_eq!(engine.admit(&mut many).unwrap_err(), OpError::OutOfRange);
         granted(&engine, &mut []);
     }
@@ -688,13 +691,14 @@ mod tests {
                 engine.check(&rate, format!("key-{n}").as_bytes()).unwrap();
             }
             let mut demands = [Demand::new(S, slots(1), 1)];
-            let held = granted(&engine, &mut demands);
+            let mut others = demands.clone();
+            granted(&engine, &mut demands);
             let place = demands[0].place.unwrap();
             assert!(place.slot >= engine.region().key_buckets().0.len(), "{place:?}");
-            assert_eq!(refused(&engine, &mut demands).position, 0);
-            engine.finish(&demands, &held);
-            let held = granted(&engine, &mut demands);
-            engine.cancel(&demands, &held);
+            assert_eq!(refused(&engine, &mut others).position, 0);
+            engine.finish(&mut demands);
+            granted(&engine, &mut others);
+            engine.cancel(&mut others);
             granted(&engine, &mut demands);
         }
     }
@@ -712,9 +716,9 @@ mod tests {
                 ];
                 let mut admitted = 0;
                 for _ in 0..400 {
-                    if let Ok(Answer::Granted(admission)) = engine.admit(&mut demands) {
+                    if engine.admit(&mut demands) == Ok(Answer::Granted) {
                         admitted += 1;
-                        engine.finish(&demands, &admission);
+                        engine.finish(&mut demands);
                     }
                 }
                 admitted

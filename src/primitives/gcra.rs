@@ -241,10 +241,15 @@ pub fn repair<S: Shared>(word: S, now_us: impl FnOnce() -> u64, quota: Quota) ->
         && word.compare_exchange(current, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }
 
+/// What is left of the burst, microseconds. Reads only.
+pub fn spare_us(word: GcraWord, now_us: u64, quota: Quota) -> u64 {
+    let reading = read(word, now_us, quota);
+    (now_us + quota.tolerance_us()).saturating_sub(reading.tat_us)
+}
+
 /// Requests that would be admitted now. Reads only.
 pub fn remaining(word: GcraWord, now_us: u64, quota: Quota) -> u64 {
-    let reading = read(word, now_us, quota);
-    quota.requests_in((now_us + quota.tolerance_us()).saturating_sub(reading.tat_us))
+    quota.requests_in(spare_us(word, now_us, quota))
 }
 
 /// Microseconds until `cost` requests would be admitted; 0 = now, [`NEVER`] = more than the burst. Reads

@@ -4,7 +4,7 @@ use crate::Failure;
 use fast_litellm::clock::{Clock, FakeClock, MonotonicClock};
 use fast_litellm::config::Capacity;
 use fast_litellm::engine::Engine;
-use fast_litellm::engine::admission::{Admission, Answer, Demand, Rule};
+use fast_litellm::engine::admission::{Answer, Demand, Rule};
 use fast_litellm::engine::quota::{Limiter, Place};
 use fast_litellm::engine::subject::Part as Counter;
 use fast_litellm::error::OpError;
@@ -92,24 +92,18 @@ impl Ours {
             demands.iter_mut().zip(places.0).for_each(|(demand, place)| demand.place = Some(place));
         }
         match self.engine.admit(&mut demands) {
-            Ok(Answer::Granted(admission)) => self.finish(&demands, &admission),
-            Ok(Answer::Refused(_)) => 0,
-            Err(_) => FAILED,
+            Ok(Answer::Granted) => self.engine.finish(&mut demands),
+            Ok(Answer::Refused(_)) => return 0,
+            Err(_) => return FAILED,
         }
-    }
-
-    #[inline]
-    fn finish(&self, demands: &[Demand<'_>], admission: &Admission) -> u64 {
-        self.engine.finish(demands, admission);
         1
     }
 
     /// Where an admission's keys are.
     pub(crate) fn places(&self, request: &Request) -> Result<Places, Failure> {
         let mut demands = request.demands();
-        if let Answer::Granted(admission) = self.engine.admit(&mut demands)? {
-            self.finish(&demands, &admission);
-        }
+        self.engine.admit(&mut demands)?;
+        self.engine.finish(&mut demands);
         let place = |demand: &Demand<'_>| demand.place.ok_or("an admission finds its keys");
         let places = demands.iter().map(place).collect::<Result<Vec<_>, _>>()?;
         Ok(Places(places.try_into().map_err(|_| "four demands")?))
