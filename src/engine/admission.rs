@@ -16,7 +16,7 @@ use super::sliding::SlidingLimiter;
 use super::subject::{Part, Subject};
 use crate::clock::Instant;
 use crate::error::OpError;
-use crate::layout::{CounterWord, GcraWord, SlidingWord};
+use crate::layout::{CounterWord, GcraWord, KeyKind, SlidingWord};
 use crate::primitives::gcra::{self, Decision, NEVER};
 use crate::primitives::sliding;
 use crate::primitives::window::{self, Outcome};
@@ -92,6 +92,10 @@ impl<'a> Demand<'a> {
         !matches!(self.receipt, Receipt::Nothing | Receipt::Slot(..))
     }
 
+    fn is_subject(&self) -> bool {
+        matches!(self.rule, Rule::Window { .. } | Rule::Slots { .. })
+    }
+
     fn is_slots(&self) -> bool {
         matches!(self.rule, Rule::Slots { .. })
     }
@@ -150,14 +154,18 @@ impl Engine {
 
     #[inline]
     fn try_admit(&self, demands: &mut [Demand<'_>]) -> Result<Option<Answer>, OpError> {
+        let now = self.now();
         let mut keys: Keys<'_> = [None; MAX_LIMITS];
         let mut any_slots = false;
-        for (key, demand) in keys.iter_mut().zip(demands.iter_mut()) {
-            *key = Some(self.find_demand(demand)?);
+        for position in 0..demands.len() {
+            let (before, rest) = demands.split_at_mut(position);
+            let Some(demand) = rest.first_mut() else { break };
+            // Several limits of one subject are looked up once.
+            demand.place = demand.place.or_else(|| same_subject(demand, before));
+            keys[position] = Some(self.find_demand(demand, now)?);
             demand.receipt = Receipt::Nothing;
             any_slots |= demand.is_slots();
         }
-        let now = self.now();
         if let Some(refusal) = view_all(demands, &keys, now) {
             return Ok(self.refuse(demands, &keys, refusal, now));
         }
@@ -192,32 +200,40 @@ impl Engine {
         Ok(Some(Answer::Granted))
     }
 
-    fn find_demand(&self, demand: &mut Demand<'_>) -> Result<Key<'_>, OpError> {
-        if let Some(key) = demand.place.and_then(|place| self.key_at(place)) {
-            return Ok(key);
-        }
-        let key = match demand.rule {
-            Rule::Rate(limiter) => self.quota_key(limiter, demand.key.as_bytes())?,
-            Rule::Sliding(limiter) => self.sliding_key(limiter, demand.key.as_bytes())?,
+    fn find_demand(&self, demand: &mut Demand<'_>, now: Instant) -> Result<Key<'_>, OpError> {
+        let kind = match demand.rule {
+            Rule::Rate(_) => KeyKind::Gcra,
+            Rule::Sliding(_) => KeyKind::Sliding,
+            Rule::Slots { .. } => KeyKind::Window,
             Rule::Window { part, size_s, .. } => {
                 let counts = matches!(part, Part::Requests | Part::Tokens);
                 if !counts || !(1..=u64::from(u32::MAX)).contains(&size_s) {
                     return Err(OpError::OutOfRange);
                 }
-                self.subject_key(demand.key)?
+                KeyKind::Window
             }
-            Rule::Slots { .. } => self.subject_key(demand.key)?,
+        };
+        let remembered = demand.place.filter(|place| place.identity.kind() == kind as u64);
+        if let Some(key) = remembered.and_then(|place| self.key_at(place)) {
+            return Ok(key);
+        }
+        let key = match demand.rule {
+            Rule::Rate(limiter) => self.quota_key(limiter, demand.key.as_bytes())?,
+            Rule::Sliding(limiter) => self.sliding_key(limiter, demand.key.as_bytes())?,
+            Rule::Window { .. } | Rule::Slots { .. } => self.subject_key(demand.key, now)?,
         };
         demand.place = Some(Place { slot: key.slot, identity: key.identity });
         Ok(key)
     }
 
-    fn subject_key(&self, name: &str) -> Result<Key<'_>, OpError> {
+    fn subject_key(&self, name: &str, now: Instant) -> Result<Key<'_>, OpError> {
         if !(name.starts_with('{') && name.ends_with('}')) {
             return Err(OpError::OutOfRange);
         }
         let key = self.subject(Subject { name, part: Part::Window })?;
-        self.mend_window(&key);
+        if key.window().load(Ordering::Acquire).start_s() > now.s() {
+            self.mend_window(&key);
+        }
         Ok(key)
     }
 
@@ -457,6 +473,13 @@ enum Met {
     Moved,
 }
 
+/// Where an earlier demand of the same subject was found.
+#[inline]
+fn same_subject(demand: &Demand<'_>, before: &[Demand<'_>]) -> Option<Place> {
+    let same = |other: &&Demand<'_>| other.key == demand.key && other.is_subject();
+    before.iter().find(same).filter(|_| demand.is_subject())?.place
+}
+
 fn count(cost: u64) -> i64 {
     i64::try_from(cost).unwrap_or(i64::MAX).min(CounterWord::MAX)
 }
@@ -656,8 +679,11 @@ mod tests {
             Demand::new(S, Rule::Window { part: Part::Tokens, limit: 1, size_s: 0 }, 1),
         ];
         for demand in bad {
-            assert_eq!(engine.admit(&mut [demand]).unwrap_err(), OpError::OutOfRange);
+            let mut demands = [Demand::new(S, window(1), 1), demand];
+            assert_eq!(engine.admit(&mut demands[1..]), Err(OpError::OutOfRange));
+            assert_eq!(engine.admit(&mut demands), Err(OpError::OutOfRange));
         }
+        assert_eq!(engine.value(&format!("{S}:tokens")), None);
         let mut many = [(); MAX_LIMITS + 1].map(|()| Demand::new(S, window(9), 1));
         assert_eq!(engine.admit(&mut many).unwrap_err(), OpError::OutOfRange);
         granted(&engine, &mut []);

@@ -11,8 +11,8 @@ use crate::tables::index::{self, Held, NotInserted, Probe};
 use crate::tables::leases::Leases;
 use crate::tables::{buckets, names, workers};
 
-/// A key's name is looked after at some of every so many operations.
-pub(super) const NAME_CHECK_MASK: u64 = 63;
+/// A key's name is looked after at some of every so many operations, the first included.
+pub(super) const NAME_CHECK_MASK: u64 = 255;
 /// At so many of them, from the first: one call may count two and must not pass over the check, and a key
 /// whose operations are not counted stays at the first.
 const NAME_CHECKS: u64 = 2;
