@@ -105,8 +105,8 @@ pub struct Health {
 
 impl Engine {
     fn identify_deployment(&self, id: &str) -> (IdentityWord, Probe) {
-        let (hash, home) = self.region.hash(DEPLOYMENTS ^ KeyKind::Named as u64, id.as_bytes());
-        (index::identity(KeyKind::Named, hash), Probe::new(home, hash.rotate_left(32)))
+        let hash = self.region.hash(DEPLOYMENTS ^ KeyKind::Named as u64, id.as_bytes());
+        (index::identity(KeyKind::Named, hash), Probe::of(hash))
     }
 
     fn known_deployment(&self, id: &str) -> Option<Found<'_>> {

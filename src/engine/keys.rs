@@ -11,11 +11,9 @@ use crate::tables::index::{self, Held, NotInserted, Probe};
 use crate::tables::leases::Leases;
 use crate::tables::{buckets, names, workers};
 
-/// A key's name is looked after at some of every so many operations, the first included.
-pub(super) const NAME_CHECK_MASK: u64 = 255;
-/// At so many of them, from the first: one call may count two and must not pass over the check, and a key
-/// whose operations are not counted stays at the first.
-const NAME_CHECKS: u64 = 2;
+/// A key's name is looked after at the last two of every so many operations, as one call may count two and must
+/// not pass over the check.
+pub(super) const NAME_CHECKS: u64 = 256;
 /// Keys without room that one process decides for itself.
 const LOCAL_BUCKETS: usize = 1 << 10;
 /// What all keys of a limiter are called that share one bucket for want of room.
@@ -79,8 +77,8 @@ impl<'a> Key<'a> {
 impl Engine {
     #[inline]
     fn identify(&self, kind: KeyKind, domain: u64, bytes: &[u8]) -> (IdentityWord, Probe) {
-        let (hash, home) = self.region.hash(domain ^ kind as u64, bytes);
-        (index::identity(kind, hash), Probe::new(home, hash.rotate_left(32)))
+        let hash = self.region.hash(domain ^ kind as u64, bytes);
+        (index::identity(kind, hash), Probe::of(hash))
     }
 
     /// The key's bucket, inserted if needed; `label` gives its printable name.
@@ -99,7 +97,8 @@ impl Engine {
             let (allowed, denied) = (&key.bucket.allowed, &key.bucket.denied);
             let operations =
                 allowed.load(Ordering::Relaxed).wrapping_add(denied.load(Ordering::Relaxed));
-            if operations & NAME_CHECK_MASK < NAME_CHECKS {
+            // A key whose operations are not counted stays at none.
+            if operations == 0 || operations % NAME_CHECKS >= NAME_CHECKS - 2 {
                 self.look_after_key_name(&key, label);
             }
             return Ok(key);

@@ -22,8 +22,8 @@ impl Engine {
     }
 
     fn identify_series(&self, name: &str) -> (IdentityWord, Probe) {
-        let (hash, home) = self.region.hash(SERIES ^ KeyKind::Named as u64, name.as_bytes());
-        (index::identity(KeyKind::Named, hash), Probe::new(home, hash.rotate_left(32)))
+        let hash = self.region.hash(SERIES ^ KeyKind::Named as u64, name.as_bytes());
+        (index::identity(KeyKind::Named, hash), Probe::of(hash))
     }
 
     /// The series of that name, made if there is none. Series are never given up.

@@ -335,7 +335,7 @@ mod tests {
             for name in names {
                 name.head.store(crate::layout::NameWord::default(), Ordering::Relaxed);
             }
-            assert!((0..=keys::NAME_CHECK_MASK).all(|_| used()));
+            assert!((0..=keys::NAME_CHECKS).all(|_| used()));
             assert_eq!(names.iter().filter(|&name| names::read(name).is_some()).count(), 1);
         }
     }

@@ -70,7 +70,7 @@ impl Engine {
     /// A limiter named `name` with that quota.
     pub fn limiter(&self, name: &str, quota: Quota) -> Limiter {
         let text = format!("{}/{}:{name}", quota.per_minute(), quota.burst());
-        let (domain, _) = self.region.hash(0, text.as_bytes());
+        let domain = self.region.hash(0, text.as_bytes());
         Limiter { quota, label: name.to_string(), domain }
     }
 

@@ -29,7 +29,7 @@ impl Engine {
     /// A sliding-window limiter named `name` with that limit.
     pub fn sliding_limiter(&self, name: &str, limit: SlidingLimit) -> SlidingLimiter {
         let text = format!("{}/{}s:{name}", limit.limit(), limit.window_s());
-        let (domain, _) = self.region.hash(KeyKind::Sliding as u64, text.as_bytes());
+        let domain = self.region.hash(KeyKind::Sliding as u64, text.as_bytes());
         SlidingLimiter { limit, label: name.to_string(), domain }
     }
 

@@ -60,7 +60,7 @@ impl Engine {
 
     fn leases_of<'a>(&'a self, key: Key<'a>, slot_id: &str) -> Wanted<'a> {
         let leases = self.leases(&key);
-        let (hash, _) = self.region.hash(key.identity.bits(), slot_id.as_bytes());
+        let hash = self.region.hash(key.identity.bits(), slot_id.as_bytes());
         // 0 means absent and u64::MAX means being written in the cache.
         Wanted { key, leases, tag: hash.clamp(1, u64::MAX - 1) }
     }

@@ -29,8 +29,7 @@ use crate::sync::{Ordering, Word};
 use crate::verify::Counts;
 use mapping::{Mapping, Span, Table};
 use sections::SHARED_BUCKETS;
-use siphasher::sip128::{Hasher128, SipHasher13};
-use std::hash::Hasher;
+use siphasher::sip::SipHasher13;
 use std::sync::Arc;
 
 /// A mapped region whose header and sections have been checked.
@@ -175,13 +174,10 @@ impl Region {
         wall_s.checked_sub(self.wall_base_s)
     }
 
-    /// Keyed 128-bit hash (SipHash-1-3 under the region's random seed).
+    /// Keyed hash (SipHash-1-3 under the region's random seed).
     #[inline]
-    pub fn hash(&self, domain: u64, bytes: &[u8]) -> (u64, u64) {
-        let mut hasher = SipHasher13::new_with_keys(self.seed[0] ^ domain, self.seed[1]);
-        hasher.write(bytes);
-        let hash = hasher.finish128();
-        (hash.h1, hash.h2)
+    pub fn hash(&self, domain: u64, bytes: &[u8]) -> u64 {
+        SipHasher13::new_with_keys(self.seed[0] ^ domain, self.seed[1]).hash(bytes)
     }
 
     /// What happens to keys without room.

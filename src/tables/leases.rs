@@ -153,8 +153,7 @@ impl<'a> Leases<'a> {
     /// Identity and places of the key's chunk of that ordinal.
     pub(crate) fn place_of(&self, ordinal: u64) -> (IdentityWord, Probe) {
         let hash = mix(self.key.bits() ^ ordinal.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let home = mix(hash);
-        (index::identity(KeyKind::Chunk, hash), Probe::new(home, mix(home)))
+        (index::identity(KeyKind::Chunk, hash), Probe::of(hash))
     }
 
     /// The key's chunk of that ordinal, if there is one.

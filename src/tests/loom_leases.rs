@@ -30,7 +30,7 @@ fn held() -> Arc<Held> {
 fn used() -> Arc<Held> {
     let held = held();
     let (identity, _) = held.leases().place_of(0);
-    held.chunks[0].identity.store(identity, Ordering::Relaxed);
+    held.chunks[held.first()].identity.store(identity, Ordering::Relaxed);
     held.bucket.lease.store(LeaseLimits::new(2, 2, 0, 0), Ordering::Relaxed);
     held
 }
@@ -43,6 +43,12 @@ impl Held {
     fn leases(&self) -> Leases<'_> {
         let nonce = || 1;
         Leases { chunks: &self.chunks, key: key(), key_slot: 1, limits: &self.bucket.lease, nonce }
+    }
+
+    /// Where the key's first chunk stands.
+    fn first(&self) -> usize {
+        let (_, probe) = self.leases().place_of(0);
+        probe.places(self.chunks.len()).next().expect("a place")
     }
 
     fn claim(&self, limit: u64, row: u32) -> Option<Claim> {
@@ -155,7 +161,8 @@ fn loom_leases_a_chunk_in_use_is_not_given_up() {
     super::run(|| {
         let held = used();
         // No other place can be had.
-        for chunk in &held.chunks[1..] {
+        let first = held.first();
+        for (_, chunk) in held.chunks.iter().enumerate().filter(|(number, _)| *number != first) {
             chunk.identity.store(index::identity(KeyKind::Chunk, 99 << 13), Ordering::Relaxed);
             chunk.holders[0].store(LeaseWord::new(owner(9).raw(), 1), Ordering::Relaxed);
         }

@@ -40,7 +40,7 @@ fn key(number: u64) -> IdentityWord {
 }
 
 fn probe() -> Probe {
-    Probe::new(0, 0)
+    Probe::of(0)
 }
 
 /// A table whose slots hold these words.

@@ -1,6 +1,6 @@
 """Where a key stands: the hash and the probe of `shm_layout.md`, section 5, in plain Python.
 
-SipHash as published by Aumasson and Bernstein, with 128 bits of output.
+SipHash as published by Aumasson and Bernstein.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ GROUP = 8
 GOLDEN = 0x9E3779B97F4A7C15
 
 
-def siphash128(
+def siphash(
     key: tuple[int, int], data: bytes, compressions: int = 1, finalizations: int = 3
-) -> tuple[int, int]:
-    """SipHash-c-d with 128 bits of output: its first and its second word."""
+) -> int:
+    """SipHash-c-d."""
     k0, k1 = key
     state = [
         k0 ^ 0x736F6D6570736575,
-        k1 ^ 0x646F72616E646F6D ^ 0xEE,
+        k1 ^ 0x646F72616E646F6D,
         k0 ^ 0x6C7967656E657261,
         k1 ^ 0x7465646279746573,
     ]
@@ -31,12 +31,9 @@ def siphash128(
         state[3] ^= word
         _rounds(state, compressions)
         state[0] ^= word
-    state[2] ^= 0xEE
+    state[2] ^= 0xFF
     _rounds(state, finalizations)
-    first = state[0] ^ state[1] ^ state[2] ^ state[3]
-    state[1] ^= 0xDD
-    _rounds(state, finalizations)
-    return first, state[0] ^ state[1] ^ state[2] ^ state[3]
+    return state[0] ^ state[1] ^ state[2] ^ state[3]
 
 
 def _rounds(state: list[int], count: int) -> None:
@@ -67,9 +64,10 @@ def mix(word: int) -> int:
     return word ^ word >> 31
 
 
-def places(home: int, stride: int, slots: int) -> Iterator[int]:
+def places(key_hash: int, slots: int) -> Iterator[int]:
     """The places of a key in a table of `slots`, in the order of its probe."""
     groups = slots // GROUP
+    home, stride = key_hash * GOLDEN & M64, rotate(key_hash, 32) | 1
     for number in range(GROUP):
         hashed = home
         group = (home * groups >> 64) + number

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from keyed_hash import GOLDEN, M64, mix, places, rotate, siphash128
+from keyed_hash import GOLDEN, M64, mix, places, siphash
 from layout_document import Bits, LayoutDocument
 from region_view import (
     Chunk,
@@ -221,13 +221,13 @@ class RegionReader:
 
     # Where a key stands.
 
-    def hash(self, domain: int, data: bytes) -> tuple[int, int]:
+    def hash(self, domain: int, data: bytes) -> int:
         """`H(domain, bytes)`."""
-        return siphash128((self.header["seed_high"] ^ domain, self.header["seed_low"]), data)
+        return siphash((self.header["seed_high"] ^ domain, self.header["seed_low"]), data)
 
     def quota_domain(self, per_minute: int, burst: int, name: str = "") -> int:
         """The domain of a GCRA limiter's keys."""
-        return self.hash(DOMAIN_KEY, f"{per_minute}/{burst}:{name}".encode())[0]
+        return self.hash(DOMAIN_KEY, f"{per_minute}/{burst}:{name}".encode())
 
     def find(
         self, kind: str, data: bytes, domain: int = DOMAIN_KEY, *, shared: bool = False
@@ -247,21 +247,19 @@ class RegionReader:
     def _find(
         self, table: str, kind: str, data: bytes, domain: int, first: int, slots: int
     ) -> int | None:
-        low, home = self.hash(domain ^ self._value("KeyKind", kind), data)
-        return self._probe(table, kind, low, home, rotate(low, 32) | 1, slots, first)
+        hashed = self.hash(domain ^ self._value("KeyKind", kind), data)
+        return self._probe(table, kind, hashed, slots, first)
 
     def find_chunk(self, index: int, ordinal: int = 0, record: str = "Bucket") -> int | None:
         """A chunk of slots of the key in a bucket, or of a deployment, by hash and probe."""
         hashed = mix(self.identity(record, index) ^ ordinal * GOLDEN & M64)
-        home = mix(hashed)
-        count = self.sections["LeaseChunk"].count
-        return self._probe("LeaseChunk", "chunk", hashed, home, mix(home) | 1, count)
+        return self._probe("LeaseChunk", "chunk", hashed, self.sections["LeaseChunk"].count)
 
     def _probe(
-        self, table: str, kind: str, low: int, home: int, stride: int, slots: int, first: int = 0
+        self, table: str, kind: str, hashed: int, slots: int, first: int = 0
     ) -> int | None:
-        wanted = (self._value("KeyKind", kind), low >> self._field("IdentityWord", "hash").first)
-        for place in places(home, stride, slots):
+        wanted = (self._value("KeyKind", kind), hashed >> self._field("IdentityWord", "hash").first)
+        for place in places(hashed, slots):
             if self._word(table, first + place, "identity") == 0:
                 return None
             identity = self._bits(table, first + place, "identity")

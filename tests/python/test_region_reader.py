@@ -30,7 +30,7 @@ import pytest
 
 import region_view
 from fast_litellm._rust import LimiterScripts, Region, SimpleRateLimiter, UnavailableError
-from keyed_hash import mix, places, siphash128
+from keyed_hash import mix, places, siphash
 from layout_document import Bits, LayoutDocument
 from region_reader import (
     NotARegion,
@@ -553,14 +553,14 @@ def test_the_hash_is_the_published_one() -> None:
     key = (0x0706050403020100, 0x0F0E0D0C0B0A0908)
 
     def digest(data: bytes, *rounds: int) -> str:
-        return b"".join(word.to_bytes(8, "little") for word in siphash128(key, data, *rounds)).hex()
+        return siphash(key, data, *rounds).to_bytes(8, "little").hex()
 
-    # From the reference implementation, SipHash-2-4 with 128 bits.
-    assert digest(b"", 2, 4) == "a3817f04ba25a8e66df67214c7550293"
-    assert digest(b"\0", 2, 4) == "da87c1d86b99af44347659119b22fc45"
-    assert digest(bytes(range(15)), 2, 4) == "5493e99933b0a8117e08ec0f97cfc3d9"
+    # From the reference implementation, SipHash-2-4.
+    assert digest(b"", 2, 4) == "310e0edd47db6f72"
+    assert digest(b"\0", 2, 4) == "fd67dc93c539f874"
+    assert digest(bytes(range(15)), 2, 4) == "e545be4961ca29a1"
     # And with the rounds that regions use.
-    assert digest(b"") == "e77ebcb22788a5befd62db6add303001"
+    assert digest(b"") == "dcc40f055801acab"
 
 
 def test_the_document_is_of_this_build(busy: Busy) -> None:
@@ -794,11 +794,11 @@ class Written:
     def insert(self, record: str, name: bytes) -> int:
         """Put a named key where it belongs."""
         domain = {"Deployment": 0x6465706C, "Series": 0x73657269}[record]
-        low, high = self.reader.hash(domain ^ 7, name)
+        hashed = self.reader.hash(domain ^ 7, name)
         slots = self.reader.sections[record].count
-        place = next(places(high, (low << 32 | low >> 32) % (1 << 64) | 1, slots))
+        place = next(places(hashed, slots))
         words = [int.from_bytes(name[at : at + 8], "little") for at in range(0, len(name), 8)]
-        identity = 2 | 7 << 2 | 1 << 5 | low >> 13 << 13
+        identity = 2 | 7 << 2 | 1 << 5 | hashed >> 13 << 13
         head = 2 | len(name) << 2 | name_check(words, len(name)) % (1 << 22) << 10
         self.put(record, place, identity=identity, name_head=head, name=words)
         assert self.reader.find_named(record, name) == place
@@ -856,8 +856,7 @@ def test_deployments_are_decoded(written: Written) -> None:
     assert deployment.lease_limit == 7
     # Its slots are found like those of any other key.
     identity = written.reader.identity("Deployment", place)
-    home = mix(mix(identity))
-    slot = next(places(home, mix(home) | 1, written.reader.sections["LeaseChunk"].count))
+    slot = next(places(mix(identity), written.reader.sections["LeaseChunk"].count))
     written.put(
         "LeaseChunk",
         slot,
