@@ -43,9 +43,6 @@ const GROUP: u64 = 4;
 /// Makes all bits of a hash decide the high ones: 2^64 divided by the golden ratio.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Places that are looked at together.
-const FIRST: usize = 2;
-
 /// Attempts to insert a key against others who insert the same one.
 const ATTEMPTS: u32 = 16;
 /// From this attempt on, claims that come first in the probe are taken away too.
@@ -102,9 +99,9 @@ impl Probe {
         Self { home: hash.wrapping_mul(GOLDEN), stride: hash.rotate_left(32) | 1 }
     }
 
-    /// The first of the places.
+    /// The first two of the places.
     #[inline]
-    fn first(self, len: usize) -> [usize; FIRST] {
+    fn first(self, len: usize) -> [usize; 2] {
         let group = scale(self.home, len as u64 / GROUP) * GROUP;
         std::array::from_fn(|step| {
             let place = group + (self.home.wrapping_add(step as u64) & (GROUP - 1));
@@ -201,17 +198,22 @@ pub fn key_of(seen: IdentityWord) -> Option<IdentityWord> {
 /// Finds the key without writing anything; `None` = it is not in the table.
 #[inline]
 pub fn find<T: Keyed>(table: &[T], probe: Probe, wanted: IdentityWord) -> Option<usize> {
-    // Most keys stand in one of the first places. These are all loaded before any is looked at, so that a
-    // table that is larger than the caches costs one wait for memory and not one for each place.
-    let first = probe.first(table.len());
-    let seen =
-        first.map(|place| table.get(place).map(|record| record.identity().load(Ordering::Acquire)));
-    for (place, seen) in first.into_iter().zip(seen) {
-        match seen {
-            Some(seen) if is(seen, wanted) => return Some(place),
-            Some(seen) if seen != IdentityWord::default() => {}
-            _ => return None,
-        }
+    // Most keys stand in one of the first two places. Both are loaded before one is looked at, so that a table
+    // that is larger than the caches costs one wait for memory and not two.
+    let [first, second] = probe.first(table.len());
+    let (one, two) = (table.get(first)?.identity(), table.get(second)?.identity());
+    let (one, two) = (one.load(Ordering::Acquire), two.load(Ordering::Acquire));
+    if is(one, wanted) {
+        return Some(first);
+    }
+    if one == IdentityWord::default() {
+        return None;
+    }
+    if is(two, wanted) {
+        return Some(second);
+    }
+    if two == IdentityWord::default() {
+        return None;
     }
     find_further(table, probe, wanted)
 }
@@ -512,9 +514,11 @@ mod tests {
             }
         }
         for len in [8, 100, 100_000] {
-            assert!((0..200).all(|at| {
-                probe(at).first(len).into_iter().eq(probe(at).places(len).take(FIRST))
-            }));
+            assert!(
+                (0..200).all(|at| {
+                    probe(at).first(len).into_iter().eq(probe(at).places(len).take(2))
+                })
+            );
         }
         let all: std::collections::HashSet<usize> = probe(7).places(64).collect();
         assert_eq!(all.len(), 64);
