@@ -193,8 +193,10 @@ pub enum AttachError {
 }
 
 /// Why an operation could not decide.
+// As wide as a word: results with a narrower error are copied byte by byte, and each copy stalls the processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
+#[repr(u64)]
 pub enum OpError {
     /// No room for a new key.
     #[error(
