@@ -33,6 +33,15 @@ pub struct Key<'a> {
 }
 
 impl Key<'_> {
+    #[inline]
+    fn wants_name_check(&self) -> bool {
+        let (allowed, denied) = (&self.bucket.allowed, &self.bucket.denied);
+        let operations =
+            allowed.load(Ordering::Relaxed).wrapping_add(denied.load(Ordering::Relaxed));
+        // A key whose operations are not counted stays at none.
+        operations == 0 || operations % NAME_CHECKS >= NAME_CHECKS - 2
+    }
+
     /// To be called after a charge: whether the bucket still is the key's.
     #[inline]
     pub fn holds(&self) -> bool {
@@ -60,6 +69,13 @@ impl<'a> Key<'a> {
     /// must not come from a process that is late with another key's.
     #[inline]
     pub(super) fn note_limits(&self, limits: PairWord) {
+        if self.bucket.limits.load(Ordering::Relaxed) != limits {
+            self.change_limits(limits);
+        }
+    }
+
+    #[cold]
+    fn change_limits(&self, limits: PairWord) {
         let word = self.held(|bucket| &bucket.limits);
         let mut seen = word.load(Ordering::Relaxed);
         for _ in 0..MAX_TRIES {
@@ -92,18 +108,14 @@ impl Engine {
     ) -> Result<Key<'_>, OpError> {
         let (identity, probe) = self.identify(kind, domain, bytes);
         let (buckets, _) = self.region.key_buckets();
-        if let Some(slot) = index::find(buckets, probe, identity) {
-            let key = Key { slot, identity, bucket: &buckets[slot] };
-            let (allowed, denied) = (&key.bucket.allowed, &key.bucket.denied);
-            let operations =
-                allowed.load(Ordering::Relaxed).wrapping_add(denied.load(Ordering::Relaxed));
-            // A key whose operations are not counted stays at none.
-            if operations == 0 || operations % NAME_CHECKS >= NAME_CHECKS - 2 {
-                self.look_after_key_name(&key, label);
-            }
-            return Ok(key);
+        let key = match index::find(buckets, probe, identity) {
+            Some(slot) => Key { slot, identity, bucket: &buckets[slot] },
+            None => self.new_key(domain, identity, probe)?,
+        };
+        if key.wants_name_check() {
+            self.look_after_key_name(&key, label);
         }
-        self.new_key(domain, identity, probe, label)
+        Ok(key)
     }
 
     /// The key's bucket if it has one.
@@ -152,15 +164,10 @@ impl Engine {
         domain: u64,
         identity: IdentityWord,
         probe: Probe,
-        label: impl FnOnce() -> String,
     ) -> Result<Key<'_>, OpError> {
         let (buckets, _) = self.region.key_buckets();
         match self.insert(buckets, self.region.names(), probe, identity) {
-            Ok(slot) => {
-                let key = Key { slot, identity, bucket: &buckets[slot] };
-                self.look_after_key_name(&key, label);
-                Ok(key)
-            }
+            Ok(slot) => Ok(Key { slot, identity, bucket: &buckets[slot] }),
             Err(NotInserted::Full) => self.overflow(domain, identity, probe),
             Err(NotInserted::Contended) => Err(self.counted(OpError::Contended)),
         }
