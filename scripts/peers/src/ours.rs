@@ -124,8 +124,7 @@ impl Ours {
             let start = base + to_usize(section.span.offset);
             Some(Part { name, start, len: to_usize(section.stride * section.span.count) })
         };
-        let names =
-            [(section::BUCKETS, "buckets"), (section::NAMES, "names")];
+        let names = [(section::BUCKETS, "buckets"), (section::NAMES, "names")];
         names.into_iter().filter_map(part).collect()
     }
 }
