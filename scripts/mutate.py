@@ -339,9 +339,23 @@ MUTATIONS = (
     Mutation(
         "lease-blind-release",
         "src/tables/leases.rs",
-        "            .compare_exchange(claim.word, LeaseWord::default(), Ordering::SeqCst, Ordering::Relaxed)\n            .is_ok();",
-        "            .store(LeaseWord::default(), Ordering::SeqCst);\n        let freed = true;",
+        "    let freed =\n        holder.compare_exchange(word, LeaseWord::default(), Ordering::SeqCst, Ordering::Relaxed);\n    if freed.is_ok() {\n        forget_hint(chunk, slot);\n    }\n    freed.is_ok()",
+        "    holder.store(LeaseWord::default(), Ordering::SeqCst);\n    true",
         "loom_leases_a_late_release_frees_nobody_else",
+    ),
+    Mutation(
+        "lease-blind-tag",
+        "src/tables/leases.rs",
+        "            && word.compare_exchange(tag, next, Ordering::AcqRel, Ordering::Relaxed).is_ok()\n",
+        "            && word.load(Ordering::Acquire) == tag\n            && next != tag\n",
+        "loom_leases_a_second_release_frees_nobody_else",
+    ),
+    Mutation(
+        "lease-tag-stands-still",
+        "src/tables/leases.rs",
+        "        let next = tag.wrapping_add(1);\n        // Whoever",
+        "        let next = tag;\n        // Whoever",
+        "loom_leases_a_second_release_frees_nobody_else",
     ),
     Mutation(
         "lease-ignore-overhang",
@@ -381,15 +395,15 @@ MUTATIONS = (
     Mutation(
         "chunk-without-look",
         "src/tables/leases.rs",
-        "            if self.holds(chunk, ordinal)\n                && self",
-        "            if self",
+        "            if part.holds() && self.raise",
+        "            if self.raise",
         "loom_leases_a_chunk_in_use_is_not_given_up",
     ),
     Mutation(
         "lease-without-second-look",
         "src/tables/leases.rs",
-        "            if self.holds(chunk, ordinal)\n                && self.raise_high_water(ordinal * SLOTS + slot as u64 + 1)\n",
-        "            if self.holds(chunk, ordinal)\n",
+        "            if part.holds() && self.raise_high_water(ordinal * SLOTS + slot as u64 + 1) {",
+        "            if part.holds() {",
         "loom_leases_high_water_covers_what_is_held",
     ),
     Mutation(

@@ -18,6 +18,21 @@ pub fn in_total_order() {
     loom::sync::atomic::fence(Ordering::SeqCst);
 }
 
+/// To be called after a swap that failed: leaves the word for a moment to whoever has just won it. Two who try
+/// at once take the cache line from each other with every operation; when one stands back, the other goes on
+/// at full speed.
+#[cold]
+pub fn stand_back() {
+    #[cfg(not(loom))]
+    for _ in 0..SPINS {
+        std::hint::spin_loop();
+    }
+}
+
+/// How long a process stands back: some 2 microseconds where a spin takes 40 ns.
+#[cfg(not(loom))]
+const SPINS: u32 = 64;
+
 /// A type that is exactly 64 plain bits, every pattern of which is valid.
 pub trait Bits: bytemuck::Pod {
     /// Name used in the layout tables.

@@ -26,7 +26,7 @@
 
 use crate::layout::{Bucket, Deployment, IdentityWord, KeyKind, LeaseChunk, Series, SlotState};
 use crate::primitives::{MAX_TRIES, Shared, mix};
-use crate::sync::{Bits, Ordering, Word, in_total_order};
+use crate::sync::{Bits, Ordering, Word, in_total_order, stand_back};
 
 /// Places in which a key may stand.
 pub const PLACES: u64 = GROUPS * GROUP;
@@ -309,7 +309,10 @@ impl<T: Bits> Shared for Held<'_, T> {
             return Err(self.word.load(Ordering::Acquire));
         }
         // SYNC key-leave: SeqCst, before the identity is looked at again.
-        self.word.compare_exchange(current, new, Ordering::SeqCst, Ordering::Acquire)?;
+        if self.word.compare_exchange(current, new, Ordering::SeqCst, Ordering::Acquire).is_err() {
+            stand_back();
+            return Err(self.word.load(Ordering::Acquire));
+        }
         if holds(self.identity, self.key) {
             return Ok(current);
         }

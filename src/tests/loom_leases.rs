@@ -128,6 +128,28 @@ fn loom_leases_a_late_release_frees_nobody_else() {
     });
 }
 
+/// A process gives a claim back twice, from two threads, and makes another one in the same second, which is the
+/// same word: the second time frees nobody.
+///
+/// Mutations `lease-blind-tag`, `lease-tag-stands-still`.
+#[test]
+fn loom_leases_a_second_release_frees_nobody_else() {
+    super::run(|| {
+        let held = used();
+        let claim = |held: &Held| held.leases().claim(1, 0, owner(1), 5, None).ok().flatten();
+        let first = claim(&held).expect("free");
+        let tag = held.leases().tag_of(first);
+        let release =
+            |held: Arc<Held>| thread::spawn(move || held.leases().release_tagged(first, tag));
+        let threads = [release(held.clone()), release(held.clone())];
+        let next = claim(&held).is_some();
+        let freed: usize =
+            threads.into_iter().map(|thread| usize::from(thread.join().expect("joins"))).sum();
+        assert_eq!(freed, 1);
+        assert_eq!(held.in_chunks(), usize::from(next));
+    });
+}
+
 /// The limit was lowered to four while three slots above it are held: one more may be held, however many
 /// free slots there are below it.
 ///

@@ -7,6 +7,8 @@ use crate::ours::{At, FAILED, Ours, Rate, Request};
 use crate::report::{Table, verdict};
 use crate::robust::Robust;
 use crate::shared::{Child, Shared, Zeroed, fork};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -148,6 +150,7 @@ fn throughput(
 ) -> Result<Vec<f64>, Failure> {
     let control = Shared::<Control>::new()?;
     let body = |process: usize| {
+        pin(process);
         control.ready.fetch_add(1, Ordering::Relaxed);
         await_flag(|| control.start.load(Ordering::Acquire));
         let operations = contenders.work(who, what, process, &control.stop);
@@ -172,6 +175,14 @@ fn throughput(
     }
     #[allow(clippy::cast_precision_loss, reason = "operations of a fraction of a second")]
     Ok(done.iter().map(|&operations| operations as f64 / elapsed.as_secs_f64() / 1e6).collect())
+}
+
+/// Keeps a process on a core of its own while there are enough, or two of them might share one and would
+/// never meet. Where that is not allowed, they run where they are put.
+fn pin(process: usize) {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut core = CpuSet::new();
+    let _ = core.set(process % cores).and_then(|()| sched_setaffinity(Pid::from_raw(0), &core));
 }
 
 fn await_flag(set: impl Fn() -> bool) {
@@ -247,7 +258,8 @@ pub(crate) fn run(rounds: usize) -> Result<Vec<Table>, Failure> {
     }
     let (rows, figures): (Vec<_>, Vec<_>) = rows.iter().map(Row::cells).unzip();
     let notes = vec![
-        "governor has no place here: its state belongs to one process".to_string(),
+        "each process is kept on one core, as far as there are enough; governor has no place here: its state \
+             belongs to one process".to_string(),
         "medians over the rounds; checks are ours by place, both sides with our coarse clock"
             .to_string(),
         "the mutex: for checks one per counter, for admissions one around all clients' counters, which \
