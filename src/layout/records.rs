@@ -143,19 +143,19 @@ super::record! {
     pub struct LeaseChunk {
         /// Hash of the key's identity and the chunk's ordinal; 0 = never used.
         identity: Word<IdentityWord>,
-        /// Hint: bit i set = slot i was seen held. The slots decide.
+        /// Hint: bit i set = slot i was met while it was held, and not freed since. The slots decide.
         hint: Word<u64>,
         /// Bucket of the key, or 2^32 plus the deployment's record, plus one; 0 = unknown, or a key without room.
         key_slot: Word<u64>,
         /// Which 32 slots of that key these are.
         ordinal: Word<u64>,
-        /// In the chunk of ordinal 0: leases of the whole key, a hint.
+        /// In the chunk of ordinal 0, once a slot above 128 has been in use: leases of the whole key, a hint.
         held: Word<u64>,
         /// Reserved, zero.
         reserved: [Word<u64>; 3],
         /// Who holds each slot; 0 = free.
         holders: [Word<LeaseWord>; CHUNK_SLOTS],
-        /// Hash of each holder's slot id; advisory, valid only while the holder stands.
+        /// Hash of each holder's slot id, if it has one; moves on before a slot is freed.
         tags: [Word<u64>; CHUNK_SLOTS],
     }
 }
