@@ -1,8 +1,7 @@
 //! What holds whatever happened: nothing is lost, nothing is given twice, everything is usable again.
 
-use super::operations::{Effect, Operation, sum};
+use super::operations::{AMOUNTS, Effect, Operation, signed, sum};
 use super::process::Child;
-use super::resources::signed;
 use super::stage::Stage;
 use fast_litellm::clock::{Clock as _, MonotonicClock};
 use fast_litellm::engine::slots::SlotAsk;
@@ -102,8 +101,15 @@ impl Bounds {
         }
     }
 
+    /// Only for those amounts; any others may be taken.
+    pub(crate) fn of(self, amounts: [bool; AMOUNTS]) -> Self {
+        let only =
+            |bounds: Effect, any| std::array::from_fn(|n| if amounts[n] { bounds[n] } else { any });
+        Self { low: only(self.low, i64::MIN), high: only(self.high, i64::MAX) }
+    }
+
     fn check(self, taken: Effect) -> Result<(), String> {
-        let within = (0..3).all(|n| (self.low[n]..=self.high[n]).contains(&taken[n]));
+        let within = (0..AMOUNTS).all(|n| (self.low[n]..=self.high[n]).contains(&taken[n]));
         ensure!(within, "taken are {taken:?}, not {:?} to {:?}", self.low, self.high);
         Ok(())
     }
@@ -155,7 +161,7 @@ pub(crate) fn alone_again(
     is_reported_dead(&Report::of(stage.region()), victim)?;
     stage.engine.reap_dead();
     everybody_lives(stage, &sane_report(stage, operation)?)?;
-    if operation.resource.owned { bounds.check((operation.resource.taken)(stage)) } else { Ok(()) }
+    bounds.check((operation.resource.taken)(stage))
 }
 
 /// The report, in which statistics have not gone back and no more slots are held than allowed.
@@ -215,7 +221,7 @@ fn up_to_the_limit(
     };
     let drained = (operation.resource.drain)(stage, limits);
     let total = sum(taken, drained);
-    let fair = (0..3).all(|n| {
+    let fair = (0..AMOUNTS).all(|n| {
         let least = limits[n] - (charged[n] - taken[n]);
         (least..=limits[n]).contains(&total[n])
     });

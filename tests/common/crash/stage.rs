@@ -1,9 +1,8 @@
 //! A region in a known state that can be brought back, with a clock that stands still for everybody.
 
 use super::checks::Before;
-use super::operations::{Effect, Home, Operation, Step};
+use super::operations::{Effect, Home, Operation, SPEND, Step};
 use super::process::Child;
-use super::resources::SPEND;
 use super::tracee::Range;
 use fast_litellm::clock::{Clock, MonotonicClock};
 use fast_litellm::config::Capacity;
