@@ -393,7 +393,8 @@ impl Engine {
         // What a key owes that is given up meanwhile is forgotten with it.
         match demand.rule {
             Rule::Rate(limiter) => {
-                self.rounds(key, || gcra::owe(word, now.us(), limiter.quota(), cost))?;
+                let now_us = || self.now().us();
+                self.rounds(key, || gcra::owe(word, now_us, limiter.quota(), cost))?;
             }
             Rule::Sliding(limiter) => {
                 self.rounds(key, || sliding::owe(word, now.us(), limiter.limit(), cost))?;
