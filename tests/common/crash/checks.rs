@@ -9,10 +9,22 @@ use fast_litellm::inspect::Report;
 use fast_litellm::layout::{LeaseWord, OwnerTag, WorkerState};
 use fast_litellm::region::host;
 use fast_litellm::sync::Ordering;
+use fast_litellm::verify::{Severity, verify};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What keys are called.
-const NAMES: [&str; 6] = ["quota", "user:u", "team:t", "spend:team", "bystander", "user:bystander"];
+const NAMES: [&str; 8] = [
+    "quota",
+    "sliding",
+    "user:u",
+    "team:t",
+    "spend:team",
+    "bystander",
+    "user:bystander",
+    "(keys without room)",
+];
+/// What others are called, with a number behind.
+const OTHERS: [&str; 3] = ["filler:", "idle:", "usurper:"];
 /// Operations after which every key must have its name.
 const NUDGES: usize = 64;
 
@@ -138,6 +150,8 @@ pub(crate) fn after_death(
     rows_are_free(stage)?;
     names_appear(stage, operation)?;
     sane_report(stage, operation)?;
+    let findings = verify(stage.region());
+    ensure!(findings.is_empty(), "does not verify: {findings:?}");
     Ok(taken)
 }
 
@@ -168,6 +182,9 @@ pub(crate) fn alone_again(
 fn sane_report(stage: &Stage, operation: &Operation) -> Result<Report, String> {
     let report = Report::of(stage.region());
     serde_json::to_string(&report).map_err(|error| error.to_string())?;
+    let damage =
+        verify(stage.region()).into_iter().find(|found| found.severity == Severity::Damage);
+    ensure!(damage.is_none(), "{damage:?}");
     for (name, &before) in &stage.before.stats {
         let now = report.stats.get(name).copied().unwrap_or(0);
         ensure!(now >= before, "statistics: {name} fell from {before} to {now}");
@@ -324,7 +341,10 @@ fn names_appear(stage: &Stage, operation: &Operation) -> Result<(), String> {
             .map(|(key, kind)| format!("{kind} {key}"))
             .collect();
         if nameless.is_empty() {
-            let right = |key| NAMES.contains(&key) || key == stage.rival;
+            let right = |key: &str| {
+                let other = OTHERS.iter().any(|other| key.contains(other));
+                other || NAMES.contains(&key) || key == stage.rival
+            };
             let wrong = keys.iter().find(|(key, _)| !right(key));
             ensure!(wrong.is_none(), "a key has a wrong name: {wrong:?}");
             return Ok(());

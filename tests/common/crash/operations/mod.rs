@@ -1,8 +1,10 @@
 //! The operations, and what others may do in the middle of one. A new operation is one more entry of a table
 //! in one of these modules, each with the resource that its operations take of.
 
+mod admission;
 mod features;
 mod quotas;
+mod sliding;
 mod slots;
 mod windows;
 mod workers;
@@ -32,6 +34,8 @@ pub(crate) fn sum(a: Effect, b: Effect) -> Effect {
 pub(crate) enum Home {
     /// Inherited memory, with a clock that stands still.
     Inherited,
+    /// The same with few buckets, in any of which every key may stand.
+    Small,
     /// A named file, with the kernel's clock.
     Named,
 }
@@ -122,8 +126,10 @@ impl Resource {
 pub(crate) fn all() -> impl Iterator<Item = &'static Operation> {
     let tables = [
         quotas::OPERATIONS,
+        sliding::OPERATIONS,
         windows::OPERATIONS,
         slots::OPERATIONS,
+        admission::OPERATIONS,
         workers::OPERATIONS,
         features::OPERATIONS,
     ];
