@@ -1,6 +1,7 @@
 //! Deployments: what all workers know about each of them. Requests in flight are leases, so that those of
 //! a dead worker do not count; the rest is one word each.
 
+use super::keys::{NAME_CHECK_MASK, NAME_CHECKS};
 use super::{Engine, ROUNDS};
 use crate::clock::Instant;
 use crate::error::OpError;
@@ -118,6 +119,13 @@ impl Engine {
 
     fn deployment(&self, id: &str) -> Result<Found<'_>, OpError> {
         if let Some(found) = self.known_deployment(id) {
+            // Whoever inserted it may have died before it had a name.
+            let Deployment { successes_total, failures_total, .. } = found.record;
+            let (successes, failures) =
+                (successes_total.load(Ordering::Relaxed), failures_total.load(Ordering::Relaxed));
+            if successes.wrapping_add(failures) & NAME_CHECK_MASK < NAME_CHECKS {
+                self.look_after_deployment_name(&found, id);
+            }
             return Ok(found);
         }
         let (identity, probe) = self.identify_deployment(id);
@@ -127,8 +135,7 @@ impl Engine {
                 Ok(slot) => {
                     let record = &table[slot.index];
                     let found = Found { slot: slot.index, identity, record };
-                    let name = names::Place { head: &record.name_head, bytes: &record.name };
-                    self.look_after_name(name, || names::redact(id), || found.holds());
+                    self.look_after_deployment_name(&found, id);
                     return Ok(found);
                 }
                 Err(NotInserted::Full) => {
@@ -148,6 +155,12 @@ impl Engine {
             }
         }
         Err(self.counted(OpError::Contended))
+    }
+
+    #[cold]
+    fn look_after_deployment_name(&self, found: &Found<'_>, id: &str) {
+        let name = names::Place { head: &found.record.name_head, bytes: &found.record.name };
+        self.look_after_name(name, || names::redact(id), || found.holds());
     }
 
     fn flights<'a>(&'a self, found: &Found<'a>) -> Leases<'a> {
@@ -465,6 +478,23 @@ mod tests {
         match engine.depart(id, limit).unwrap() {
             Departure::Sent(flight) => Some(flight),
             Departure::Full => None,
+        }
+    }
+
+    /// As its inserter would leave it if it died right after the insert.
+    #[test]
+    fn a_name_that_was_not_written_is_written_by_whoever_uses_the_deployment() {
+        let (engine, _) = engine();
+        let depart = || sent(&engine, "gpt", None).is_some();
+        let fail = || engine.deployment_failed("gpt", 60, FailureKind::Timeout, 0).is_ok();
+        let uses: [&dyn Fn() -> bool; 2] = [&depart, &fail];
+        for used in uses {
+            assert!(used());
+            let record = engine.known_deployment("gpt").unwrap().record;
+            record.name_head.store(crate::layout::NameWord::default(), Ordering::Relaxed);
+            assert!((0..=NAME_CHECK_MASK).all(|_| used()));
+            let name = names::Place { head: &record.name_head, bytes: &record.name };
+            assert_eq!(names::read(name).as_deref(), Some("gpt"));
         }
     }
 

@@ -15,7 +15,7 @@ use crate::tables::{buckets, names, workers};
 pub(super) const NAME_CHECK_MASK: u64 = 63;
 /// At so many of them, from the first: one call may count two and must not pass over the check, and a key
 /// whose operations are not counted stays at the first.
-const NAME_CHECKS: u64 = 2;
+pub(super) const NAME_CHECKS: u64 = 2;
 /// Keys without room that one process decides for itself.
 const LOCAL_BUCKETS: usize = 1 << 10;
 /// What all keys of a limiter are called that share one bucket for want of room.
