@@ -1,6 +1,6 @@
 //! What holds whatever happened: nothing is lost, nothing is given twice, everything is usable again.
 
-use super::operations::{AMOUNTS, Effect, Operation, signed, sum};
+use super::operations::{AMOUNTS, ENDLESS, Effect, Operation, signed, sum};
 use super::process::Child;
 use super::stage::Stage;
 use fast_litellm::clock::{Clock as _, MonotonicClock};
@@ -13,7 +13,7 @@ use fast_litellm::verify::{Severity, verify};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What keys are called.
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 10] = [
     "quota",
     "sliding",
     "user:u",
@@ -22,6 +22,8 @@ const NAMES: [&str; 8] = [
     "bystander",
     "user:bystander",
     "(keys without room)",
+    "deployment",
+    "routing",
 ];
 /// What others are called, with a number behind.
 const OTHERS: [&str; 3] = ["filler:", "idle:", "usurper:"];
@@ -239,8 +241,8 @@ fn up_to_the_limit(
     let drained = (operation.resource.drain)(stage, limits);
     let total = sum(taken, drained);
     let fair = (0..AMOUNTS).all(|n| {
-        let least = limits[n] - (charged[n] - taken[n]);
-        (least..=limits[n]).contains(&total[n])
+        let least = limits[n].saturating_sub(charged[n] - taken[n]);
+        limits[n] == ENDLESS || (least..=limits[n]).contains(&total[n])
     });
     ensure!(fair, "{taken:?} and then {drained:?} are not the limits {limits:?}");
     Ok(())
@@ -332,7 +334,10 @@ fn names_appear(stage: &Stage, operation: &Operation) -> Result<(), String> {
     let mut nameless = Vec::new();
     for _ in 0..NUDGES {
         let report = Report::of(stage.region());
-        let keys: Vec<_> = report.limits.iter().map(|limit| (&*limit.key, limit.kind)).collect();
+        let keys = report.limits.iter().map(|limit| (&*limit.key, limit.kind));
+        let deployments = report.deployments.iter().map(|found| (&*found.deployment, "deployment"));
+        let series = report.series.iter().map(|found| (&*found.series, "series"));
+        let keys: Vec<_> = keys.chain(deployments).chain(series).collect();
         let different: BTreeSet<_> = keys.iter().collect();
         ensure!(different.len() == keys.len(), "a key is twice in the table: {keys:?}");
         nameless = keys

@@ -3,6 +3,8 @@
 
 mod admission;
 mod features;
+mod health;
+mod measures;
 mod quotas;
 mod sliding;
 mod slots;
@@ -21,6 +23,9 @@ pub(crate) const AMOUNTS: usize = 4;
 pub(crate) type Effect = [i64; AMOUNTS];
 
 pub(crate) const NONE: Effect = [0; AMOUNTS];
+
+/// The limit of an amount that has none.
+pub(crate) const ENDLESS: i64 = i64::MAX;
 
 /// Something that a process does, and what it took by that.
 pub(crate) type Step = fn(&Stage) -> Effect;
@@ -132,6 +137,8 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Operation> {
         admission::OPERATIONS,
         workers::OPERATIONS,
         features::OPERATIONS,
+        health::OPERATIONS,
+        measures::OPERATIONS,
     ];
     tables.into_iter().flatten()
 }

@@ -174,6 +174,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         does: [7, 0, 0, 0],
         ..ON_COUNTER
     },
+    Operation { name: "spend, new key", run: spend, does: [1_500_000, 0, 0, 0], ..ON_COUNTER },
     Operation {
         name: "forget a counter",
         scene: |s| times(s, 2, add_loose),
@@ -274,6 +275,12 @@ fn forget_window(stage: &Stage) -> Effect {
 fn add_loose(stage: &Stage) -> Effect {
     stage.engine.add(SPEND, 7, SIZE_S).expect("counts");
     [7, 0, 0, 0]
+}
+
+/// One and a half, in millionths.
+fn spend(stage: &Stage) -> Effect {
+    stage.engine.spend(SPEND, 1.5, SIZE_S).expect("counts");
+    [1_500_000, 0, 0, 0]
 }
 
 fn add_to_rival(stage: &Stage) -> Effect {
