@@ -425,45 +425,51 @@ fn words_say_nothing(record: &Deployment, now: Instant) -> bool {
         && cooldown::left_ms(cooldown, now.us() / 1_000) == 0
 }
 
-/// Brings an idle record to all zeroes, the words that say something by swaps from what says nothing; false
-/// = one of them was charged meanwhile.
+/// Brings an idle record to all zeroes; false = it was charged meanwhile. Every word is swapped from what it
+/// was when the record said nothing, so that a charge that is made meanwhile stays.
 fn clear(found: &Found<'_>, flights: &Leases<'_>, now: Instant) -> bool {
     let record = found.record;
-    let window = record.window.load(Ordering::SeqCst);
-    let cooldown = record.cooldown.load(Ordering::SeqCst);
-    let cleared = window.left(now.s(), u64::MAX).is_none()
-        && cooldown::left_ms(cooldown, now.us() / 1_000) == 0
+    let counters = [&record.successes, &record.failures].map(seen);
+    let averages = [&record.latency, &record.first_token].map(seen);
+    let failure = seen(&record.last_failure);
+    let counts = [
+        &record.successes_total,
+        &record.failures_total,
+        &record.latency_head,
+        &record.first_token_head,
+        &record.failures_in_a_row,
+    ]
+    .map(seen);
+    let samples = [&record.latencies, &record.first_tokens].map(|words| words.each_ref().map(seen));
+    let (window, cooldown) = (seen(&record.window), seen(&record.cooldown));
+    let cleared = window.1.left(now.s(), u64::MAX).is_none()
+        && cooldown::left_ms(cooldown.1, now.us() / 1_000) == 0
         && flights.forget()
-        && zero(found, &record.window, window)
-        && zero(found, &record.cooldown, cooldown);
+        && zero(found, window)
+        && zero(found, cooldown)
+        && counters.into_iter().all(|counter| zero(found, counter))
+        && averages.into_iter().all(|average| zero(found, average));
     if cleared {
         // The rest is history, and says nothing to the next deployment by then.
-        for counter in [&record.successes, &record.failures] {
-            zero(found, counter, counter.load(Ordering::Relaxed));
+        zero(found, failure);
+        for count in counts {
+            zero(found, count);
         }
-        for average in [&record.latency, &record.first_token] {
-            zero(found, average, average.load(Ordering::Relaxed));
-        }
-        zero(found, &record.last_failure, record.last_failure.load(Ordering::Relaxed));
-        for count in [
-            &record.successes_total,
-            &record.failures_total,
-            &record.latency_head,
-            &record.first_token_head,
-            &record.failures_in_a_row,
-        ] {
-            zero(found, count, count.load(Ordering::Relaxed));
-        }
-        for sample in record.latencies.iter().chain(&record.first_tokens) {
-            zero(found, sample, sample.load(Ordering::Relaxed));
+        for sample in samples.into_iter().flatten() {
+            zero(found, sample);
         }
     }
     let name = names::Place { head: &record.name_head, bytes: &record.name };
     cleared && names::withdraw(name)
 }
 
+/// A word with what it is now.
+fn seen<T: Bits>(word: &Word<T>) -> (&Word<T>, T) {
+    (word, word.load(Ordering::SeqCst))
+}
+
 /// Swaps a word of the deployment's record from what was seen to zero.
-fn zero<T: Bits>(found: &Found<'_>, word: &Word<T>, seen: T) -> bool {
+fn zero<T: Bits>(found: &Found<'_>, (word, seen): (&Word<T>, T)) -> bool {
     index::is(found.record.identity.load(Ordering::Acquire), found.identity)
         && word.compare_exchange(seen, T::from_bits(0), Ordering::SeqCst, Ordering::Relaxed).is_ok()
 }
