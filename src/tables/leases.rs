@@ -9,11 +9,11 @@
 //! so there is no allocator whose state a crash could lose. A chunk without holders says nothing, and is
 //! given up when another key wants its place.
 
-use super::index::{self, NotInserted, Probe};
+use super::index::{self, Held, NotInserted, Probe};
 use crate::layout::{
     CHUNK_SLOTS, IdentityWord, KeyKind, LeaseChunk, LeaseLimits, LeaseWord, OwnerTag,
 };
-use crate::primitives::{MAX_TRIES, mix};
+use crate::primitives::{MAX_TRIES, Shared, mix};
 use crate::sync::{Bits, Ordering, Word, in_total_order};
 
 const SLOTS: u64 = CHUNK_SLOTS as u64;
@@ -102,7 +102,9 @@ impl<'a> Leases<'a> {
     fn chunk(&self, ordinal: u64, insert: bool) -> Result<Option<usize>, ChunksFull> {
         let (identity, probe) = self.place_of(ordinal);
         if let Some(position) = index::find(self.chunks, probe, identity) {
-            self.describe(position, ordinal, insert);
+            if insert {
+                self.describe(position, ordinal, identity);
+            }
             return Ok(Some(position));
         }
         if !insert {
@@ -111,7 +113,7 @@ impl<'a> Leases<'a> {
         for _ in 0..MAX_TRIES {
             match index::insert(self.chunks, probe, identity, self.nonce) {
                 Ok(slot) => {
-                    self.describe(slot.index, ordinal, true);
+                    self.describe(slot.index, ordinal, identity);
                     return Ok(Some(slot.index));
                 }
                 Err(NotInserted::Full) => {
@@ -123,14 +125,16 @@ impl<'a> Leases<'a> {
         Err(ChunksFull)
     }
 
-    /// Writes down whose chunk it is, for inspectors and for reaping.
-    fn describe(&self, position: usize, ordinal: u64, write: bool) {
-        let Some(chunk) = self.chunks.get(position).filter(|_| write) else { return };
-        let known = chunk.key_slot.load(Ordering::Relaxed) == self.key_slot
-            && chunk.ordinal.load(Ordering::Relaxed) == ordinal;
-        if !known {
-            chunk.ordinal.store(ordinal, Ordering::Relaxed);
-            chunk.key_slot.store(self.key_slot, Ordering::Relaxed);
+    /// Writes down whose chunk it is, for inspectors and for reaping, as long as it is this key's.
+    fn describe(&self, position: usize, ordinal: u64, identity: IdentityWord) {
+        let Some(chunk) = self.chunks.get(position) else { return };
+        for (word, value) in [(&chunk.ordinal, ordinal), (&chunk.key_slot, self.key_slot)] {
+            let seen = word.load(Ordering::Relaxed);
+            if seen != value {
+                // A lost race means that another process wrote it, or that the chunk has passed on.
+                let held = Held::new(word, &chunk.identity, identity);
+                let _ = held.compare_exchange(seen, value, Ordering::SeqCst, Ordering::Relaxed);
+            }
         }
     }
 
