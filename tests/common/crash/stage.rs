@@ -1,7 +1,7 @@
 //! A region in a known state that can be brought back, with a clock that stands still for everybody.
 
 use super::checks::Before;
-use super::operations::{Effect, Home, NONE, Operation, SPEND, Step};
+use super::operations::{Effect, Home, Operation, SPEND, Step};
 use super::process::Child;
 use super::tracee::Range;
 use fast_litellm::clock::{Clock, MonotonicClock};
@@ -96,7 +96,9 @@ pub(crate) struct Stage {
     pub(crate) flight: Cell<Option<Flight>>,
     /// A probe of a process, for its report.
     pub(crate) probe: Cell<Option<Probe>>,
-    /// What takes the place of the key that the operation is about as soon as that is idle.
+    /// The idle key that gives its place to the operation's.
+    pub(crate) doomed: RefCell<String>,
+    /// Another key that wants that place.
     pub(crate) usurper: RefCell<String>,
     dead: RefCell<Vec<Child>>,
     image: Vec<u8>,
@@ -130,6 +132,7 @@ impl Stage {
             granted: Cell::default(),
             flight: Cell::default(),
             probe: Cell::default(),
+            doomed: RefCell::default(),
             usurper: RefCell::default(),
             dead: RefCell::default(),
             image: Vec::new(),
@@ -176,17 +179,12 @@ impl Stage {
         child.channel.receive_effect()
     }
 
-    /// Finds a name for [`Self::usurper`]: one with which `step` makes `gone` true. Nobody notices. For scenes.
-    pub(crate) fn invite_a_usurper(&self, step: Step, gone: fn(&Self) -> bool) {
+    /// What `step` says in a process that comes and goes, after which everything is as before. For scenes.
+    pub(crate) fn tried(&self, step: impl Fn(&Self) -> Effect) -> Effect {
         let image = self.bytes().expect("reads");
-        let takes = |name: &String| {
-            self.usurper.replace(name.clone());
-            let visit = |stage: &Self| [i64::from(step(stage) != NONE && gone(stage)), 0, 0, 0];
-            let taken = self.visited_by(visit).expect("visits");
-            self.write(&image).expect("writes");
-            taken != NONE
-        };
-        (0..).map(|n: u64| format!("usurper:{n}")).find(takes);
+        let effect = self.visited_by(step).expect("visits");
+        self.write(&image).expect("writes");
+        effect
     }
 
     /// Reads something as of the instant of the scene.

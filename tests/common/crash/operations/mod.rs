@@ -5,7 +5,9 @@ mod admission;
 mod features;
 mod health;
 mod measures;
+mod overflow;
 mod quotas;
+mod room;
 mod sliding;
 mod slots;
 mod windows;
@@ -135,6 +137,8 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Operation> {
         windows::OPERATIONS,
         slots::OPERATIONS,
         admission::OPERATIONS,
+        room::OPERATIONS.as_flattened(),
+        overflow::OPERATIONS,
         workers::OPERATIONS,
         features::OPERATIONS,
         health::OPERATIONS,

@@ -216,17 +216,20 @@ fn leases_taken(stage: &Stage) -> Effect {
 }
 
 fn drain_leases(stage: &Stage, limits: Effect) -> Effect {
-    let mut drained = NONE;
-    for (number, key) in KEYS.into_iter().enumerate() {
-        let id = |n: i64| format!("drain-{n}");
-        let acquire = |n| {
-            let ask = SlotAsk { key, limit: limits[number], ttl_s: 0, slot_id: &id(n) };
-            matches!(stage.engine.acquire_all(&[ask]), Ok(Grant::Held(_)))
-        };
-        drained[number] = until_refused(acquire);
-        for n in 0..drained[number] {
-            let _ = stage.engine.release(key, &id(n));
-        }
+    let [user, team] = KEYS;
+    [drain_slots(stage, user, limits[0]), drain_slots(stage, team, limits[1]), 0, 0]
+}
+
+/// Acquires slots until there are none, releases them, and says how many they were.
+pub(super) fn drain_slots(stage: &Stage, key: &str, limit: i64) -> i64 {
+    let id = |n: i64| format!("drain-{n}");
+    let acquire = |n| {
+        let ask = SlotAsk { key, limit, ttl_s: 0, slot_id: &id(n) };
+        matches!(stage.engine.acquire_all(&[ask]), Ok(Grant::Held(_)))
+    };
+    let drained = until_refused(acquire);
+    for n in 0..drained {
+        let _ = stage.engine.release(key, &id(n));
     }
     drained
 }
