@@ -512,9 +512,11 @@ fn window_wait_us(key: &Key<'_>, size_s: u64, now: Instant) -> u64 {
 mod tests {
     use super::super::tests::engine;
     use super::*;
-    use crate::config::Overflow;
+    use crate::clock::FakeClock;
+    use crate::config::{Capacity, Overflow};
     use crate::primitives::gcra::Quota;
     use crate::primitives::sliding::SlidingLimit;
+    use crate::region::create_heap;
 
     const S: &str = "{api_key:a}";
 
@@ -542,6 +544,26 @@ mod tests {
 
     fn left(admission: &Admission, demands: &[Demand<'_>]) -> Vec<u64> {
         (0..demands.len()).map(|position| admission.remaining(demands, position)).collect()
+    }
+
+    /// In a table so small that all keys have the same places.
+    #[test]
+    fn keys_of_one_request_do_not_take_each_others_places() {
+        let clock = FakeClock::at(1_000_000_000_000);
+        let capacity = Capacity { keys: 40, ..Capacity::default() };
+        let engine = Engine::new(create_heap(capacity, Box::new(clock.clone())).unwrap());
+        let rate = engine.limiter("", Quota::new(60, 6).unwrap());
+        for n in 0..4 {
+            engine.check(&rate, format!("idle-{n}").as_bytes()).unwrap();
+        }
+        let fill = |n: &u64| engine.add(&format!("filler:{n}"), 1, 1_000_000).is_err();
+        assert_eq!((0..).find(fill), Some(60));
+        clock.advance_s(60);
+        let keys: Vec<_> = (0..3).map(|n| format!("new-{n}")).collect();
+        let mut demands: Vec<_> =
+            keys.iter().map(|key| Demand::new(key, Rule::Rate(&rate), 1)).collect();
+        granted(&engine, &mut demands);
+        assert_eq!(engine.total(|row| &row.keys_reclaimed), 3);
     }
 
     #[test]

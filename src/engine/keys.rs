@@ -34,6 +34,11 @@ pub struct Key<'a> {
     pub bucket: &'a Bucket,
 }
 
+/// Whether anything was ever decided about a bucket's key.
+fn is_used(bucket: &Bucket) -> bool {
+    bucket.allowed.load(Ordering::Relaxed) != 0 || bucket.denied.load(Ordering::Relaxed) != 0
+}
+
 impl Key<'_> {
     /// To be called after a charge: whether the bucket still is the key's.
     #[inline]
@@ -185,6 +190,9 @@ impl Engine {
         Err(NotInserted::Contended)
     }
 
+    /// Gives an idle key up. One that was never decided about may have been inserted by a request that is
+    /// about to charge it, this one even, and is given up only where there is no other: two keys of one
+    /// request would take each other's place again and again.
     fn make_room(
         &self,
         buckets: &[Bucket],
@@ -192,12 +200,18 @@ impl Engine {
         probe: Probe,
     ) -> Result<(), NotInserted> {
         let now = self.now();
-        let gave_up = index::make_room(
-            buckets,
-            probe,
-            |key, bucket| self.is_idle(key, bucket, now),
-            |slot, key, bucket| self.clear(names.get(slot), key, bucket, now),
-        )?;
+        let make_room = |new: bool| {
+            index::make_room(
+                buckets,
+                probe,
+                |key, bucket| (new || is_used(bucket)) && self.is_idle(key, bucket, now),
+                |slot, key, bucket| self.clear(names.get(slot), key, bucket, now),
+            )
+        };
+        let gave_up = match make_room(false) {
+            Err(NotInserted::Full) => make_room(true),
+            done => done,
+        }?;
         if gave_up.is_some() {
             self.count(|row| &row.keys_reclaimed);
         }
