@@ -1,10 +1,14 @@
 //! A rate, a sliding window, an anchored window and a slot in one call.
 
 use super::quotas::{QUOTA, QUOTA_KEY};
+use super::room::{self, Kind, QUOTAS, SLIDINGS};
 use super::sliding::{SLIDING_KEY, drain_sliding, nudge_sliding, sliding_taken};
 use super::slots::{LEASES, REAP_AND_JOIN, SLOTS, USER, acquire};
 use super::windows::{SIZE_S, TOKENS, WINDOW, WINDOWS, one};
-use super::{Effect, Meanwhile, NONE, Operation, PLAIN, Resource, later, signed, sum, times};
+use super::{
+    ENDLESS, Effect, Home, Meanwhile, NONE, Operation, PLAIN, Resource, STAYS, later, signed, sum,
+    times,
+};
 use crate::crash::stage::{BURST, Stage, WINDOW_LIMIT};
 use fast_litellm::engine::admission::{Admission, Answer, Demand, Rule};
 use fast_litellm::engine::slots::SlotAsk;
@@ -42,6 +46,37 @@ const ON_ALL_FOUR: Operation = Operation {
     resource: &ALL_FOUR,
     limits: Some(LIMITS),
     meanwhile: &[ADMIT, FILL_WINDOW, LATER_ADMIT],
+    ..PLAIN
+};
+
+/// The same without the slots, and what somebody else charges to a key that takes the place of one of these.
+static THREE_AND_A_USURPER: Resource = Resource {
+    taken: |stage| {
+        let [quota, sliding, tokens, _] = all_four_taken(stage);
+        [quota, sliding, tokens, stage.engine.value(&stage.usurper.borrow()).unwrap_or(0)]
+    },
+    drain: |stage, limits| {
+        let [quota, sliding, tokens, _] = drain_all_four(stage, [0, 0, limits[2], 0]);
+        [quota, sliding, tokens, 0]
+    },
+    nudge: nudge_all_four,
+    owned: STAYS,
+};
+
+const USURP: Meanwhile = Meanwhile { name: "take a place", step: usurp, forgetful: false };
+const USURP_AND_ADMIT: Meanwhile = Meanwhile {
+    name: "take a place, admit",
+    step: |s| sum(usurp(s), admit_three(s)),
+    forgetful: false,
+};
+
+const IN_A_CROWD: Operation = Operation {
+    home: Home::Small,
+    run: admit_three,
+    does: [1, 2, 10, 0],
+    resource: &THREE_AND_A_USURPER,
+    limits: Some([LIMITS[0], LIMITS[1], LIMITS[2], ENDLESS]),
+    meanwhile: &[USURP, USURP_AND_ADMIT],
     ..PLAIN
 };
 
@@ -94,6 +129,15 @@ pub(super) static OPERATIONS: &[Operation] = &[
         transient: [1, 0, 0, 0],
         ..ON_REFUSED
     },
+    Operation {
+        name: "admit, keys given up",
+        scene: crowded,
+        meanwhile: &[Meanwhile { name: "admit", step: admit_three, forgetful: false }],
+        ..IN_A_CROWD
+    },
+    Operation { name: "admit, rate idle", scene: |s| idle(s, &QUOTAS), ..IN_A_CROWD },
+    Operation { name: "admit, sliding idle", scene: |s| idle(s, &SLIDINGS), ..IN_A_CROWD },
+    Operation { name: "admit, window idle", scene: |s| idle(s, &room::WINDOWS), ..IN_A_CROWD },
     Operation { name: "cancel", run: cancel, does: [-1, -2, -10, -1], ..ON_GRANTED },
     Operation {
         name: "settle, less",
@@ -133,6 +177,29 @@ fn admit(stage: &Stage) -> Effect {
         }
         Answer::Refused(_) => NONE,
     }
+}
+
+/// As [`admit`]; slots are not counted.
+fn admit_three(stage: &Stage) -> Effect {
+    let [quota, sliding, tokens, _] = admit(stage);
+    [quota, sliding, tokens, 0]
+}
+
+/// All keys are idle in a full table, two others as well, and somebody may take the place of one of these.
+fn idle(stage: &Stage, kind: &Kind) {
+    admitted(stage);
+    room::crowd(stage, &QUOTAS, &["idle:0", "idle:1"]);
+    room::find_a_usurper(stage, kind);
+}
+
+/// Four others are idle in a full table.
+fn crowded(stage: &Stage) {
+    room::crowd(stage, &QUOTAS, &["idle:0", "idle:1", "idle:2", "idle:3"]);
+}
+
+fn usurp(stage: &Stage) -> Effect {
+    stage.engine.add(&stage.usurper.borrow(), 1, SIZE_S).expect("there is room");
+    [0, 0, 0, 1]
 }
 
 /// Does something with what it was granted the last time.

@@ -276,7 +276,7 @@ pub(super) fn fill_keys(stage: &Stage) {
 }
 
 /// A full table in which these keys are idle.
-fn crowd(stage: &Stage, kind: &Kind, idle: &[&str]) {
+pub(super) fn crowd(stage: &Stage, kind: &Kind, idle: &[&str]) {
     let each = |step: &dyn Fn(&str)| idle.iter().for_each(|name| step(name));
     each(&|name| assert_eq!((kind.charge)(stage, name), Ok(true)));
     (kind.fill)(stage);
@@ -303,7 +303,11 @@ fn crowd_with_the_key(stage: &Stage, kind: &Kind) {
     let [first, second, third, _] = IDLE;
     crowd(stage, kind, &[kind.key, first, second, third]);
     stage.doomed.replace(first.to_string());
-    // One that takes the place of the key.
+    find_a_usurper(stage, kind);
+}
+
+/// Finds a key that takes the place of the kind's.
+pub(super) fn find_a_usurper(stage: &Stage, kind: &Kind) {
     let takes = |name: &String| {
         let gone = stage.tried(|stage| {
             assert_eq!((kind.usurp.0)(stage, name), Ok(true));
