@@ -135,7 +135,8 @@ fn one_way(
     let fine = if operation.transient == NONE {
         taken.windows(2).all(forward)
     } else {
-        taken.contains(&sum(last, lasting(operation.transient)))
+        let transient = lasting(operation.transient);
+        [first, last].iter().any(|&end| taken.contains(&sum(end, transient)))
     };
     if fine { Ok(()) } else { Err(format!("taken were, one after the other, {taken:?}")) }
 }

@@ -37,6 +37,8 @@ pub(super) struct Kind {
     fill: fn(&Stage),
     /// Charges, and what is charged, to keys that take a place from this kind's.
     usurp: (Charge, Taken),
+    /// Inserts a key and charges nothing.
+    insert: fn(&Stage, &str),
 }
 
 pub(super) const QUOTAS: Kind = Kind {
@@ -53,6 +55,9 @@ pub(super) const QUOTAS: Kind = Kind {
     stands: |stage, key| bucket_of(stage, key).is_some(),
     fill: fill_keys,
     usurp: (charge_counter, counter_taken),
+    insert: |stage, key| {
+        stage.engine.place(&stage.limiter, key.as_bytes()).expect("there is room");
+    },
 };
 
 pub(super) const SLIDINGS: Kind = Kind {
@@ -78,6 +83,9 @@ pub(super) const WINDOWS: Kind = Kind {
     taken: window_taken,
     drain: |stage, key| until_refused(|_| charge_window(stage, key) == Ok(true)),
     usurp: (charge_window, window_taken),
+    insert: |stage, key| {
+        stage.engine.note_limits(&format!("{{{key}}}"), 0, 0).expect("there is room");
+    },
     ..QUOTAS
 };
 
@@ -172,6 +180,46 @@ macro_rules! on {
     }};
 }
 
+/// A charge to a record that says nothing, not even that it was ever charged, and that is handed over to
+/// another key of its kind between the look at it and the swap.
+macro_rules! passing_on {
+    ($kind:ident, $limit:expr, $transient:expr, $names:expr) => {{
+        const PASSING: Operation = Operation {
+            name: $names[0],
+            home: Home::Small,
+            scene: |s| crowd_of_new_keys(s, &$kind),
+            run: |s| charge_key(s, &$kind),
+            does: [1, 0, 0, 0],
+            resource: &Resource {
+                taken: |s| {
+                    let usurped = ($kind.taken)(s, &s.usurper.borrow());
+                    [($kind.taken)(s, $kind.key), 0, usurped, 0]
+                },
+                drain: |s, _| [($kind.drain)(s, $kind.key), 0, 0, 0],
+                nudge: |s| nudge(s, &$kind),
+                owned: STAYS,
+            },
+            limits: Some([$limit, ENDLESS, ENDLESS, ENDLESS]),
+            meanwhile: &[Meanwhile {
+                name: "take the place",
+                step: |s| take_the_place(s, &$kind),
+                forgetful: false,
+            }],
+            ..PLAIN
+        };
+        [
+            PASSING,
+            Operation {
+                name: $names[1],
+                disturbance: Some((0, |s| take_the_place(s, &$kind))),
+                transient: $transient,
+                meanwhile: &[],
+                ..PASSING
+            },
+        ]
+    }};
+}
+
 const fn limit(most: i64) -> Option<Effect> {
     Some([most, most, ENDLESS, ENDLESS])
 }
@@ -196,6 +244,8 @@ pub(super) static OPERATIONS: &[[Operation; 2]] = &[
     ),
     on!(CHUNKS, Home::Inherited, OWNED, limit(MOST_SLOTS), ["give up, chunks", "idle, chunks"]),
     on!(DEPLOYMENTS, Home::Inherited, STAYS, None, ["give up, deployments", "idle, deployments"]),
+    passing_on!(QUOTAS, BURST as i64, [0, 0, 1, 0], ["new, quotas", "new, quotas, passed on"]),
+    passing_on!(WINDOWS, REQUESTS, NONE, ["new, windows", "new, windows, passed on"]),
 ];
 
 // ---- Kinds ----------------------------------------------------------------------------------------
@@ -306,11 +356,24 @@ fn crowd_with_the_key(stage: &Stage, kind: &Kind) {
     find_a_usurper(stage, kind);
 }
 
+/// A full table in which the key and others are new, and nothing was charged to them.
+fn crowd_of_new_keys(stage: &Stage, kind: &Kind) {
+    crowd(stage, kind, &IDLE);
+    for name in [kind.key, "idle:4", "idle:5", "idle:6"] {
+        (kind.insert)(stage, name);
+    }
+    find(stage, kind, |name| (kind.insert)(stage, name));
+}
+
 /// Finds a key that takes the place of the kind's.
 pub(super) fn find_a_usurper(stage: &Stage, kind: &Kind) {
+    find(stage, kind, |name| assert_eq!((kind.usurp.0)(stage, name), Ok(true)));
+}
+
+fn find(stage: &Stage, kind: &Kind, use_it: impl Fn(&str)) {
     let takes = |name: &String| {
         let gone = stage.tried(|stage| {
-            assert_eq!((kind.usurp.0)(stage, name), Ok(true));
+            use_it(name);
             [i64::from(!(kind.stands)(stage, kind.key)), 0, 0, 0]
         });
         gone != NONE
@@ -340,6 +403,11 @@ fn charge_doomed(stage: &Stage, kind: &Kind) -> Effect {
 
 fn usurp(stage: &Stage, kind: &Kind) -> Effect {
     [0, 0, charge(stage, kind.usurp.0, &stage.usurper.borrow()), 0]
+}
+
+fn take_the_place(stage: &Stage, kind: &Kind) -> Effect {
+    (kind.insert)(stage, &stage.usurper.borrow());
+    NONE
 }
 
 fn taken(stage: &Stage, kind: &Kind) -> Effect {
