@@ -45,7 +45,6 @@ const ON_ERRORS: Operation = Operation {
 };
 
 pub(super) static OPERATIONS: &[Operation] = &[
-    // Features.
     Operation { name: "feature error", run: feature_error, does: [1, 0, 0, 0], ..ON_ERRORS },
     Operation {
         name: "feature reset",

@@ -28,7 +28,6 @@ const ON_QUOTA: Operation = Operation {
 };
 
 pub(super) static OPERATIONS: &[Operation] = &[
-    // Keys and quotas.
     Operation { name: "insert a key", run: insert, ..ON_QUOTA },
     Operation { name: "check, new key", run: check, does: [1, 0, 0, 0], ..ON_QUOTA },
     Operation {

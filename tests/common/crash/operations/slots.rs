@@ -49,7 +49,6 @@ const LOWERED: Operation = Operation {
 };
 
 pub(super) static OPERATIONS: &[Operation] = &[
-    // Concurrency slots.
     Operation {
         name: "acquire, first of its key",
         run: acquire_user,

@@ -63,7 +63,6 @@ const ON_COUNTER: Operation = Operation {
 };
 
 pub(super) static OPERATIONS: &[Operation] = &[
-    // Windows and counters.
     Operation {
         name: "hit 1, opening",
         run: |s| hit(s, 1),

@@ -9,7 +9,6 @@ use fast_litellm::region::{attach_file, host};
 use fast_litellm::tables::workers;
 
 pub(super) static OPERATIONS: &[Operation] = &[
-    // Workers.
     Operation { name: "register", before: |_| NONE, run: joined, ..ON_LEASES },
     Operation {
         name: "register, full of the dead",
@@ -21,6 +20,15 @@ pub(super) static OPERATIONS: &[Operation] = &[
         ..ON_LEASES
     },
     Operation { name: "reap", scene: |s| s.somebody_dies(acquire_both), run: reap, ..ON_LEASES },
+    Operation {
+        name: "reap all",
+        scene: |s| s.somebody_dies(acquire_both),
+        run: |s| {
+            s.engine.reap_all();
+            NONE
+        },
+        ..ON_LEASES
+    },
     Operation {
         name: "attach by name",
         home: Home::Named,
