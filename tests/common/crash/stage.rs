@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 /// Requests that the limiter admits at one instant.
 pub(crate) const BURST: u32 = 6;
 /// Requests that the sliding limiter admits in one window.
-pub(crate) const WINDOW_LIMIT: u64 = 12;
+pub(crate) const WINDOW_LIMIT: u32 = 12;
 /// Length of its window, seconds.
 pub(crate) const WINDOW_S: u64 = 30;
 /// Bytes of a page.
@@ -116,7 +116,7 @@ impl Stage {
             Ok::<_, String>(engine.limiter("", quota))
         };
         let (limiter, slow) = (limiter(60)?, limiter(1)?);
-        let limit = SlidingLimit::new(WINDOW_LIMIT, WINDOW_S).ok_or("a valid limit")?;
+        let limit = SlidingLimit::new(u64::from(WINDOW_LIMIT), WINDOW_S).ok_or("a valid limit")?;
         let sliding = engine.sliding_limiter("", limit);
         let rival = rival(engine.region());
         let mut stage = Self {

@@ -148,13 +148,13 @@ impl Tracee {
             return Ok(());
         }
         if let Guard::Page(offset) = self.guard {
-            self.protect(&self.pages(&self.ranges, offset), Guard::Open)?;
+            self.protect(&Self::pages(&self.ranges, offset), Guard::Open)?;
             self.guard = Guard::Open;
             return self.guard(guard);
         }
         if let Guard::Page(offset) = guard {
             self.guard(Guard::Open)?;
-            self.protect(&self.pages(&self.ranges, offset), guard)?;
+            self.protect(&Self::pages(&self.ranges, offset), guard)?;
         } else {
             self.protect(&self.ranges, guard)?;
         }
@@ -163,7 +163,7 @@ impl Tracee {
     }
 
     /// The page at an offset, wherever it is mapped.
-    fn pages(&self, ranges: &[Range], offset: u64) -> Vec<Range> {
+    fn pages(ranges: &[Range], offset: u64) -> Vec<Range> {
         let page = offset - offset % PAGE;
         let inside = |range: &&Range| (range.offset..range.offset + range.len).contains(&page);
         let part = |range: &Range| {
@@ -266,7 +266,7 @@ impl Tracee {
                 let range = Range { start: regs.rax, len, offset: 0 };
                 if let Guard::Page(offset) = self.guard {
                     self.protect(&[range], Guard::Open)?;
-                    self.protect(&self.pages(&[range], offset), self.guard)?;
+                    self.protect(&Self::pages(&[range], offset), self.guard)?;
                 }
                 self.ranges.push(range);
             }

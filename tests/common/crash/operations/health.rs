@@ -18,16 +18,15 @@ const WINDOW_S: u64 = 60;
 
 /// Requests in flight.
 static FLIGHTS: Resource =
-    Resource { taken: flights_taken, drain: drain_flights, nudge: nudge, owned: OWNED };
+    Resource { taken: flights_taken, drain: drain_flights, nudge, owned: OWNED };
 /// Failures and successes in a window, and whether there is a cooldown.
-static HEALTH: Resource =
-    Resource { taken: health_taken, drain: |_, _| NONE, nudge: nudge, owned: STAYS };
+static HEALTH: Resource = Resource { taken: health_taken, drain: |_, _| NONE, nudge, owned: STAYS };
 
 const ON_FLIGHTS: Operation = Operation {
     run: depart,
     does: [1, 0, 0, 0],
     resource: &FLIGHTS,
-    limits: Some([MOST as i64, ENDLESS, ENDLESS, ENDLESS]),
+    limits: Some([MOST.cast_signed(), ENDLESS, ENDLESS, ENDLESS]),
     meanwhile: &[
         Meanwhile { name: "depart", step: depart, forgetful: false },
         Meanwhile { name: "depart, arrive", step: depart_and_arrive, forgetful: false },

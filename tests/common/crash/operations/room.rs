@@ -68,7 +68,7 @@ pub(super) const SLIDINGS: Kind = Kind {
     },
     taken: |stage, key| {
         let left = stage.engine.remaining_sliding(&stage.sliding, key.as_bytes());
-        signed(WINDOW_LIMIT) - signed(left)
+        i64::from(WINDOW_LIMIT) - signed(left)
     },
     drain: |stage, key| until_refused(|_| (SLIDINGS.charge)(stage, key) == Ok(true)),
     ..QUOTAS
@@ -220,29 +220,35 @@ macro_rules! passing_on {
     }};
 }
 
-const fn limit(most: i64) -> Option<Effect> {
-    Some([most, most, ENDLESS, ENDLESS])
+const fn limit(most: i64) -> Effect {
+    [most, most, ENDLESS, ENDLESS]
 }
 
 pub(super) static OPERATIONS: &[[Operation; 2]] = &[
-    on!(QUOTAS, Home::Small, STAYS, limit(BURST as i64), ["give up, quotas", "idle, quotas"]),
+    on!(QUOTAS, Home::Small, STAYS, Some(limit(BURST as i64)), ["give up, quotas", "idle, quotas"]),
     on!(
         SLIDINGS,
         Home::Small,
         STAYS,
-        limit(WINDOW_LIMIT as i64),
+        Some(limit(WINDOW_LIMIT as i64)),
         ["give up, sliding", "idle, sliding"]
     ),
-    on!(WINDOWS, Home::Small, STAYS, limit(REQUESTS), ["give up, windows", "idle, windows"]),
+    on!(WINDOWS, Home::Small, STAYS, Some(limit(REQUESTS)), ["give up, windows", "idle, windows"]),
     on!(COUNTERS, Home::Small, STAYS, None, ["give up, counters", "idle, counters"]),
     on!(
         SLOTS,
         Home::Small,
         OWNED,
-        limit(MOST_SLOTS),
+        Some(limit(MOST_SLOTS)),
         ["give up, keys of slots", "idle, keys of slots"]
     ),
-    on!(CHUNKS, Home::Inherited, OWNED, limit(MOST_SLOTS), ["give up, chunks", "idle, chunks"]),
+    on!(
+        CHUNKS,
+        Home::Inherited,
+        OWNED,
+        Some(limit(MOST_SLOTS)),
+        ["give up, chunks", "idle, chunks"]
+    ),
     on!(DEPLOYMENTS, Home::Inherited, STAYS, None, ["give up, deployments", "idle, deployments"]),
     passing_on!(QUOTAS, BURST as i64, [0, 0, 1, 0], ["new, quotas", "new, quotas, passed on"]),
     passing_on!(WINDOWS, REQUESTS, NONE, ["new, windows", "new, windows, passed on"]),
@@ -316,8 +322,8 @@ fn chunk_stands(stage: &Stage, name: &str) -> bool {
 /// Uses keys until there is no room for more.
 fn fill_with(step: impl Fn(&str) -> Result<(), OpError>) {
     let full = |error| matches!(error, OpError::TableFull | OpError::LeasesFull);
-    let filled = |name: String| step(&name).is_err_and(full);
-    (0..).map(|n: u64| format!("filler:{n}")).find(|name| filled(name.clone()));
+    let filled = |name: &String| step(name).is_err_and(full);
+    (0..10_000).map(|n: u64| format!("filler:{n}")).find(|name| filled(name)).expect("gets full");
 }
 
 /// Fills the table of keys up with counters that run for long.

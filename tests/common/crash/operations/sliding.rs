@@ -81,7 +81,7 @@ fn damaged(stage: &Stage) {
 
 pub(super) fn sliding_taken(stage: &Stage) -> Effect {
     let left = stage.engine.remaining_sliding(&stage.sliding, SLIDING_KEY);
-    [signed(WINDOW_LIMIT) - signed(left), 0, 0, 0]
+    [i64::from(WINDOW_LIMIT) - signed(left), 0, 0, 0]
 }
 
 pub(super) fn drain_sliding(stage: &Stage, _: Effect) -> Effect {
