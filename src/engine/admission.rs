@@ -557,7 +557,7 @@ mod tests {
             engine.check(&rate, format!("idle-{n}").as_bytes()).unwrap();
         }
         let fill = |n: &u64| engine.add(&format!("filler:{n}"), 1, 1_000_000).is_err();
-        assert_eq!((0..).find(fill), Some(60));
+        assert_eq!((0..100).find(fill), Some(60));
         clock.advance_s(60);
         let keys: Vec<_> = (0..3).map(|n| format!("new-{n}")).collect();
         let mut demands: Vec<_> =
