@@ -339,7 +339,7 @@ MUTATIONS = (
     Mutation(
         "lease-blind-release",
         "src/tables/leases.rs",
-        "    let freed =\n        holder.compare_exchange(word, LeaseWord::default(), Ordering::SeqCst, Ordering::Relaxed);\n    if freed.is_ok() {\n        forget_hint(chunk, slot);\n    }\n    freed.is_ok()",
+        "    let swap =\n        holder.compare_exchange(word, LeaseWord::default(), Ordering::SeqCst, Ordering::Relaxed);\n    if swap.is_ok() {\n        forget_hint(chunk, slot);\n    }\n    swap.is_ok()",
         "    holder.store(LeaseWord::default(), Ordering::SeqCst);\n    true",
         "loom_leases_a_late_release_frees_nobody_else",
     ),
@@ -353,7 +353,7 @@ MUTATIONS = (
     Mutation(
         "lease-tag-stands-still",
         "src/tables/leases.rs",
-        "        let next = tag.wrapping_add(1);\n        // Whoever",
+        "        let next = freed(tag);\n        // Whoever",
         "        let next = tag;\n        // Whoever",
         "loom_leases_a_second_release_frees_nobody_else",
     ),

@@ -1,7 +1,7 @@
 //! A process may be killed, or stopped and resumed, at any instruction of any operation.
 //!
 //! What the tests prove, for one process (the victim) in each of the operations in
-//! `common/crash/operations.rs`:
+//! `common/crash/operations/`:
 //!
 //! * **Killed.** The victim is single-stepped through the operation. A process that is killed leaves two
 //!   things behind: the bytes of the region, and that it is dead. So all instruction boundaries between two
@@ -12,25 +12,30 @@
 //!   is lost or given twice; no limit is exceeded; at most the killed request was charged without having been
 //!   served, and nothing that was granted is forgotten; no key is twice in the table, and every key gets its
 //!   name; every worker row is free again; statistics have not gone back; other keys are untouched, and
-//!   unused ones in their default state; the report can be made.
+//!   unused ones in their default state; the report can be made; [`fast_litellm::verify`] finds no damage in
+//!   any state, and in the end nothing at all.
 //! * **Really killed.** For some operations victims are killed for good: one at each instruction if they are
 //!   few, else at each of those around the writes and at some of the others. The bytes that each leaves must
 //!   be the state that the first test has put in its place. There the victim is a zombie, here its pid is
 //!   gone.
 //! * **Stopped and resumed.** The victim is stopped before an access to shared memory, loads included;
-//!   somebody else charges, acquires, releases, reaps, forgets or lets time pass; the victim goes on. What
-//!   both were told must add up to what is taken, and nobody may have touched what the other holds. Then the
-//!   victim dies after all. Every order of the two is covered in which the other's step comes at once: stops
-//!   that are left out differ only by loads of words that the other does not change.
+//!   somebody else charges, acquires, releases, reaps, forgets, takes the place of an idle key, or lets time
+//!   pass; the victim goes on. What both were told must add up to what is taken, and nobody may have touched
+//!   what the other holds. Then the victim dies after all. Every order of the two is covered in which the
+//!   other's step comes at once: stops that are left out differ only by loads of words that the other does
+//!   not change.
 //! * **Creating and attaching.** A creator of a named region is killed at each of its system calls and
 //!   writes: under the final name there is a complete region or nothing. Attaching is one of the operations.
 //!
 //! Not covered: several stops of one victim in one operation, several victims at a time, weakly ordered
 //! memory (the loom models are for that), and death inside a system call, none of which touches the region.
+//! Of what a process has in its own memory only its answers count: keys without room that it decides itself
+//! are gone with it.
 //! A stretch of many instructions without a write is run and not stepped (`+` behind the number); the page
 //! tables still stop the victim at the next write.
 //!
-//! A line for each operation is printed with `cargo test --test crash_points -- --nocapture`. With
+//! A line for each operation is printed with `cargo test --test crash_points -- --nocapture`.
+//! `CRASH_POINTS_ONLY=admit` leaves out those without that in their name, in the first test and the third. With
 //! `CRASH_POINTS=full` and `--release` every instruction is stepped, and in the second test every one is
 //! somebody's last.
 

@@ -16,7 +16,7 @@ use super::sliding::SlidingLimiter;
 use super::subject::{Part, Subject};
 use crate::clock::Instant;
 use crate::error::OpError;
-use crate::layout::{CounterWord, GcraWord, KeyKind, SlidingWord};
+use crate::layout::{CounterWord, GcraWord, KeyKind, SlidingWord, TagWord};
 use crate::primitives::gcra::{self, Decision, NEVER};
 use crate::primitives::sliding;
 use crate::primitives::window::{self, Outcome};
@@ -63,14 +63,15 @@ pub struct Demand<'a> {
     /// Where the key was found the last time; `None` at first. Kept up to date by [`Engine::admit`], so that
     /// a caller who keeps its demands need not have the key looked up again.
     pub place: Option<Place>,
-    receipt: Receipt,
+    /// What it was given by the latest admission, for who ends that with demands made anew.
+    pub receipt: Receipt,
     spare: u64,
 }
 
 impl<'a> Demand<'a> {
     /// A demand of a key that has not been looked up.
     pub fn new(key: &'a str, rule: Rule<'a>, cost: u64) -> Self {
-        Self { key, rule, cost, place: None, receipt: Receipt::Nothing, spare: 0 }
+        Self { key, rule, cost, place: None, receipt: Receipt::default(), spare: 0 }
     }
 
     /// What the limit had left when it was last asked, this demand taken off if it was met: requests or
@@ -101,14 +102,26 @@ impl<'a> Demand<'a> {
     }
 }
 
-/// What a granted demand was given.
-#[derive(Debug, Clone, Copy)]
-enum Receipt {
+/// What a granted demand was given. Means something to the engine that gave it only.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Receipt {
+    /// Nothing, or nothing that has not been given back or settled.
+    #[default]
     Nothing,
+    /// A charge of a rate.
     Rate(gcra::Charge),
-    Sliding { window: u64 },
-    Window { start_s: u64 },
-    Slot(Claim, u64),
+    /// A charge of a sliding window.
+    Sliding {
+        /// Its number.
+        window: u64,
+    },
+    /// A charge of an anchored window.
+    Window {
+        /// Its start, seconds of the region.
+        start_s: u64,
+    },
+    /// A slot, and what its tag must still be.
+    Slot(Claim, TagWord),
 }
 
 /// Why an admission was refused. Nothing is charged, nothing is held.
@@ -361,7 +374,7 @@ impl Engine {
     #[cold]
     fn take_all_back(&self, demands: &mut [Demand<'_>], keys: &Keys<'_>) {
         for (demand, key) in demands.iter_mut().zip(keys).rev() {
-            let receipt = std::mem::replace(&mut demand.receipt, Receipt::Nothing);
+            let receipt = std::mem::take(&mut demand.receipt);
             if let Some(key) = key {
                 self.give_up(demand, key, receipt, demand.cost);
             }
@@ -421,7 +434,7 @@ impl Engine {
         let keys = self.keys_of(demands);
         for ((demand, key), &used) in demands.iter_mut().zip(&keys).zip(used) {
             let Some(key) = key.as_ref().filter(|_| demand.is_charged()) else { continue };
-            let receipt = std::mem::replace(&mut demand.receipt, Receipt::Nothing);
+            let receipt = std::mem::take(&mut demand.receipt);
             if used <= demand.cost {
                 self.give_up(demand, key, receipt, demand.cost - used);
             } else {
@@ -437,7 +450,8 @@ impl Engine {
         // What a key owes that is given up meanwhile is forgotten with it.
         match demand.rule {
             Rule::Rate(limiter) => {
-                self.rounds(key, || gcra::owe(word, now.us(), limiter.quota(), cost))?;
+                let now_us = || self.now().us();
+                self.rounds(key, || gcra::owe(word, now_us, limiter.quota(), cost))?;
             }
             Rule::Sliding(limiter) => {
                 self.rounds(key, || sliding::owe(word, now.us(), limiter.limit(), cost))?;
@@ -533,9 +547,11 @@ fn window_wait_us(key: &Key<'_>, size_s: u64, now: Instant) -> u64 {
 mod tests {
     use super::super::tests::engine;
     use super::*;
-    use crate::config::Overflow;
+    use crate::clock::FakeClock;
+    use crate::config::{Capacity, Overflow};
     use crate::primitives::gcra::Quota;
     use crate::primitives::sliding::SlidingLimit;
+    use crate::region::create_heap;
 
     const S: &str = "{api_key:a}";
 
@@ -560,6 +576,26 @@ mod tests {
 
     fn left(demands: &[Demand<'_>]) -> Vec<u64> {
         demands.iter().map(Demand::remaining).collect()
+    }
+
+    /// In a table so small that all keys have the same places.
+    #[test]
+    fn keys_of_one_request_do_not_take_each_others_places() {
+        let clock = FakeClock::at(1_000_000_000_000);
+        let capacity = Capacity { keys: 40, ..Capacity::default() };
+        let engine = Engine::new(create_heap(capacity, Box::new(clock.clone())).unwrap());
+        let rate = engine.limiter("", Quota::new(60, 6).unwrap());
+        for n in 0..4 {
+            engine.check(&rate, format!("idle-{n}").as_bytes()).unwrap();
+        }
+        let fill = |n: &u64| engine.add(&format!("filler:{n}"), 1, 1_000_000).is_err();
+        assert_eq!((0..100).find(fill), Some(60));
+        clock.advance_s(60);
+        let keys: Vec<_> = (0..3).map(|n| format!("new-{n}")).collect();
+        let mut demands: Vec<_> =
+            keys.iter().map(|key| Demand::new(key, Rule::Rate(&rate), 1)).collect();
+        granted(&engine, &mut demands);
+        assert_eq!(engine.total(|row| &row.keys_reclaimed), 3);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Deployments: what all workers know about each of them. Requests in flight are leases, so that those of
 //! a dead worker do not count; the rest is one word each.
 
+use super::keys::wants_name_check;
 use super::{Engine, ROUNDS};
 use crate::clock::Instant;
 use crate::error::OpError;
 use crate::layout::{
-    CounterWord, Deployment, EventKind, FailureKind, FailureWord, IdentityWord, KeyKind,
+    CounterWord, Deployment, EventKind, FailureKind, FailureWord, IdentityWord, KeyKind, TagWord,
 };
 use crate::primitives::cooldown::{self, Begun};
 use crate::primitives::window::{self, Outcome, Pair, PairOf};
@@ -49,7 +50,7 @@ pub struct Flight {
     slot: usize,
     identity: IdentityWord,
     /// With its tag; `None` = there was no room to count it.
-    claim: Option<(Claim, u64)>,
+    claim: Option<(Claim, TagWord)>,
 }
 
 /// The answer to a request that wants to be sent.
@@ -118,6 +119,10 @@ impl Engine {
 
     fn deployment(&self, id: &str) -> Result<Found<'_>, OpError> {
         if let Some(found) = self.known_deployment(id) {
+            let Deployment { successes_total, failures_total, .. } = found.record;
+            if wants_name_check([successes_total, failures_total]) {
+                self.look_after_deployment_name(&found, id);
+            }
             return Ok(found);
         }
         let (identity, probe) = self.identify_deployment(id);
@@ -127,8 +132,7 @@ impl Engine {
                 Ok(slot) => {
                     let record = &table[slot.index];
                     let found = Found { slot: slot.index, identity, record };
-                    let name = names::Place { head: &record.name_head, bytes: &record.name };
-                    self.look_after_name(name, || names::redact(id), || found.holds());
+                    self.look_after_deployment_name(&found, id);
                     return Ok(found);
                 }
                 Err(NotInserted::Full) => {
@@ -148,6 +152,12 @@ impl Engine {
             }
         }
         Err(self.counted(OpError::Contended))
+    }
+
+    #[cold]
+    fn look_after_deployment_name(&self, found: &Found<'_>, id: &str) {
+        let name = names::Place { head: &found.record.name_head, bytes: &found.record.name };
+        self.look_after_name(name, || names::redact(id), || found.holds());
     }
 
     fn flights<'a>(&'a self, found: &Found<'a>) -> Leases<'a> {
@@ -411,45 +421,51 @@ fn words_say_nothing(record: &Deployment, now: Instant) -> bool {
         && cooldown::left_ms(cooldown, now.us() / 1_000) == 0
 }
 
-/// Brings an idle record to all zeroes, the words that say something by swaps from what says nothing; false
-/// = one of them was charged meanwhile.
+/// Brings an idle record to all zeroes; false = it was charged meanwhile. Every word is swapped from what it
+/// was when the record said nothing, so that a charge that is made meanwhile stays.
 fn clear(found: &Found<'_>, flights: &Leases<'_>, now: Instant) -> bool {
     let record = found.record;
-    let window = record.window.load(Ordering::SeqCst);
-    let cooldown = record.cooldown.load(Ordering::SeqCst);
-    let cleared = window.left(now.s(), u64::MAX).is_none()
-        && cooldown::left_ms(cooldown, now.us() / 1_000) == 0
+    let counters = [&record.successes, &record.failures].map(seen);
+    let averages = [&record.latency, &record.first_token].map(seen);
+    let failure = seen(&record.last_failure);
+    let counts = [
+        &record.successes_total,
+        &record.failures_total,
+        &record.latency_head,
+        &record.first_token_head,
+        &record.failures_in_a_row,
+    ]
+    .map(seen);
+    let samples = [&record.latencies, &record.first_tokens].map(|words| words.each_ref().map(seen));
+    let (window, cooldown) = (seen(&record.window), seen(&record.cooldown));
+    let cleared = window.1.left(now.s(), u64::MAX).is_none()
+        && cooldown::left_ms(cooldown.1, now.us() / 1_000) == 0
         && flights.forget()
-        && zero(found, &record.window, window)
-        && zero(found, &record.cooldown, cooldown);
+        && zero(found, window)
+        && zero(found, cooldown)
+        && counters.into_iter().all(|counter| zero(found, counter))
+        && averages.into_iter().all(|average| zero(found, average));
     if cleared {
         // The rest is history, and says nothing to the next deployment by then.
-        for counter in [&record.successes, &record.failures] {
-            zero(found, counter, counter.load(Ordering::Relaxed));
+        zero(found, failure);
+        for count in counts {
+            zero(found, count);
         }
-        for average in [&record.latency, &record.first_token] {
-            zero(found, average, average.load(Ordering::Relaxed));
-        }
-        zero(found, &record.last_failure, record.last_failure.load(Ordering::Relaxed));
-        for count in [
-            &record.successes_total,
-            &record.failures_total,
-            &record.latency_head,
-            &record.first_token_head,
-            &record.failures_in_a_row,
-        ] {
-            zero(found, count, count.load(Ordering::Relaxed));
-        }
-        for sample in record.latencies.iter().chain(&record.first_tokens) {
-            zero(found, sample, sample.load(Ordering::Relaxed));
+        for sample in samples.into_iter().flatten() {
+            zero(found, sample);
         }
     }
     let name = names::Place { head: &record.name_head, bytes: &record.name };
     cleared && names::withdraw(name)
 }
 
+/// A word with what it is now.
+fn seen<T: Bits>(word: &Word<T>) -> (&Word<T>, T) {
+    (word, word.load(Ordering::SeqCst))
+}
+
 /// Swaps a word of the deployment's record from what was seen to zero.
-fn zero<T: Bits>(found: &Found<'_>, word: &Word<T>, seen: T) -> bool {
+fn zero<T: Bits>(found: &Found<'_>, (word, seen): (&Word<T>, T)) -> bool {
     index::is(found.record.identity.load(Ordering::Acquire), found.identity)
         && word.compare_exchange(seen, T::from_bits(0), Ordering::SeqCst, Ordering::Relaxed).is_ok()
 }
@@ -464,6 +480,23 @@ mod tests {
         match engine.depart(id, limit).unwrap() {
             Departure::Sent(flight) => Some(flight),
             Departure::Full => None,
+        }
+    }
+
+    /// As its inserter would leave it if it died right after the insert.
+    #[test]
+    fn a_name_that_was_not_written_is_written_by_whoever_uses_the_deployment() {
+        let (engine, _) = engine();
+        let depart = || sent(&engine, "gpt", None).is_some();
+        let fail = || engine.deployment_failed("gpt", 60, FailureKind::Timeout, 0).is_ok();
+        let uses: [&dyn Fn() -> bool; 2] = [&depart, &fail];
+        for used in uses {
+            assert!(used());
+            let record = engine.known_deployment("gpt").unwrap().record;
+            record.name_head.store(crate::layout::NameWord::default(), Ordering::Relaxed);
+            assert!((0..=crate::engine::keys::NAME_CHECKS).all(|_| used()));
+            let name = names::Place { head: &record.name_head, bytes: &record.name };
+            assert_eq!(names::read(name).as_deref(), Some("gpt"));
         }
     }
 

@@ -11,8 +11,8 @@ use crate::tables::index::{self, Held, NotInserted, Probe};
 use crate::tables::leases::Leases;
 use crate::tables::{buckets, names, workers};
 
-/// A key's name is looked after at the last two of every so many operations, as one call may count two and must
-/// not pass over the check.
+/// A name is looked after at the last two of every so many operations of its record, as one call may count two
+/// and must not pass over the check.
 pub(super) const NAME_CHECKS: u64 = 256;
 /// Keys without room that one process decides for itself.
 const LOCAL_BUCKETS: usize = 1 << 10;
@@ -32,16 +32,22 @@ pub struct Key<'a> {
     pub bucket: &'a Bucket,
 }
 
-impl Key<'_> {
-    #[inline]
-    fn wants_name_check(&self) -> bool {
-        let (allowed, denied) = (&self.bucket.allowed, &self.bucket.denied);
-        let operations =
-            allowed.load(Ordering::Relaxed).wrapping_add(denied.load(Ordering::Relaxed));
-        // A key whose operations are not counted stays at none.
-        operations == 0 || operations % NAME_CHECKS >= NAME_CHECKS - 2
-    }
+/// Whether anything was ever decided about a bucket's key.
+fn is_used(bucket: &Bucket) -> bool {
+    bucket.allowed.load(Ordering::Relaxed) != 0 || bucket.denied.load(Ordering::Relaxed) != 0
+}
 
+/// Whether to look after the name of a record with these tallies of operations. Whoever wrote it first may have
+/// died over it.
+#[inline]
+pub(super) fn wants_name_check(tallies: [&Word<u64>; 2]) -> bool {
+    let [one, two] = tallies.map(|tally| tally.load(Ordering::Relaxed));
+    let operations = one.wrapping_add(two);
+    // A record whose operations are not counted stays at none.
+    operations == 0 || operations % NAME_CHECKS >= NAME_CHECKS - 2
+}
+
+impl Key<'_> {
     /// To be called after a charge: whether the bucket still is the key's.
     #[inline]
     pub fn holds(&self) -> bool {
@@ -112,7 +118,7 @@ impl Engine {
             Some(slot) => Key { slot, identity, bucket: &buckets[slot] },
             None => self.new_key(domain, identity, probe)?,
         };
-        if key.wants_name_check() {
+        if wants_name_check([&key.bucket.allowed, &key.bucket.denied]) {
             self.look_after_key_name(&key, label);
         }
         Ok(key)
@@ -191,6 +197,9 @@ impl Engine {
         Err(NotInserted::Contended)
     }
 
+    /// Gives an idle key up. One that was never decided about may have been inserted by a request that is
+    /// about to charge it, this one even, and is given up only where there is no other: two keys of one
+    /// request would take each other's place again and again.
     fn make_room(
         &self,
         buckets: &[Bucket],
@@ -198,12 +207,18 @@ impl Engine {
         probe: Probe,
     ) -> Result<(), NotInserted> {
         let now = self.now();
-        let gave_up = index::make_room(
-            buckets,
-            probe,
-            |key, bucket| self.is_idle(key, bucket, now),
-            |slot, key, bucket| self.clear(names.get(slot), key, bucket, now),
-        )?;
+        let make_room = |new: bool| {
+            index::make_room(
+                buckets,
+                probe,
+                |key, bucket| (new || is_used(bucket)) && self.is_idle(key, bucket, now),
+                |slot, key, bucket| self.clear(names.get(slot), key, bucket, now),
+            )
+        };
+        let gave_up = match make_room(false) {
+            Err(NotInserted::Full) => make_room(true),
+            done => done,
+        }?;
         if gave_up.is_some() {
             self.count(|row| &row.keys_reclaimed);
         }

@@ -333,7 +333,7 @@ mod tests {
     use super::super::tests::engine;
     use super::*;
     use crate::config::Overflow;
-    use crate::layout::{ClaimWord, WorkerState};
+    use crate::layout::{ClaimWord, TagWord, WorkerState};
     use crate::primitives::gcra::Quota;
 
     const K: &str = "{api_key:a}:max_parallel_requests";
@@ -443,7 +443,7 @@ mod tests {
         let other = crate::layout::LeaseWord::new(OwnerTag::new(9, 1).unwrap().raw(), 7);
         let chunk = &engine.region().chunks()[mine.chunk];
         chunk.holders[mine.slot].store(other, Ordering::SeqCst);
-        chunk.tags[mine.slot].store(wanted.tag, Ordering::SeqCst);
+        chunk.tags[mine.slot].store(TagWord::new(7, wanted.tag >> 16), Ordering::SeqCst);
         engine.release(K, "mine").unwrap();
         assert_eq!(wanted.leases.find(engine.me().unwrap(), wanted.tag), None);
         assert_eq!(chunk.holders[mine.slot].load(Ordering::SeqCst), other);

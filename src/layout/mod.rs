@@ -19,7 +19,8 @@ pub use records::{
 pub use words::{
     BreakerWord, ClaimWord, CooldownWord, CounterWord, EventKind, EwmaWord, FailureKind,
     FailureWord, FlagMode, FlagWord, GcraWord, IdentityWord, KeyKind, LeaseLimits, LeaseWord,
-    NameWord, OwnerTag, PairWord, SampleWord, SlidingWord, SlotState, WindowWord, WorkerState,
+    NameWord, OwnerTag, PairWord, SampleWord, SlidingWord, SlotState, TagWord, WindowWord,
+    WorkerState,
 };
 
 /// Layout version: a different major is refused, a newer minor only appends sections.

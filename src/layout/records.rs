@@ -2,7 +2,7 @@
 
 use super::words::{
     BreakerWord, ClaimWord, CooldownWord, CounterWord, EwmaWord, FailureWord, FlagWord,
-    IdentityWord, LeaseLimits, LeaseWord, NameWord, PairWord, SampleWord, WindowWord,
+    IdentityWord, LeaseLimits, LeaseWord, NameWord, PairWord, SampleWord, TagWord, WindowWord,
 };
 use crate::sync::Word;
 
@@ -155,8 +155,8 @@ super::record! {
         reserved: [Word<u64>; 3],
         /// Who holds each slot; 0 = free.
         holders: [Word<LeaseWord>; CHUNK_SLOTS],
-        /// Hash of each holder's slot id, if it has one; moves on before a slot is freed.
-        tags: [Word<u64>; CHUNK_SLOTS],
+        /// What each holder is found by; changes before a slot is freed.
+        tags: [Word<TagWord>; CHUNK_SLOTS],
     }
 }
 

@@ -59,6 +59,16 @@ packed! {
 }
 
 packed! {
+    /// What a slot's holder is found by.
+    pub struct TagWord {
+        /// Counts what was written here, wrapping.
+        writes @ 0, 16;
+        /// High bits of the hash of the holder's slot id; 0 = it has none, or the slot was freed.
+        hash @ 16, 48;
+    }
+}
+
+packed! {
     /// What is known of a key's concurrency limit.
     pub struct LeaseLimits {
         /// Limit of the latest acquire, saturating; 0 = none seen.
@@ -596,6 +606,7 @@ pub fn all() -> Vec<PackedInfo> {
         PairWord::INFO,
         LeaseLimits::INFO,
         LeaseWord::INFO,
+        TagWord::INFO,
         NameWord::INFO,
         BreakerWord::INFO,
         FlagWord::INFO,

@@ -204,16 +204,26 @@ pub fn refund<S: Shared>(
 /// Charges `cost` requests that have been used already, whatever the quota says. What goes beyond one burst
 /// of debt is forgiven: a single mistake must not close a key for ever.
 ///
+/// The clock is read after the word, as in [`repair`]: to an old reading, what others have charged since
+/// would be beyond all debt, and be forgiven.
+///
 /// Linearization point: the successful swap. At most [`MAX_TRIES`] rounds.
-pub fn owe<S: Shared>(word: S, now_us: u64, quota: Quota, cost: u64) -> Result<(), Contended> {
-    let most = now_us + quota.most_ahead_us();
+pub fn owe<S: Shared>(
+    word: S,
+    now_us: impl Fn() -> u64,
+    quota: Quota,
+    cost: u64,
+) -> Result<(), Contended> {
     let cost_us = quota.interval_us.saturating_mul(cost);
-    let mut current = word.load(Ordering::Relaxed);
+    // Acquire keeps the clock from being read before the word.
+    let mut current = word.load(Ordering::Acquire);
     for _ in 0..MAX_TRIES {
+        let now_us = now_us();
         let reading = read(GcraWord::from_bits(current.bits()), now_us, quota);
+        let most = now_us + quota.most_ahead_us();
         let tat_us = reading.tat_us.saturating_add(cost_us).min(most);
         let next = S::Value::from_bits(GcraWord::new(tat_us, reading.epoch).bits());
-        match word.compare_exchange(current, next, Ordering::SeqCst, Ordering::Relaxed) {
+        match word.compare_exchange(current, next, Ordering::SeqCst, Ordering::Acquire) {
             Ok(_) => return Ok(()),
             Err(now) => current = now,
         }
@@ -368,13 +378,31 @@ mod tests {
     fn debt_is_waited_for_and_bounded() {
         let quota = Quota::new(60, 6).unwrap();
         let word = Word::new(GcraWord::default());
-        owe(&word, 10_000_000, quota, 8).unwrap();
+        owe(&word, || 10_000_000, quota, 8).unwrap();
         assert!(!allowed(&word, 12_999_999, quota));
         assert!(allowed(&word, 13_000_000, quota));
-        owe(&word, 13_000_000, quota, u64::MAX).unwrap();
+        owe(&word, || 13_000_000, quota, u64::MAX).unwrap();
         assert!(!repair(&word, || 13_000_000, quota));
         assert!(!allowed(&word, 19_999_999, quota));
         assert!(allowed(&word, 20_000_000, quota));
+    }
+
+    #[test]
+    fn late_debt_does_away_with_nothing_that_others_owe() {
+        let quota = Quota::new(60, 6).unwrap();
+        let word = Word::new(GcraWord::default());
+        let stopped = std::cell::Cell::new(true);
+        let clock = || {
+            // It is stopped with an old reading, and others use five of six requests a minute later.
+            if stopped.replace(false) {
+                assert!((0..5).all(|_| allowed(&word, 70_000_000, quota)));
+                return 10_000_000;
+            }
+            70_000_000
+        };
+        owe(&word, clock, quota, 1).unwrap();
+        assert!(!allowed(&word, 70_999_999, quota));
+        assert!(allowed(&word, 71_000_000, quota));
     }
 
     #[test]

@@ -9,11 +9,11 @@
 //! so there is no allocator whose state a crash could lose. A chunk without holders says nothing, and is
 //! given up when another key wants its place.
 
-use super::index::{self, NotInserted, Probe};
+use super::index::{self, Held, NotInserted, Probe};
 use crate::layout::{
-    CHUNK_SLOTS, IdentityWord, KeyKind, LeaseChunk, LeaseLimits, LeaseWord, OwnerTag,
+    CHUNK_SLOTS, IdentityWord, KeyKind, LeaseChunk, LeaseLimits, LeaseWord, OwnerTag, TagWord,
 };
-use crate::primitives::{MAX_TRIES, mix};
+use crate::primitives::{MAX_TRIES, Shared, mix};
 use crate::sync::{Bits, Ordering, Word, in_total_order};
 
 const SLOTS: u64 = CHUNK_SLOTS as u64;
@@ -66,6 +66,16 @@ impl Part<'_> {
     }
 }
 
+/// As much of a slot id's hash as a tag has; never 0, which is none.
+fn hash_in(tag: u64) -> u64 {
+    (tag >> 16).max(1)
+}
+
+/// What a tag is when its slot is freed.
+fn freed(seen: TagWord) -> TagWord {
+    TagWord::new(seen.writes().wrapping_add(1), 0)
+}
+
 /// Writes the tag of a held slot; false = somebody else holds it, or nobody.
 ///
 /// The tag is read before the holder and swapped from what was read: a process that is stopped in between,
@@ -77,7 +87,8 @@ fn write_tag(chunk: &LeaseChunk, slot: usize, holder: LeaseWord, tag: u64) -> bo
         if chunk.holders[slot].load(Ordering::Acquire) != holder {
             return false;
         }
-        if word.compare_exchange(seen, tag, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+        let next = TagWord::new(seen.writes().wrapping_add(1), hash_in(tag));
+        if word.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             return true;
         }
     }
@@ -100,17 +111,16 @@ fn free(chunk: &LeaseChunk, slot: usize, word: LeaseWord) -> bool {
         if holder.load(Ordering::Acquire) != word {
             return false;
         }
-        let next = seen.wrapping_add(1);
-        if tag.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+        if tag.compare_exchange(seen, freed(seen), Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             break;
         }
     }
-    let freed =
+    let swap =
         holder.compare_exchange(word, LeaseWord::default(), Ordering::SeqCst, Ordering::Relaxed);
-    if freed.is_ok() {
+    if swap.is_ok() {
         forget_hint(chunk, slot);
     }
-    freed.is_ok()
+    swap.is_ok()
 }
 
 /// Says that a slot is free, if it has been met while it was held.
@@ -188,13 +198,16 @@ impl<'a> Leases<'a> {
         Err(ChunksFull)
     }
 
-    /// Writes down whose chunk it is, for inspectors and for reaping.
+    /// Writes down whose chunk it is, for inspectors and for reaping, as long as it is this key's.
     fn describe(&self, part: &Part<'_>) {
-        let known = part.chunk.key_slot.load(Ordering::Relaxed) == self.key_slot
-            && part.chunk.ordinal.load(Ordering::Relaxed) == part.ordinal;
-        if !known {
-            part.chunk.ordinal.store(part.ordinal, Ordering::Relaxed);
-            part.chunk.key_slot.store(self.key_slot, Ordering::Relaxed);
+        let chunk = part.chunk;
+        for (word, value) in [(&chunk.ordinal, part.ordinal), (&chunk.key_slot, self.key_slot)] {
+            let seen = word.load(Ordering::Relaxed);
+            if seen != value {
+                // A lost race means that another process wrote it, or that the chunk has passed on.
+                let held = Held::new(word, &chunk.identity, part.identity);
+                let _ = held.compare_exchange(seen, value, Ordering::SeqCst, Ordering::Relaxed);
+            }
         }
     }
 
@@ -408,21 +421,21 @@ impl<'a> Leases<'a> {
     }
 
     /// What a claim without a tag of its own has in its place: it changes before the slot is free again.
-    pub fn tag_of(&self, claim: Claim) -> u64 {
+    pub fn tag_of(&self, claim: Claim) -> TagWord {
         let tag = self.chunks.get(claim.chunk).and_then(|chunk| chunk.tags.get(claim.slot));
-        tag.map_or(0, |tag| tag.load(Ordering::Acquire))
+        tag.map_or(TagWord::default(), |tag| tag.load(Ordering::Acquire))
     }
 
     /// As [`Self::release`], but only if the slot still has that tag: a process that gives a claim back twice
     /// does not free one that it has made since, in the same second.
-    pub fn release_tagged(&self, claim: Claim, tag: u64) -> bool {
+    pub fn release_tagged(&self, claim: Claim, tag: TagWord) -> bool {
         let Some(chunk) = self.chunks.get(claim.chunk) else { return false };
         let (Some(word), Some(holder)) =
             (chunk.tags.get(claim.slot), chunk.holders.get(claim.slot))
         else {
             return false;
         };
-        let next = tag.wrapping_add(1);
+        let next = freed(tag);
         // Whoever moves the tag on is the one who frees it, and nobody else has since it was read.
         let freed = holder.load(Ordering::Acquire) == claim.word
             && word.compare_exchange(tag, next, Ordering::AcqRel, Ordering::Relaxed).is_ok()
@@ -450,7 +463,7 @@ impl<'a> Leases<'a> {
                 // The holder before and after the tag: a tag belongs to the holder it was read under.
                 let word = chunk.holders[slot].load(Ordering::Acquire);
                 if word.owner() == owner.raw()
-                    && found.load(Ordering::Acquire) == tag
+                    && found.load(Ordering::Acquire).hash() == hash_in(tag)
                     && chunk.holders[slot].load(Ordering::Acquire) == word
                 {
                     return Some(Claim { chunk: index, slot, word });

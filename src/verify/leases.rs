@@ -32,7 +32,9 @@ impl Walk<'_> {
                 Standing::Never => {
                     let words = holders.map(Bits::bits).into_iter();
                     let words = words.chain([key_slot, ordinal, hint, held]);
-                    if let Some(found) = first_nonzero(words.chain(chunk.tags.iter().map(get))) {
+                    if let Some(found) =
+                        first_nonzero(words.chain(chunk.tags.iter().map(|tag| get(tag).bits())))
+                    {
                         notes.damage("identity", found, "all zeroes: never used; leases were lost");
                     }
                     return;

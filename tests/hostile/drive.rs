@@ -3,7 +3,7 @@
 use super::source::Source;
 use fast_litellm::config::Overflow;
 use fast_litellm::engine::Engine;
-use fast_litellm::engine::admission::{Admission, Answer, Demand, Rule};
+use fast_litellm::engine::admission::{Answer, Demand, Rule};
 use fast_litellm::engine::features::BREAKER;
 use fast_litellm::engine::health::{Departure, Flight};
 use fast_litellm::engine::quota::{Limiter, Place};
@@ -137,7 +137,7 @@ impl Operation {
 pub struct Caller<'a> {
     pub engine: &'a Engine,
     limiters: &'a Limiters,
-    open: Vec<(Vec<Demand<'a>>, Admission)>,
+    open: Vec<Vec<Demand<'a>>>,
     places: Vec<(usize, Place)>,
     flights: Vec<(usize, Flight)>,
     probes: Vec<(usize, breaker::Probe)>,
@@ -372,25 +372,23 @@ impl<'a> Caller<'a> {
     fn admit(&mut self, operation: &Operation) -> String {
         let mut demands = self.demands(operation);
         let answer = match self.engine.admit(&mut demands) {
-            Ok(Answer::Granted(admission)) => {
-                let left: Vec<u64> =
-                    (0..demands.len()).map(|at| admission.remaining(&demands, at)).collect();
-                self.open.push((demands, admission));
+            Ok(Answer::Granted) => {
+                let left: Vec<u64> = demands.iter().map(Demand::remaining).collect();
+                self.open.push(demands);
                 told(left)
             }
             Ok(Answer::Refused(refusal)) => told(refusal),
             Err(error) => told(error),
         };
         if self.open.len() > OPEN {
-            let (demands, admission) = self.open.remove(0);
-            self.engine.cancel(&demands, &admission);
+            self.engine.cancel(&mut self.open.remove(0));
         }
         answer
     }
 
     /// The latest admission of that key.
-    fn latest(&mut self, operation: &Operation) -> Option<(Vec<Demand<'a>>, Admission)> {
-        let of_key = |(demands, _): &(Vec<Demand<'_>>, Admission)| {
+    fn latest(&mut self, operation: &Operation) -> Option<Vec<Demand<'a>>> {
+        let of_key = |demands: &Vec<Demand<'_>>| {
             demands
                 .iter()
                 .any(|demand| [NAMES[operation.key], SUBJECTS[operation.key]].contains(&demand.key))
@@ -400,20 +398,20 @@ impl<'a> Caller<'a> {
     }
 
     fn cancel(&mut self, operation: &Operation) -> String {
-        let Some((demands, admission)) = self.latest(operation) else { return String::new() };
-        silent(|| self.engine.cancel(&demands, &admission))
+        let Some(mut demands) = self.latest(operation) else { return String::new() };
+        silent(|| self.engine.cancel(&mut demands))
     }
 
     fn finish(&mut self, operation: &Operation) -> String {
-        let Some((demands, admission)) = self.latest(operation) else { return String::new() };
-        silent(|| self.engine.finish(&demands, &admission))
+        let Some(mut demands) = self.latest(operation) else { return String::new() };
+        silent(|| self.engine.finish(&mut demands))
     }
 
     fn settle(&mut self, operation: &Operation) -> String {
-        let Some((demands, admission)) = self.latest(operation) else { return String::new() };
+        let Some(mut demands) = self.latest(operation) else { return String::new() };
         let used: Vec<u64> = demands.iter().map(|_| operation.amount).collect();
-        let settled = self.engine.settle(&demands, &admission, &used);
-        self.engine.finish(&demands, &admission);
+        let settled = self.engine.settle(&mut demands, &used);
+        self.engine.finish(&mut demands);
         told(settled)
     }
 }

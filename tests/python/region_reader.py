@@ -499,7 +499,7 @@ class RegionReader:
                         ordinal * slots + number,
                         self.owner(lease["owner"]),
                         lease["acquired_s"],
-                        self._word("LeaseChunk", index, "tags", number),
+                        self._bits("LeaseChunk", index, "tags", number)["hash"],
                     )
                 )
         return Chunk(

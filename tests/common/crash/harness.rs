@@ -13,6 +13,11 @@ pub(crate) fn full() -> bool {
     std::env::var_os("CRASH_POINTS").is_some_and(|value| value == "full")
 }
 
+/// Whether to test that operation.
+pub(crate) fn wanted(name: &str) -> bool {
+    std::env::var("CRASH_POINTS_ONLY").map_or(true, |part| name.contains(&part))
+}
+
 /// Gets this thread ready to trace. False, said loudly, where that is not allowed; a failure where no test
 /// must be skipped.
 pub(crate) fn ready() -> bool {

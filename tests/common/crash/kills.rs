@@ -3,7 +3,7 @@
 
 use super::harness::{Failures, Watch, full};
 use super::killed::{STRETCH, Trace, found_by_another};
-use super::operations::{OPERATIONS, Operation};
+use super::operations::{Operation, all};
 use super::stage::Stage;
 use super::tracee::{Guard, Stop};
 use super::victim::Victim;
@@ -142,7 +142,7 @@ pub(crate) fn test() {
     );
     let mut failures = Failures::except(&[]);
     for name in REALLY {
-        let operation = OPERATIONS.iter().find(|operation| operation.name == name);
+        let operation = all().find(|operation| operation.name == name);
         failures
             .note(name, operation.ok_or("no such operation".to_string()).and_then(really_killed));
     }

@@ -7,7 +7,6 @@ pub(crate) mod killed;
 pub(crate) mod kills;
 pub(crate) mod operations;
 mod process;
-mod resources;
 pub(crate) mod resumed;
 mod stage;
 mod tracee;

@@ -39,13 +39,8 @@ impl Channel {
 
     pub(crate) fn receive_effect(&mut self) -> Result<Effect, String> {
         let line = self.receive()?;
-        let mut counts = line.split(' ').map(str::parse);
-        let mut next = || counts.next()?.ok();
-        next()
-            .zip(next())
-            .zip(next())
-            .map(|((a, b), c)| [a, b, c])
-            .ok_or(format!("not an effect: {line}"))
+        let counts: Vec<i64> = line.split(' ').filter_map(|count| count.parse().ok()).collect();
+        counts.try_into().map_err(|_| format!("not an effect: {line}"))
     }
 }
 

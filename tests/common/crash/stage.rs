@@ -1,18 +1,23 @@
 //! A region in a known state that can be brought back, with a clock that stands still for everybody.
 
 use super::checks::Before;
-use super::operations::{Effect, Home, Operation, Step};
+use super::operations::{Effect, Home, Operation, SPEND, Step};
 use super::process::Child;
-use super::resources::SPEND;
 use super::tracee::Range;
 use fast_litellm::clock::{Clock, MonotonicClock};
 use fast_litellm::config::Capacity;
 use fast_litellm::engine::Engine;
-use fast_litellm::engine::quota::Limiter;
+use fast_litellm::engine::admission::Receipt;
+use fast_litellm::engine::health::Flight;
+use fast_litellm::engine::quota::{Limiter, Place};
+use fast_litellm::engine::sliding::SlidingLimiter;
 use fast_litellm::layout::KeyKind;
+use fast_litellm::primitives::breaker::Probe;
 use fast_litellm::primitives::gcra::Quota;
+use fast_litellm::primitives::sliding::SlidingLimit;
 use fast_litellm::region::{Placement, Region, create};
 use fast_litellm::sync::{Ordering, Word};
+use fast_litellm::tables::index;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -22,6 +27,10 @@ use std::path::{Path, PathBuf};
 
 /// Requests that the limiter admits at one instant.
 pub(crate) const BURST: u32 = 6;
+/// Requests that the sliding limiter admits in one window.
+pub(crate) const WINDOW_LIMIT: u32 = 12;
+/// Length of its window, seconds.
+pub(crate) const WINDOW_S: u64 = 30;
 /// Bytes of a page.
 pub(crate) const PAGE: usize = 4096;
 const START_NS: u64 = 1_000_000_000_000;
@@ -72,6 +81,8 @@ pub(crate) struct Stage {
     pub(crate) limiter: Limiter,
     /// Gives back one request a minute: tests are faster.
     pub(crate) slow: Limiter,
+    /// Gives [`WINDOW_LIMIT`] in [`WINDOW_S`] seconds.
+    pub(crate) sliding: SlidingLimiter,
     /// A counter that wants the same place in the key table as [`SPEND`].
     pub(crate) rival: String,
     /// Path of the region if it has a name, else of nothing yet.
@@ -79,6 +90,16 @@ pub(crate) struct Stage {
     pub(crate) before: Before,
     /// Start of the window that a process's refund is for.
     pub(crate) window_start: Cell<Option<u64>>,
+    /// What a process was granted, for what it does with it afterwards.
+    pub(crate) granted: Cell<Option<Granted>>,
+    /// A flight of a process, for its arrival.
+    pub(crate) flight: Cell<Option<Flight>>,
+    /// A probe of a process, for its report.
+    pub(crate) probe: Cell<Option<Probe>>,
+    /// The idle key that gives its place to the operation's.
+    pub(crate) doomed: RefCell<String>,
+    /// Another key that wants that place.
+    pub(crate) usurper: RefCell<String>,
     dead: RefCell<Vec<Child>>,
     image: Vec<u8>,
     now_ns: u64,
@@ -95,16 +116,24 @@ impl Stage {
             Ok::<_, String>(engine.limiter("", quota))
         };
         let (limiter, slow) = (limiter(60)?, limiter(1)?);
+        let limit = SlidingLimit::new(u64::from(WINDOW_LIMIT), WINDOW_S).ok_or("a valid limit")?;
+        let sliding = engine.sliding_limiter("", limit);
         let rival = rival(engine.region());
         let mut stage = Self {
             engine,
             clock,
             limiter,
             slow,
+            sliding,
             rival,
             path,
             before: Before::default(),
             window_start: Cell::default(),
+            granted: Cell::default(),
+            flight: Cell::default(),
+            probe: Cell::default(),
+            doomed: RefCell::default(),
+            usurper: RefCell::default(),
             dead: RefCell::default(),
             image: Vec::new(),
             now_ns: 0,
@@ -138,12 +167,24 @@ impl Stage {
 
     /// A worker that does `step` and leaves in order.
     pub(crate) fn somebody_visits(&self, step: Step) -> Result<Effect, String> {
+        self.visited_by(step)
+    }
+
+    fn visited_by(&self, step: impl Fn(&Self) -> Effect) -> Result<Effect, String> {
         let mut child = Child::fork(|channel| {
             let effect = step(self);
             self.engine.leave();
             channel.send_effect(effect)
         })?;
         child.channel.receive_effect()
+    }
+
+    /// What `step` says in a process that comes and goes, after which everything is as before. For scenes.
+    pub(crate) fn tried(&self, step: impl Fn(&Self) -> Effect) -> Effect {
+        let image = self.bytes().expect("reads");
+        let effect = self.visited_by(step).expect("visits");
+        self.write(&image).expect("writes");
+        effect
     }
 
     /// Reads something as of the instant of the scene.
@@ -181,6 +222,10 @@ impl Stage {
     /// Puts these bytes into the region, at the instant of the scene.
     pub(crate) fn load(&self, bytes: &[u8]) -> Result<(), String> {
         self.clock.set(self.now_ns);
+        self.write(bytes)
+    }
+
+    fn write(&self, bytes: &[u8]) -> Result<(), String> {
         self.file()?.write_all_at(bytes, 0).map_err(|error| format!("write: {error}"))
     }
 
@@ -196,8 +241,12 @@ impl Drop for Stage {
     }
 }
 
+/// Where the keys of an admission are, and what its demands were given.
+pub(crate) type Granted = [(Option<Place>, Receipt); 4];
+
 pub(crate) fn capacity() -> Result<Capacity, String> {
-    Capacity::checked(1024, 64, 8).map_err(|error| error.to_string())
+    let capacity = Capacity::checked(1024, 64, 8).and_then(|sizes| sizes.with_deployments(64));
+    capacity.map_err(|error| error.to_string())
 }
 
 pub(crate) fn named(path: &Path) -> Placement {
@@ -208,14 +257,22 @@ fn region(home: Home, path: &Path, clock: SharedClock) -> Result<Region, String>
     // Who attaches by name brings the kernel's clock.
     let (placement, clock): (_, Box<dyn Clock>) = match home {
         Home::Named => (named(path), Box::new(MonotonicClock)),
-        Home::Inherited => (Placement::inherited("crash"), Box::new(clock)),
+        Home::Inherited | Home::Small => (Placement::inherited("crash"), Box::new(clock)),
     };
-    create(&placement, capacity()?, clock).map_err(|error| error.to_string())
+    let capacity = match home {
+        // Smaller than anybody gets by asking: all buckets are places of every key.
+        Home::Small => Capacity { keys: 40, ..capacity()? },
+        Home::Named | Home::Inherited => capacity()?,
+    };
+    create(&placement, capacity, clock).map_err(|error| error.to_string())
 }
 
 fn rival(region: &Region) -> String {
-    let places = region.sections().capacity().keys;
-    let place = |key: &str| region.hash(KeyKind::Counter as u64, key.as_bytes()).1 % places;
+    let (buckets, _) = region.key_buckets();
+    let place = |key: &str| {
+        let hash = region.hash(KeyKind::Counter as u64, key.as_bytes());
+        index::Probe::of(hash).places(buckets.len()).next()
+    };
     let mut names = (0..).map(|n: u64| format!("rival:{n}"));
     names.find(|name| place(name) == place(SPEND)).unwrap_or_default()
 }

@@ -11,6 +11,9 @@ use nix::sys::signal::{Signal, raise};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+/// Bytes of a page.
+const PAGE: u64 = super::stage::PAGE as u64;
+
 /// `syscall`, as two bytes read from memory.
 const SYSCALL: u64 = 0x050f;
 
@@ -26,6 +29,8 @@ pub(crate) enum Guard {
     Writes,
     /// All.
     Accesses,
+    /// All to the page at that offset.
+    Page(u64),
 }
 
 impl Guard {
@@ -33,7 +38,7 @@ impl Guard {
         let bits = match self {
             Self::Open => libc::PROT_READ | libc::PROT_WRITE,
             Self::Writes => libc::PROT_READ,
-            Self::Accesses => libc::PROT_NONE,
+            Self::Accesses | Self::Page(_) => libc::PROT_NONE,
         };
         u64::from(bits.unsigned_abs())
     }
@@ -142,8 +147,35 @@ impl Tracee {
         if guard == self.guard {
             return Ok(());
         }
+        if let Guard::Page(offset) = self.guard {
+            self.protect(&Self::pages(&self.ranges, offset), Guard::Open)?;
+            self.guard = Guard::Open;
+            return self.guard(guard);
+        }
+        if let Guard::Page(offset) = guard {
+            self.guard(Guard::Open)?;
+            self.protect(&Self::pages(&self.ranges, offset), guard)?;
+        } else {
+            self.protect(&self.ranges, guard)?;
+        }
+        self.guard = guard;
+        Ok(())
+    }
+
+    /// The page at an offset, wherever it is mapped.
+    fn pages(ranges: &[Range], offset: u64) -> Vec<Range> {
+        let page = offset - offset % PAGE;
+        let inside = |range: &&Range| (range.offset..range.offset + range.len).contains(&page);
+        let part = |range: &Range| {
+            let start = range.start + (page - range.offset);
+            Range { start, len: PAGE, offset: page }
+        };
+        ranges.iter().filter(inside).map(part).collect()
+    }
+
+    fn protect(&self, ranges: &[Range], guard: Guard) -> Result<(), String> {
         let saved = ptrace::getregs(self.pid).map_err(failed("getregs"))?;
-        for &Range { start, len, .. } in &self.ranges {
+        for &Range { start, len, .. } in ranges {
             let mut call = saved;
             call.rip = self.gate;
             call.rax = libc::SYS_mprotect.unsigned_abs();
@@ -157,9 +189,7 @@ impl Tracee {
                 return Err(format!("mprotect: {}", result.cast_signed()));
             }
         }
-        ptrace::setregs(self.pid, saved).map_err(failed("setregs"))?;
-        self.guard = guard;
-        Ok(())
+        ptrace::setregs(self.pid, saved).map_err(failed("setregs"))
     }
 
     /// Executes one instruction that must not stop for another reason.
@@ -233,7 +263,12 @@ impl Tracee {
         if self.inside != Inside::No {
             // Errors are the highest addresses.
             if let (Inside::Map(len), 0..0xffff_ffff_ffff_f000) = (self.inside, regs.rax) {
-                self.ranges.push(Range { start: regs.rax, len, offset: 0 });
+                let range = Range { start: regs.rax, len, offset: 0 };
+                if let Guard::Page(offset) = self.guard {
+                    self.protect(&[range], Guard::Open)?;
+                    self.protect(&Self::pages(&[range], offset), self.guard)?;
+                }
+                self.ranges.push(range);
             }
             self.inside = Inside::No;
             return Ok(());
