@@ -61,7 +61,8 @@ impl Worst {
         let me = ground.engine.me().expect("a row");
         let named = index::identity(KeyKind::Named, HASH);
         let key = self.kind.map(|kind| index::identity(kind, HASH));
-        let all_slots = LeaseLimits::new(1, region.chunks().len() as u64 * 32, 0, 0);
+        // More than there are.
+        let all_slots = LeaseLimits::new(1, LeaseLimits::MAX_LIMIT, 0, 0);
         for bucket in region.buckets() {
             bucket.lease.store(all_slots, ORDER);
             if let Some(key) = key {
