@@ -435,6 +435,29 @@ MUTATIONS = (
         "loom_leases_a_record_in_use_is_not_given_up",
     ),
     Mutation(
+        "tally-one-try",
+        "src/tables/buckets.rs",
+        "            return Some(seen);\n        }\n",
+        "            return Some(seen);\n        }\n        return Some(0);\n",
+        "loom_tally_is_handed_over_once",
+    ),
+    Mutation(
+        "tally-blind-take",
+        "src/tables/buckets.rs",
+        "        let seen = counter.load(Ordering::Acquire);\n",
+        "        let seen = counter.load(Ordering::Acquire);\n"
+        "        counter.store(0, Ordering::SeqCst);\n",
+        "loom_tally_is_handed_over_once",
+    ),
+    Mutation(
+        "tally-found-late",
+        "src/tables/buckets.rs",
+        "        let tally = tally();\n",
+        "        let none = counter(bucket).load(Ordering::Relaxed) == 0;\n"
+        "        let tally = tally().filter(|_| !none);\n",
+        "loom_tally_is_handed_over_once",
+    ),
+    Mutation(
         "name-without-check",
         "src/tables/names.rs",
         "    if check(words.iter().copied(), len) != head.check() {",

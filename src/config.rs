@@ -16,6 +16,73 @@ pub struct Capacity {
     pub deployments: u64,
 }
 
+/// What one capacity may be, and what sets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Range {
+    /// Name for people.
+    pub(crate) what: &'static str,
+    /// The setting's environment variable.
+    pub(crate) setting: &'static str,
+    low: u64,
+    high: u64,
+    multiple_of: u64,
+}
+
+const KEYS: Range = Range {
+    what: "key capacity",
+    setting: "FAST_LITELLM_SHM_KEYS",
+    low: 1_000,
+    high: 1 << 24,
+    multiple_of: 1,
+};
+const LEASE_CHUNKS: Range = Range {
+    what: "chunk capacity",
+    setting: "FAST_LITELLM_SHM_LEASE_CHUNKS",
+    low: 64,
+    high: 1 << 20,
+    multiple_of: 8,
+};
+const WORKERS: Range = Range {
+    what: "worker capacity",
+    setting: "FAST_LITELLM_SHM_WORKERS",
+    low: 4,
+    high: OwnerTag::MAX_ROWS as u64,
+    multiple_of: 1,
+};
+const DEPLOYMENTS: Range = Range {
+    what: "deployment capacity",
+    setting: "FAST_LITELLM_SHM_DEPLOYMENTS",
+    low: 64,
+    high: 1 << 16,
+    multiple_of: 8,
+};
+
+impl Range {
+    fn contains(&self, value: u64) -> bool {
+        (self.low..=self.high).contains(&value) && value.is_multiple_of(self.multiple_of)
+    }
+
+    /// The nearest that may be to a setting of at least `low`: what is too little or no multiple is rounded up.
+    fn checked(&self, value: i128, low: u64) -> Result<u64, CreateError> {
+        let given = u64::try_from(value).ok().filter(|value| (low..=self.high).contains(value));
+        let rounded = given.map(|value| value.max(self.low).next_multiple_of(self.multiple_of));
+        rounded.ok_or_else(|| CreateError::Setting {
+            name: self.setting,
+            value: value.to_string(),
+            expected: format!("{low} to {}", self.high),
+        })
+    }
+}
+
+impl std::fmt::Display for Range {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.multiple_of {
+            1 => write!(f, "{} to {}", self.low, self.high),
+            of => write!(f, "a multiple of {of} from {} to {}", self.low, self.high),
+        }
+    }
+}
+
 impl Default for Capacity {
     fn default() -> Self {
         Self { keys: 1 << 16, lease_chunks: 1 << 13, workers: 256, deployments: 1 << 10 }
@@ -26,28 +93,24 @@ impl Capacity {
     /// Checks every range, and rounds up what must be a multiple.
     pub fn checked(keys: i128, lease_chunks: i128, workers: i128) -> Result<Self, CreateError> {
         Ok(Self {
-            keys: within("FAST_LITELLM_SHM_KEYS", keys, 1, 1 << 24)?.max(1_000),
-            lease_chunks: groups("FAST_LITELLM_SHM_LEASE_CHUNKS", lease_chunks, 1 << 20)?,
-            workers: within("FAST_LITELLM_SHM_WORKERS", workers, 4, OwnerTag::MAX_ROWS.into())?,
+            keys: KEYS.checked(keys, 1)?,
+            lease_chunks: LEASE_CHUNKS.checked(lease_chunks, 1)?,
+            workers: WORKERS.checked(workers, WORKERS.low)?,
             ..Self::default()
         })
     }
 
     /// The same with room for so many deployments.
     pub fn with_deployments(self, deployments: i128) -> Result<Self, CreateError> {
-        let deployments = groups("FAST_LITELLM_SHM_DEPLOYMENTS", deployments, 1 << 16)?;
-        Ok(Self { deployments, ..self })
+        Ok(Self { deployments: DEPLOYMENTS.checked(deployments, 1)?, ..self })
     }
 
-    /// The nearest that a creator may have chosen.
-    pub(crate) fn nearest(&self) -> Self {
-        let groups = |value: u64, high| value.clamp(64, high).next_multiple_of(8);
-        Self {
-            keys: self.keys.clamp(1_000, 1 << 24),
-            lease_chunks: groups(self.lease_chunks, 1 << 20),
-            workers: self.workers.clamp(4, OwnerTag::MAX_ROWS.into()),
-            deployments: groups(self.deployments, 1 << 16),
-        }
+    /// The first capacity that no creator can have chosen, with its value.
+    pub(crate) fn fault(&self) -> Option<(Range, u64)> {
+        let Self { keys, lease_chunks, workers, deployments } = *self;
+        [(KEYS, keys), (LEASE_CHUNKS, lease_chunks), (WORKERS, workers), (DEPLOYMENTS, deployments)]
+            .into_iter()
+            .find(|(range, value)| !range.contains(*value))
     }
 
     /// Buckets that the keys are spread over: half as many again as there may be keys, so that each finds
@@ -102,20 +165,6 @@ impl Overflow {
     }
 }
 
-fn within(name: &'static str, value: i128, low: u64, high: u64) -> Result<u64, CreateError> {
-    u64::try_from(value).ok().filter(|value| (low..=high).contains(value)).ok_or_else(|| {
-        CreateError::Setting {
-            name,
-            value: value.to_string(),
-            expected: format!("{low} to {high}"),
-        }
-    })
-}
-
-fn groups(name: &'static str, value: i128, high: u64) -> Result<u64, CreateError> {
-    Ok(within(name, value, 1, high)?.next_multiple_of(8).max(64))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,10 +174,24 @@ mod tests {
         let capacity = Capacity::checked(1_000_001, 100, 8).unwrap().with_deployments(65).unwrap();
         assert_eq!((capacity.keys, capacity.buckets()), (1_000_001, 1_500_008));
         assert_eq!((capacity.lease_chunks, capacity.deployments), (104, 72));
-        assert_eq!(capacity.nearest(), capacity);
-        let odd = Capacity { keys: 3, lease_chunks: 1 << 60, workers: 0, deployments: 65 };
-        let most = Capacity::checked(1, 1 << 20, 4).unwrap().with_deployments(65).unwrap();
-        assert_eq!(odd.nearest(), most);
+        assert_eq!((capacity.fault(), Capacity::default().fault()), (None, None));
+        let least = Capacity::checked(1, 1, 4).unwrap().with_deployments(1).unwrap();
+        let most = Capacity::checked(1 << 24, 1 << 20, 1 << 10).unwrap();
+        let most = most.with_deployments(1 << 16).unwrap();
+        assert_eq!((least.fault(), most.fault()), (None, None));
+        for (wrong, what, value) in [
+            (Capacity { keys: 999, ..least }, "key capacity", 999),
+            (Capacity { keys: u64::MAX, ..least }, "key capacity", u64::MAX),
+            (Capacity { lease_chunks: 65, ..least }, "chunk capacity", 65),
+            (Capacity { lease_chunks: 1 << 60, ..least }, "chunk capacity", 1 << 60),
+            (Capacity { workers: 3, ..least }, "worker capacity", 3),
+            (Capacity { workers: 1_025, ..least }, "worker capacity", 1_025),
+            (Capacity { deployments: 56, ..least }, "deployment capacity", 56),
+            (Capacity { deployments: 65, ..least }, "deployment capacity", 65),
+        ] {
+            let (range, found) = wrong.fault().unwrap();
+            assert_eq!((range.what, found), (what, value));
+        }
         assert!(capacity.with_deployments(0).is_err());
         for (keys, chunks, workers) in [
             (0, 64, 8),

@@ -1,5 +1,6 @@
 //! Everything that can go wrong, one enum per stage, each message with the value and the remedy.
 
+use crate::config::Capacity;
 use std::path::PathBuf;
 
 /// Why a region could not be created.
@@ -180,7 +181,35 @@ pub enum AttachError {
         /// Ours.
         expected: u64,
     },
-    /// Capacities or sections that no creator writes.
+    /// A capacity that no creator writes.
+    #[error(
+        "region's {what} ({setting}) is {found}, allowed is {allowed}: overwritten; remove it and start again"
+    )]
+    Capacity {
+        /// Which capacity.
+        what: &'static str,
+        /// The environment variable that sets it.
+        setting: &'static str,
+        /// Its value.
+        found: u64,
+        /// What it may be.
+        allowed: String,
+    },
+    /// Capacities that take another length than the region has.
+    #[error(
+        "region has {found} bytes, its {} keys, {} chunks, {} workers and {} deployments take {expected}: one \
+         of these capacities was overwritten; remove it and start again",
+        .stored.keys, .stored.lease_chunks, .stored.workers, .stored.deployments
+    )]
+    Capacities {
+        /// Its size, which its header also says.
+        found: u64,
+        /// What follows from the capacities.
+        expected: u64,
+        /// The capacities in its header.
+        stored: Capacity,
+    },
+    /// Sections that no creator writes.
     #[error("region's {what} is {found}, expected {expected}: overwritten; remove it")]
     Sections {
         /// Which field.

@@ -54,8 +54,13 @@ impl Bits for u64 {
 }
 
 /// One shared 64-bit word.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, feature = "steps")))]
 pub type Word<T> = atomic::Atomic<T>;
+
+#[cfg(all(feature = "steps", not(loom)))]
+pub mod steps;
+#[cfg(all(feature = "steps", not(loom)))]
+pub use steps::Word;
 
 #[cfg(not(loom))]
 const _: () = {

@@ -1,6 +1,8 @@
 //! Regions full of bytes that nobody wrote: nothing panics, every operation returns, limits hold, and what
 //! was damaged heals when `shm_layout.md` says so.
 //!
+//! With the feature `steps` every operation is also held to its bound, see `hostile/steps.rs`.
+//!
 //! Everything is chosen by seeds, so that a failure comes back. `fuzz/` chooses the same by coverage; what it
 //! has found is in `tests/corpus/` and is run here.
 
@@ -18,8 +20,9 @@ use fast_litellm::tables::names::{self, Place};
 use hostile::drive::{Caller, KEYS, Limiters, OPERATIONS, Operation};
 use hostile::ground::{Ground, WORD};
 use hostile::source::Source;
+use hostile::steps::Size;
 use hostile::watch::Watch;
-use hostile::{damage, targets};
+use hostile::{damage, steps, targets};
 use std::collections::HashSet;
 
 /// The key that is damaged where only one is.
@@ -78,9 +81,10 @@ fn random_bytes_are_used_and_looked_at() {
         assert!(again.findings().is_some_and(|counts| counts.damage > 1_000));
         drive(ground, caller, source, watch, 60);
         watch.begin(|| "a newcomer".to_string());
-        let newcomer = Engine::new(again);
-        newcomer.reap_dead();
-        newcomer.leave();
+        let size = Size::of(&again);
+        let newcomer = steps::within(size.register(), || Engine::new(again));
+        steps::within(size.operation("reap_dead"), || newcomer.reap_dead());
+        steps::within(size.operation("leave"), || newcomer.leave());
         drive(ground, caller, source, watch, 60);
     });
 }
@@ -119,8 +123,9 @@ fn regions_that_are_written_over_in_use_are_used_and_looked_at() {
                 drive(ground, caller, source, watch, 100);
                 watch.begin(|| "a look".to_string());
                 // What is found may be found once only, so nothing is compared.
-                fast_litellm::verify::verify(ground.region());
-                fast_litellm::inspect::Report::of(ground.region());
+                let most = steps::look(ground.len());
+                steps::within(most, || fast_litellm::verify::verify(ground.region()));
+                steps::within(most, || fast_litellm::inspect::Report::of(ground.region()));
                 ground.attach().expect("the gates are in the header only");
             }
             done.store(1, order);

@@ -16,6 +16,8 @@ pub mod sliding;
 pub mod slots;
 pub mod spend;
 pub mod subject;
+#[cfg(test)]
+mod together;
 pub mod windows;
 
 use crate::clock::Instant;
@@ -28,6 +30,8 @@ use crate::tables::slot_cache::SlotCache;
 use crate::tables::workers;
 use std::sync::OnceLock;
 
+/// Keys whose last chunk a process remembers; a power of two.
+const CURSORS: usize = if cfg!(miri) { 1 << 5 } else { 1 << 12 };
 /// Rounds of an operation whose inner loop ran out of tries before it gives up.
 const ROUNDS: u32 = 16;
 /// How often one process records that keys find no room, microseconds.
@@ -87,7 +91,7 @@ impl Engine {
     /// [`Self::reap_all`] is not.
     pub fn unregistered(region: Region) -> Self {
         watch_forks();
-        let cursors = std::iter::repeat_with(|| Word::new(0)).take(4096).collect();
+        let cursors = std::iter::repeat_with(|| Word::new(0)).take(CURSORS).collect();
         let local = Local {
             me: Word::new(u64::MAX << 32),
             held: SlotCache::default(),
@@ -306,7 +310,10 @@ mod tests {
     /// A small region on the heap with a clock that stands still.
     pub(super) fn engine() -> (Engine, FakeClock) {
         let clock = FakeClock::at(1_000_000_000_000);
-        let capacity = Capacity::checked(1024, 64, 16).expect("valid");
+        let mut capacity = Capacity::checked(1024, 64, 16).expect("valid");
+        if cfg!(miri) {
+            capacity = capacity.with_deployments(64).expect("valid");
+        }
         let region = create_heap(capacity, Box::new(clock.clone())).expect("heap");
         (Engine::new(region), clock)
     }

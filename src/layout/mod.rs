@@ -143,6 +143,11 @@ pub fn records() -> Vec<RecordInfo> {
 /// FNV-1a over every record's and word's name, size, offset and type: two builds that disagree about
 /// one bit of the layout disagree about this number.
 pub fn fingerprint() -> u64 {
+    static KNOWN: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    *KNOWN.get_or_init(calculate)
+}
+
+fn calculate() -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let mut feed = |text: &str| {
         for byte in text.bytes().chain([0]) {

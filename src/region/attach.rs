@@ -218,20 +218,14 @@ fn check_lengths(header: &Header, object_len: u64) -> Result<Sections, AttachErr
         workers: get(&header.worker_capacity),
         deployments: get(&header.deployment_capacity),
     };
-    let nearest = stored.nearest();
-    for (what, found, expected) in [
-        ("key capacity", stored.keys, nearest.keys),
-        ("chunk capacity", stored.lease_chunks, nearest.lease_chunks),
-        ("worker capacity", stored.workers, nearest.workers),
-        ("deployment capacity", stored.deployments, nearest.deployments),
-    ] {
-        if found != expected {
-            return Err(AttachError::Sections { what, found, expected });
-        }
+    if let Some((range, found)) = stored.fault() {
+        let (what, setting, allowed) = (range.what, range.setting, range.to_string());
+        return Err(AttachError::Capacity { what, setting, found, allowed });
     }
     let sections = Sections::of(stored);
     if sections.total_len() != stated {
-        return Err(AttachError::Length { found: stated, expected: sections.total_len() });
+        let expected = sections.total_len();
+        return Err(AttachError::Capacities { found: stated, expected, stored });
     }
     Ok(sections)
 }

@@ -40,6 +40,9 @@ enum Memory {
 #[repr(C, align(64))]
 struct Line([Word<u64>; 8]);
 
+// SAFETY: atomic words only, of which all zeroes is a value.
+unsafe impl bytemuck::Zeroable for Line {}
+
 /// Bytes that may be shared with other processes.
 pub(crate) struct Mapping {
     memory: Memory,
@@ -83,9 +86,9 @@ impl Mapping {
     /// Private memory, for one process, for tests and for interpreters that have no mappings.
     pub(crate) fn heap(len: u64) -> std::io::Result<Self> {
         let lines = to_usize(len)?.div_ceil(size_of::<Line>());
-        let mut memory = Vec::with_capacity(lines);
-        memory.resize_with(lines, || Line(std::array::from_fn(|_| Word::new(0))));
-        Ok(Self { memory: Memory::Heap(memory.into_boxed_slice()) })
+        let memory = bytemuck::try_zeroed_slice_box(lines);
+        let memory = memory.map_err(|()| std::io::Error::from(std::io::ErrorKind::OutOfMemory))?;
+        Ok(Self { memory: Memory::Heap(memory) })
     }
 
     pub(crate) fn len(&self) -> usize {

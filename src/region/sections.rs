@@ -12,8 +12,9 @@ use crate::tables::histograms::STRIPES;
 
 const PAGE: u64 = 4096;
 const FEATURE_CAPACITY: u64 = 16;
-const SERIES_CAPACITY: u64 = 32;
-const EVENT_CAPACITY: u64 = 4096;
+// Less where an interpreter would take minutes to look at all of them.
+const SERIES_CAPACITY: u64 = if cfg!(miri) { 8 } else { 32 };
+const EVENT_CAPACITY: u64 = if cfg!(miri) { 64 } else { 4096 };
 /// Buckets at the end of their section that keys without room share.
 pub(crate) const SHARED_BUCKETS: usize = 64;
 const SECTIONS: usize = 10;

@@ -5,7 +5,7 @@ use super::leases::Leases;
 use crate::layout::{
     Bucket, CounterWord, GcraWord, IdentityWord, KeyKind, PairWord, SlidingWord, WindowWord,
 };
-use crate::primitives::{gcra, sliding};
+use crate::primitives::{MAX_TRIES, gcra, sliding};
 use crate::sync::{Bits, Ordering, Word};
 
 const SECOND_US: u64 = 1_000_000;
@@ -32,6 +32,52 @@ pub fn zero<T: Bits>(key: IdentityWord, bucket: &Bucket, word: &Word<T>, seen: T
     // Most processes that are late with it notice it here.
     index::is(bucket.identity.load(Ordering::Acquire), key)
         && word.compare_exchange(seen, T::from_bits(0), Ordering::SeqCst, Ordering::Relaxed).is_ok()
+}
+
+/// Takes what a key that is given up has been admitted and refused, and adds it to the `tally` of its limiter, if
+/// there is one; false = the bucket is another key's, or somebody counted under every try.
+///
+/// Several processes may be here for one key. Each count is taken by one of them, and the key's limits stay until
+/// nothing is left to be taken, so that all of them add to the same tally. These are statistics all the same:
+/// * who is killed between taking a count and adding it takes it along: what one key was admitted or refused since
+///   it was inserted;
+/// * an operation that has decided and not yet counted when its key is given up counts 1 for whatever stands there
+///   by then: for no limiter (the tally of limits 0) if a second process is here, else for the next key;
+/// * what finds no place among the tallies, because there are too many limiters, is forgotten.
+///
+/// What limits decide by is in other words.
+pub fn hand_over<'a>(
+    key: IdentityWord,
+    bucket: &Bucket,
+    tally: impl Fn() -> Option<&'a Bucket>,
+) -> bool {
+    let counters: [fn(&Bucket) -> &Word<u64>; 2] = [|of| &of.allowed, |of| &of.denied];
+    counters.into_iter().all(|counter| {
+        if counter(bucket).load(Ordering::Relaxed) == 0 {
+            return true;
+        }
+        // Found before anything is taken: what is taken is nowhere until it has been added.
+        let tally = tally();
+        let Some(taken) = take(key, bucket, counter(bucket)) else { return false };
+        if let Some(tally) = tally {
+            counter(tally).fetch_add(taken, Ordering::Relaxed);
+        }
+        true
+    })
+}
+
+/// Takes what a counter of the key's bucket has counted, so that nobody else takes it, too.
+fn take(key: IdentityWord, bucket: &Bucket, counter: &Word<u64>) -> Option<u64> {
+    for _ in 0..MAX_TRIES {
+        let seen = counter.load(Ordering::Acquire);
+        if seen == 0 || zero(key, bucket, counter, seen) {
+            return Some(seen);
+        }
+        if !index::is(bucket.identity.load(Ordering::Acquire), key) {
+            return None;
+        }
+    }
+    None
 }
 
 /// The words that say something, leases aside.

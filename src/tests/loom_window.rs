@@ -39,7 +39,8 @@ fn loom_window_never_above_limit() {
 /// One process still holds a clock reading from the old window, the other opens the new one and charges
 /// it: the new window's charge must survive.
 ///
-/// Mutation `window-before-counter`: load the window before the counter.
+/// Mutations `window-before-counter`: load the window before the counter; `window-relaxed-counter`: load the
+/// counter without Acquire.
 #[test]
 fn loom_window_late_charge_does_not_erase_the_new_window() {
     super::run(|| {

@@ -11,6 +11,7 @@ mod loom_index;
 mod loom_leases;
 mod loom_names;
 mod loom_sliding;
+mod loom_tally;
 mod loom_window;
 mod loom_workers;
 

@@ -1,6 +1,7 @@
 //! Every public operation of the engine, chosen by a source and told as text.
 
 use super::source::Source;
+use super::steps::{self, Size};
 use fast_litellm::config::Overflow;
 use fast_litellm::engine::Engine;
 use fast_litellm::engine::admission::{Answer, Demand, Rule};
@@ -18,14 +19,14 @@ use fast_litellm::primitives::sliding::SlidingLimit;
 
 /// Names of keys. A key's number chooses the same row everywhere.
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
-const SUBJECTS: [&str; 4] = ["{user:a}", "{user:b}", "{team:c}", "{tag:d}"];
+pub const SUBJECTS: [&str; 4] = ["{user:a}", "{user:b}", "{team:c}", "{tag:d}"];
 const WINDOWS: [&str; 4] =
     ["{user:a}:window", "{user:b}:window", "{team:c}:window", "{tag:d}:window"];
 const REQUESTS: [&str; 4] =
     ["{user:a}:requests", "{user:b}:requests", "{team:c}:requests", "{tag:d}:requests"];
 const TOKENS: [&str; 4] =
     ["{user:a}:tokens", "{user:b}:tokens", "{team:c}:tokens", "{tag:d}:tokens"];
-const SLOTS: [&str; 4] = [
+pub const SLOTS: [&str; 4] = [
     "{user:a}:max_parallel_requests",
     "{user:b}:max_parallel_requests",
     "{team:c}:max_parallel_requests",
@@ -314,7 +315,13 @@ impl<'a> Caller<'a> {
 
     /// Does it; returns what it answered.
     pub fn run(&mut self, operation: &Operation) -> String {
-        OPERATIONS[operation.number].1(self, operation)
+        let size = Size::of(self.engine.region());
+        // To register takes more steps than most operations, and comes with any of them.
+        #[cfg(feature = "steps")]
+        steps::within(size.register(), || self.engine.me());
+        steps::within(size.operation(operation.name()), || {
+            OPERATIONS[operation.number].1(self, operation)
+        })
     }
 
     fn rate(&self, operation: &Operation) -> &'a Limiter {

@@ -119,6 +119,45 @@ fn every_word_before_the_sections_is_guarded_or_harmless() {
     assert!(attach_file(&path).is_ok());
 }
 
+/// A refusal names the capacity, its value, what it may be and where it comes from.
+#[test]
+fn a_capacity_that_cannot_be_is_named() {
+    let folder = Folder::new("capacities");
+    let (path, region) = folder.region("region");
+    let len = region.len();
+    drop(region);
+    let file = File::options().read(true).write(true).open(&path).expect("there");
+    let eights = |high: u64| format!("a multiple of 8 from 64 to {high}");
+    let cases = [
+        ("key_capacity", "key", "KEYS", [999, 1 << 60], "1000 to 16777216".to_string()),
+        ("chunk_capacity", "chunk", "LEASE_CHUNKS", [65, 1 << 21], eights(1 << 20)),
+        ("worker_capacity", "worker", "WORKERS", [3, 1_025], "4 to 1024".to_string()),
+        ("deployment_capacity", "deployment", "DEPLOYMENTS", [0, 1 << 17], eights(1 << 16)),
+    ];
+    for (field, what, setting, values, allowed) in cases {
+        let mut old = [0; 8];
+        file.read_exact_at(&mut old, offset_of("Header", field)).expect("inside");
+        for value in values {
+            put(&file, offset_of("Header", field), value);
+            let expected = format!(
+                "region's {what} capacity (FAST_LITELLM_SHM_{setting}) is {value}, allowed is {allowed}: \
+                 overwritten; remove it and start again"
+            );
+            for refused in [attach_file(&path), attach_read_only(&path)] {
+                assert_eq!(refused.expect_err("impossible").to_string(), expected);
+            }
+        }
+        // One that may be, of another region.
+        put(&file, offset_of("Header", field), 1_024);
+        let text = attach_file(&path).expect_err("another length").to_string();
+        let says = [format!("has {len} bytes"), "1024 ".to_string(), "remove it".to_string()];
+        assert!(says.iter().all(|part| text.contains(part.as_str())), "{text}");
+        assert!(text.contains(" take ") && text.contains(what.trim_end_matches('s')), "{text}");
+        put(&file, offset_of("Header", field), u64::from_le_bytes(old));
+    }
+    assert!(attach_file(&path).is_ok());
+}
+
 fn buckets(keys: u64) -> u64 {
     if keys < 1 << 24 { Capacity { keys, ..smallest() }.buckets() } else { 0 }
 }

@@ -1,6 +1,7 @@
 //! A region whose bytes lie open: the operations use it through its mapping, and a test writes what it
 //! likes through the file behind it.
 
+use super::steps;
 use fast_litellm::clock::FakeClock;
 use fast_litellm::config::Capacity;
 use fast_litellm::engine::Engine;
@@ -53,7 +54,9 @@ impl Ground {
 
     /// The same region again, for a process that comes later.
     pub fn attach(&self) -> Result<Region, fast_litellm::error::AttachError> {
-        attach_open(self.file.try_clone().expect("open"), Box::new(self.clock.clone()))
+        let file = self.file.try_clone().expect("open");
+        let attach = || attach_open(file, Box::new(self.clock.clone()));
+        steps::within(steps::look(self.len()), attach)
     }
 
     pub fn region(&self) -> &Region {

@@ -8,7 +8,10 @@ pub mod ground;
 #[cfg(test)]
 mod healing;
 pub mod source;
+pub mod steps;
 pub mod targets;
 #[cfg(test)]
 mod verdicts;
 pub mod watch;
+#[cfg(test)]
+mod worst;

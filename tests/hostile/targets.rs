@@ -4,6 +4,7 @@ use super::damage;
 use super::drive::{Caller, KEYS, Limiters, Operation};
 use super::ground::{Ground, SECTIONS, fresh_file, put, smallest};
 use super::source::Source;
+use super::steps;
 use fast_litellm::clock::FakeClock;
 use fast_litellm::engine::Engine;
 use fast_litellm::inspect::Report;
@@ -18,13 +19,15 @@ const STEPS: usize = 200;
 
 /// Reads all of a region in every way there is.
 pub fn look(region: &Region) {
-    let report = Report::of(region);
+    let most = steps::look(region.len());
+    let report = steps::within(most, || Report::of(region));
     assert!(serde_json::to_string(&report).is_ok_and(|text| text.len() > 2));
-    let findings = verify(region);
+    let findings = steps::within(most, || verify(region));
     assert!(findings.len() <= MAX_FINDINGS);
     let told: Vec<String> = findings.iter().map(ToString::to_string).collect();
     // Both walk the same records; keys that stand twice are on the longer list only.
-    assert!(count(region).all() <= told.len() as u64 || told.len() == MAX_FINDINGS);
+    let counted = steps::within(most, || count(region)).all();
+    assert!(counted <= told.len() as u64 || told.len() == MAX_FINDINGS);
 }
 
 /// Bytes for header and section table of a small region's file: the first byte chooses whether they take the
@@ -46,7 +49,11 @@ pub fn attach(bytes: &[u8]) {
     } else if let Source::Bytes(rest) = source {
         file.write_all_at(&rest[..rest.len().min(TABLES)], 0).expect("inside");
     }
-    let again = || attach_open(file.try_clone().expect("open"), Box::new(clock.clone()));
+    let most = steps::look(file.metadata().expect("open").len());
+    let again = || {
+        let file = file.try_clone().expect("open");
+        steps::within(most, || attach_open(file, Box::new(clock.clone())))
+    };
     match again() {
         Err(refusal) => assert!(refusal.to_string().starts_with("region")),
         Ok(region) => {

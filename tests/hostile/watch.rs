@@ -1,5 +1,5 @@
-//! Catches operations that never return. The bounds themselves are counted elsewhere; this only turns an
-//! endless loop into a failure with a name.
+//! Catches operations that never return. The bounds themselves are in [`super::steps`]; this only turns an
+//! endless loop that takes no step, or is in a build that counts none, into a failure with a name.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;

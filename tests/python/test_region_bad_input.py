@@ -40,6 +40,15 @@ def section(row: int, word: int) -> int:
     return SECTIONS + 4 * row + word
 
 
+def capacity(what: str, setting: str, found: int, allowed: str) -> list[str]:
+    """What is said about a capacity that no creator writes."""
+    return [
+        rf"{what} capacity \(FAST_LITELLM_SHM_{setting}\) is {found},",
+        rf"allowed is {allowed}:",
+        "remove it and start again",
+    ]
+
+
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
@@ -160,12 +169,21 @@ def test_a_region_of_another_process_is_used(path: Path) -> None:
         (header("pid_namespace"), 12345, ["another pid namespace", "12345"]),
         (header("time_namespace"), 12345, ["another time namespace", "12345"]),
         (header("clock_id"), 99, ["clock 99", r"clock \d"]),
-        (header("key_capacity"), 999, ["capacity", "999"]),
-        (header("key_capacity"), 4000, [r"\d+ bytes", r"says \d+", "remove"]),
-        (header("key_capacity"), 1 << 60, ["capacity", "1152921504606846976"]),
-        (header("chunk_capacity"), 65, ["capacity is", "remove it"]),
-        (header("worker_capacity"), 3, ["capacity is", "remove it"]),
-        (header("deployment_capacity"), 1 << 17, ["capacity is", "remove it"]),
+        (header("key_capacity"), 999, capacity("key", "KEYS", 999, "1000 to 16777216")),
+        (header("key_capacity"), 1 << 60, capacity("key", "KEYS", 1 << 60, "1000 to 16777216")),
+        (
+            header("chunk_capacity"),
+            65,
+            capacity("chunk", "LEASE_CHUNKS", 65, "a multiple of 8 from 64 to 1048576"),
+        ),
+        (header("worker_capacity"), 3, capacity("worker", "WORKERS", 3, "4 to 1024")),
+        (
+            header("deployment_capacity"),
+            1 << 17,
+            capacity("deployment", "DEPLOYMENTS", 1 << 17, "a multiple of 8 from 64 to 65536"),
+        ),
+        (header("key_capacity"), 4000, [r"has \d+ bytes, its 4000 keys", r"take \d+", "remove it"]),
+        (header("worker_capacity"), 500, ["500 workers", r"take \d+", "remove it"]),
         (header("section_count"), 6, ["section count is 6", f"expected {len(LAYOUT.sections)}"]),
         (section(0, ID), 2, ["section number is 2", "expected 1"]),
         (section(0, OFFSET), 0, ["section offset is 0", "expected 4096"]),
