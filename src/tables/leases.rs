@@ -616,21 +616,22 @@ mod tests {
 
     #[test]
     fn exactly_the_limit_over_several_chunks() {
+        let id = |number: u64| (number + 1) << 16;
         let chunks = chunks(64);
         let limits = Word::new(LeaseLimits::default());
         let leases = leases_of(&chunks, &limits, key(1));
         let claims: Vec<Claim> = (0..100)
-            .filter_map(|tag| leases.claim(70, 0, me(), 5, Some(tag + 1)).unwrap())
+            .filter_map(|tag| leases.claim(70, 0, me(), 5, Some(id(tag))).unwrap())
             .collect();
         assert_eq!(claims.len(), 70);
         assert_eq!((leases.count(), leases.about()), (70, 70));
         assert!(leases.release(claims[40]));
         assert!(!leases.release(claims[40]));
-        assert_eq!(leases.find(me(), 12).map(|claim| claim.word.owner()), Some(me().raw()));
-        assert_eq!(leases.find(other(), 12), None);
-        assert_eq!(leases.find(me(), 41), None);
-        assert!(leases.claim(70, 0, me(), 5, Some(500)).unwrap().is_some());
-        assert!(leases.claim(70, 0, me(), 5, Some(501)).unwrap().is_none());
+        assert_eq!(leases.find(me(), id(11)).map(|claim| claim.word.owner()), Some(me().raw()));
+        assert_eq!(leases.find(other(), id(11)), None);
+        assert_eq!(leases.find(me(), id(40)), None);
+        assert!(leases.claim(70, 0, me(), 5, Some(id(500))).unwrap().is_some());
+        assert!(leases.claim(70, 0, me(), 5, Some(id(501))).unwrap().is_none());
     }
 
     #[test]
