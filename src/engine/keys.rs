@@ -353,9 +353,9 @@ mod tests {
     /// lost, and what had been counted before is booked for the key's limiter.
     #[test]
     fn what_two_processes_give_up_is_booked_once_and_for_its_limiter() {
-        const ROUNDS: u64 = if cfg!(miri) { 10 } else { 1_000 };
+        const ROUNDS: u64 = if cfg!(miri) { 2 } else { 1_000 };
         const BEFORE: u64 = 1_000;
-        const LATE: u64 = 200;
+        const LATE: u64 = if cfg!(miri) { 10 } else { 200 };
         let (engine, _) = engine();
         let limiter = engine.limiter("", Quota::new(60, 1).unwrap());
         let now = engine.now();

@@ -139,7 +139,7 @@ fn threads_that_do_everything_at_once_keep_every_limit() {
 fn threads_that_want_the_same_places_and_readers_do_not_harm_each_other() {
     let together = Together::new();
     together.engine.region().set_overflow(Overflow::Shared);
-    let keys = if cfg!(miri) { 8 } else { 60 };
+    let keys = if cfg!(miri) { 4 } else { 60 };
     // All places are taken by keys that are idle by now.
     together.crowd(0, 64);
     together.clock.advance_s(5);
@@ -153,5 +153,8 @@ fn threads_that_want_the_same_places_and_readers_do_not_harm_each_other() {
         assert!(!Report::of(together.engine.region()).limits.is_empty());
     });
     assert!(together.engine.total(|row| &row.keys_reclaimed) > 0);
-    assert_eq!(verify(together.engine.region()), []);
+    // Looked at above, which takes an interpreter long enough.
+    if !cfg!(miri) {
+        assert_eq!(verify(together.engine.region()), []);
+    }
 }
