@@ -177,6 +177,22 @@ fn a_full_window_passes_and_one_charge_more_does_not() {
 }
 
 #[test]
+fn a_full_window_is_counted_at_once_and_once() {
+    let (counter, limit) = limit_of_one();
+    let (mut judge, mut faults) = (Judge::default(), Faults::default());
+    let now_us = 6_000_000;
+    let mut full = |amount: i64, start_s| {
+        let log: Vec<Entry> = (0..amount).map(|_| charge(ONE, 1, start_s)).collect();
+        judge.judge([log.into_iter()], vec![], now_us, &mut faults);
+        judge.reach().full_windows[counter]
+    };
+    assert_eq!(full(limit - limits::MAX_COST, 5), 0);
+    assert_eq!(full(1, 5), 1);
+    assert_eq!(full(1, 5), 1);
+    assert_eq!(full(limit, 6), 2);
+}
+
+#[test]
 fn every_counter_of_a_bundle_is_judged() {
     // The tokens of bundle 0 are above their limit long before its requests.
     let cost = limits::MAX_COST;

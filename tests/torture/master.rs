@@ -38,6 +38,8 @@ const VICTIMS: u64 = 4;
 const PAUSE_US: u64 = 4_000;
 /// Longest time a worker is stopped, microseconds.
 const STOP_US: u64 = 40_000;
+/// A run that has not reached every limit may go on for so long, nanoseconds.
+const REACH_NS: u64 = 60_000_000_000;
 
 /// What all runs share.
 pub(crate) struct Stage {
@@ -58,6 +60,9 @@ pub(crate) struct Orders {
     pub(crate) seed: u64,
     /// What is broken on purpose.
     pub(crate) sabotage: Option<Sabotage>,
+    /// Whether to go on until every limit was reached: with at most as many kills again, or for a minute if
+    /// that is longer.
+    pub(crate) reach: bool,
 }
 
 /// What came of it.
@@ -138,7 +143,7 @@ impl<'a> Master<'a> {
     /// Kills as many workers as it was told. `progress` is called after each epoch.
     pub(crate) fn run(mut self, mut progress: impl FnMut(&Outcome)) -> Outcome {
         let begun = monotonic_ns();
-        while self.kills < self.orders.kills {
+        while self.kills < self.orders.kills || self.must_go_on(begun) {
             self.epoch();
             self.outcome.figures.insert("kills", self.kills);
             self.outcome.figures.insert("milliseconds", (monotonic_ns() - begun) / 1_000_000);
@@ -153,6 +158,14 @@ impl<'a> Master<'a> {
         }
         self.close_region();
         self.outcome
+    }
+
+    /// How much comes of so many kills depends on the machine: a limit may not have been reached yet.
+    fn must_go_on(&self, begun: u64) -> bool {
+        let in_bounds = self.kills < 2 * self.orders.kills || monotonic_ns() - begun < REACH_NS;
+        let mut reach = self.outcome.reach.clone();
+        reach.join(&self.judge.reach());
+        self.orders.reach && in_bounds && !reach.untested().is_empty()
     }
 
     fn close_region(&mut self) {
@@ -192,7 +205,8 @@ impl<'a> Master<'a> {
         }
         // A broken engine is judged often, so that little is enough.
         let kills = if self.orders.sabotage.is_some() { 30 } else { EPOCH_KILLS };
-        let kills = kills.min(self.orders.kills - self.kills);
+        let ordered = self.orders.kills.saturating_sub(self.kills);
+        let kills = if ordered > 0 { kills.min(ordered) } else { kills };
         let end = self.kills + kills.saturating_sub(SEATS as u64);
         while self.kills < end && self.stage.logs.iter().all(|log| log.room() > 2 * RESERVE) {
             self.round();

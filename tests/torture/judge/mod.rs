@@ -4,10 +4,12 @@
 
 mod faults;
 mod quotas;
+mod reach;
 mod slots;
 mod windows;
 
 pub(crate) use faults::{Fault, Faults};
+pub(crate) use reach::Reach;
 pub(crate) use windows::{Reading, Snapshot};
 
 use crate::entry::{Answer, Entry, Op};
@@ -97,34 +99,6 @@ impl Judge {
             slot_peaks: self.slots.peaks(),
             uncertain: self.windows.uncertain(),
         }
-    }
-}
-
-/// How near the limits the workers came.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Reach {
-    /// Of each hot key, by how many requests its fullest interval stayed below the bound.
-    pub(crate) quota_slack: Vec<f64>,
-    /// Of each counter, how many windows were charged up to the limit.
-    pub(crate) full_windows: Vec<u64>,
-    /// Of each key, how many slots were certainly held at once.
-    pub(crate) slot_peaks: Vec<u64>,
-    /// Charges that counters held and no log: in all snapshots, and the most that kills and stops explain.
-    pub(crate) uncertain: (i64, i64),
-}
-
-impl Reach {
-    /// The nearer of both.
-    pub(crate) fn join(&mut self, other: &Self) {
-        let nearer = |a: &mut f64, b: &f64| *a = a.min(*b);
-        self.quota_slack.resize(other.quota_slack.len(), f64::INFINITY);
-        self.quota_slack.iter_mut().zip(&other.quota_slack).for_each(|(a, b)| nearer(a, b));
-        self.full_windows.resize(other.full_windows.len(), 0);
-        self.full_windows.iter_mut().zip(&other.full_windows).for_each(|(a, b)| *a += b);
-        self.slot_peaks.resize(other.slot_peaks.len(), 0);
-        self.slot_peaks.iter_mut().zip(&other.slot_peaks).for_each(|(a, b)| *a = (*a).max(*b));
-        self.uncertain.0 += other.uncertain.0;
-        self.uncertain.1 += other.uncertain.1;
     }
 }
 

@@ -57,6 +57,15 @@ struct Sums {
     charged: i64,
     refunded: i64,
     perhaps_refunded: i64,
+    /// It has been counted among the full ones.
+    full: bool,
+}
+
+impl Sums {
+    /// What was certainly admitted and surely not taken back.
+    fn net(&self) -> i64 {
+        self.charged - self.refunded - self.perhaps_refunded
+    }
 }
 
 /// What a counter should be.
@@ -168,22 +177,21 @@ impl WindowJudge {
         // Long enough that nobody who lives can still charge it.
         let over =
             |counter: usize, start_s: u64| (start_s + COUNTERS[counter].size_s + 5) * 1_000_000;
-        let windows = std::mem::take(&mut self.all.sums);
-        for (&(counter, start_s), sums) in &windows {
-            let limit = COUNTERS[counter].limit;
-            let net = sums.charged - sums.refunded - sums.perhaps_refunded;
+        for (&(counter, start_s), sums) in &mut self.all.sums {
+            let (limit, net) = (COUNTERS[counter].limit, sums.net());
             if net > limit {
                 let key = COUNTERS[counter].key;
                 faults.add(Fault::OverAdmitted, || {
                     format!("{key}, window {start_s}: admitted {net} of {limit}")
                 });
             }
-            if over(counter, start_s) > now_us {
-                self.all.sums.insert((counter, start_s), *sums);
-            } else if net + MAX_COST > limit {
+            // At once: many a region ends before its windows are over.
+            if net + MAX_COST > limit && !sums.full {
+                sums.full = true;
                 self.full[counter] += 1;
             }
         }
+        self.all.sums.retain(|&(counter, start_s), _| over(counter, start_s) > now_us);
         self.all.lost.retain(|&(_, _, died_us)| died_us + 10_000_000 > now_us);
     }
 

@@ -1,0 +1,55 @@
+//! How near the limits the workers came: a limit that was never reached was not tested.
+
+use crate::limits::{COUNTERS, HOT, SLOTS};
+
+/// How near the limits the workers came.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reach {
+    /// Of each hot key, by how many requests its fullest interval stayed below the bound.
+    pub(crate) quota_slack: Vec<f64>,
+    /// Of each counter, how many windows were charged up to the limit.
+    pub(crate) full_windows: Vec<u64>,
+    /// Of each key, how many slots were certainly held at once.
+    pub(crate) slot_peaks: Vec<u64>,
+    /// Charges that counters held and no log: in all snapshots, and the most that kills and stops explain.
+    pub(crate) uncertain: (i64, i64),
+}
+
+impl Reach {
+    /// The nearer of both, of two regions.
+    pub(crate) fn join(&mut self, other: &Self) {
+        let nearer = |a: &mut f64, b: &f64| *a = a.min(*b);
+        self.quota_slack.resize(other.quota_slack.len(), f64::INFINITY);
+        self.quota_slack.iter_mut().zip(&other.quota_slack).for_each(|(a, b)| nearer(a, b));
+        self.full_windows.resize(other.full_windows.len(), 0);
+        self.full_windows.iter_mut().zip(&other.full_windows).for_each(|(a, b)| *a += b);
+        self.slot_peaks.resize(other.slot_peaks.len(), 0);
+        self.slot_peaks.iter_mut().zip(&other.slot_peaks).for_each(|(a, b)| *a = (*a).max(*b));
+        self.uncertain.0 += other.uncertain.0;
+        self.uncertain.1 += other.uncertain.1;
+    }
+
+    /// The limits that were not reached, in words.
+    pub(crate) fn untested(&self) -> Vec<String> {
+        let mut untested = Vec::new();
+        for (slots, peak) in SLOTS.iter().zip(&self.slot_peaks) {
+            if slots.limit.is_some_and(|limit| *peak < limit) {
+                untested.push(format!("{}: at most {peak} slots were held at once", slots.key));
+            }
+        }
+        for (counter, full) in COUNTERS.iter().zip(&self.full_windows) {
+            if *full < FULL_WINDOWS {
+                untested.push(format!("{}: only {full} windows were full", counter.key));
+            }
+        }
+        for (rate, slack) in HOT.iter().zip(&self.quota_slack) {
+            if *slack > 1.0 {
+                untested.push(format!("{rate:?}: always {slack} requests below the bound"));
+            }
+        }
+        untested
+    }
+}
+
+/// So many windows of each counter must have been full.
+const FULL_WINDOWS: u64 = 3;
