@@ -99,9 +99,13 @@ pub(crate) const HOT: [Rate; 3] = [
     Rate { per_minute: 60_000, burst: 1 },
 ];
 /// Rate of all other keys, of which new ones appear all the time.
-pub(crate) const CHURN: Rate = Rate { per_minute: 600, burst: 2 };
+pub(crate) const CHURN: Rate = Rate { per_minute: 1_200, burst: 2 };
 /// How many of the newest keys are in use.
 pub(crate) const CHURN_WIDTH: usize = 64;
+/// New GCRA keys in each round: enough that a second worker catches up with the first that inserts them.
+pub(crate) const NEW_KEYS: u64 = 32;
+/// How many older keys are in use again for one round. Most have been given up meanwhile or are about to be.
+pub(crate) const RETURNING: u64 = 8;
 
 /// The rate of a quota key.
 pub(crate) fn rate_of(key: usize) -> Rate {

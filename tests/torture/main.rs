@@ -107,6 +107,10 @@ fn demand_reach(outcome: &mut Outcome) {
     for text in reach.untested() {
         faults.add(Fault::Untested, || text);
     }
+    if figures["keys_reclaimed"] < 1_000 {
+        let keys = figures["keys_reclaimed"];
+        faults.add(Fault::Untested, || format!("only {keys} keys were given up"));
+    }
     if figures["kills_in_an_operation"] < figures["kills"] / 10 {
         let text = "fewer than one kill in ten hit an operation";
         faults.add(Fault::Untested, || text.into());

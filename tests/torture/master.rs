@@ -4,7 +4,7 @@
 use crate::control::Control;
 use crate::entry::{Answer, Op};
 use crate::judge::{Fault, Faults, Judge, Reach, Reading, Snapshot};
-use crate::limits::{COUNTERS, SEATS, SLOTS, VARYING};
+use crate::limits::{COUNTERS, NEW_KEYS, SEATS, SLOTS, VARYING};
 use crate::log::Log;
 use crate::mix::Mix;
 use crate::process::{self, Ended, monotonic_ns};
@@ -26,12 +26,12 @@ use std::time::Duration;
 pub(crate) const LINES: usize = 1 << 18;
 /// Kills between two judgements, unless the logs are full before.
 const EPOCH_KILLS: u64 = 2_000;
-/// Keys of a region.
-const KEYS: u64 = 1 << 16;
+/// Keys of a region: so few that new ones find room only where idle ones are given up.
+const KEYS: i128 = 1 << 11;
+/// GCRA keys after which a region is replaced by a new one.
+const REGION_KEYS: u64 = 1 << 14;
 /// Rows of the worker table: few enough that dead workers fill it when nobody reaps.
 const ROWS: i128 = 24;
-/// New GCRA keys in each round: enough that a second worker catches up with the first that inserts them.
-const NEW_KEYS: u64 = 32;
 /// Workers killed in a round, on average.
 const VICTIMS: u64 = 4;
 /// Longest pause between two rounds, microseconds.
@@ -107,7 +107,7 @@ pub(crate) struct Master<'a> {
 
 /// A region in a memfd, as a preforking master makes it.
 pub(crate) fn new_engine() -> Engine {
-    let capacity = Capacity::checked(KEYS.into(), 64, ROWS).expect("a valid capacity");
+    let capacity = Capacity::checked(KEYS, 64, ROWS).expect("a valid capacity");
     let mut placement = Placement::inherited("torture");
     if let Placement::Inherited { kinds, .. } = &mut placement {
         *kinds = vec![BackingKind::Memfd];
@@ -151,8 +151,7 @@ impl<'a> Master<'a> {
             if !self.outcome.faults.is_empty() {
                 break;
             }
-            // Until idle keys can be reclaimed, a region lasts until it begins to fill.
-            if self.stage.control.frontier().load(Ordering::Relaxed) > KEYS / 4 {
+            if self.stage.control.frontier().load(Ordering::Relaxed) > REGION_KEYS {
                 self.renew_region();
             }
         }
@@ -179,7 +178,13 @@ impl<'a> Master<'a> {
         for ((name, _), sum) in counters().into_iter().zip(&self.sums) {
             if matches!(
                 name,
-                "lease_expired" | "lease_reaped" | "workers_reaped" | "table_full" | "contended"
+                "lease_expired"
+                    | "lease_reaped"
+                    | "workers_reaped"
+                    | "table_full"
+                    | "contended"
+                    | "keys_reclaimed"
+                    | "misplaced"
             ) {
                 self.outcome.count(name, *sum);
             }

@@ -4,8 +4,8 @@
 use crate::control::Control;
 use crate::entry::{Answer, Op};
 use crate::limits::{
-    BUNDLES, CHURN, CHURN_WIDTH, COUNTERS, HOT, MAX_COST, REFUNDED, Rate, SLOT_BUNDLES, SLOTS,
-    Slots, rate_of,
+    BUNDLES, CHURN, CHURN_WIDTH, COUNTERS, HOT, MAX_COST, NEW_KEYS, REFUNDED, RETURNING, Rate,
+    SLOT_BUNDLES, SLOTS, Slots, rate_of,
 };
 use crate::random::Random;
 use fast_litellm::engine::Engine;
@@ -80,8 +80,13 @@ impl<'a> Mix<'a> {
         }
     }
 
-    /// One of the newest keys.
+    /// One of the newest keys, or one that returns; those are the same for all workers.
     fn churn(&mut self) -> Op {
+        if self.random.one_in(4) {
+            let round = self.control.frontier().load(Ordering::Relaxed) / NEW_KEYS;
+            let mut choice = Random::new(round * RETURNING + self.random.below(RETURNING));
+            return Op::Check { key: HOT.len() + choice.index(self.newest - HOT.len()) };
+        }
         Op::Check { key: self.newest - self.random.index(CHURN_WIDTH) }
     }
 

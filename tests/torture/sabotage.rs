@@ -3,10 +3,14 @@
 
 use crate::entry::{Answer, Op};
 use crate::judge::Fault;
-use crate::limits::{BUNDLES, COUNTERS, SLOT_BUNDLES, SLOTS};
+use crate::limits::{BUNDLES, COUNTERS, SLOT_BUNDLES, SLOTS, rate_of};
 use crate::random::Random;
 use fast_litellm::engine::Engine;
 use fast_litellm::engine::slots::SlotAsk;
+use fast_litellm::layout::Bucket;
+use fast_litellm::primitives::gcra::Quota;
+use fast_litellm::sync::{Bits, Ordering};
+use fast_litellm::tables::index;
 
 /// What is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,11 +29,15 @@ pub(crate) enum Sabotage {
     Leak,
     /// The last dead workers are not reaped.
     Row,
+    /// What a key owes is forgotten, as if it had been given up.
+    Forget,
+    /// A key has two records.
+    Twin,
 }
 
 impl Sabotage {
     /// All of them, each with the fault that must be found.
-    pub(crate) const ALL: [(Self, Fault); 7] = [
+    pub(crate) const ALL: [(Self, Fault); 9] = [
         (Self::Quota, Fault::OverAdmitted),
         (Self::Window, Fault::OverAdmitted),
         (Self::Slots, Fault::OverAdmitted),
@@ -37,6 +45,8 @@ impl Sabotage {
         (Self::Charge, Fault::UnderAdmitted),
         (Self::Leak, Fault::Leaked),
         (Self::Row, Fault::Unreclaimed),
+        (Self::Forget, Fault::OverAdmitted),
+        (Self::Twin, Fault::Duplicate),
     ];
 
     /// The answer that the worker notes instead of the true one, now and then.
@@ -50,6 +60,10 @@ impl Sabotage {
         let refused = answer == Answer::Refused;
         match (self, op) {
             (Self::Quota, Op::Check { .. }) if refused && random.one_in(8) => Answer::Admitted(0),
+            (Self::Forget, Op::Check { key }) if refused && random.one_in(8) => {
+                forget(engine, key);
+                answer
+            }
             (Self::Slots | Self::Varying, Op::Acquire { bundle, .. }) if refused => {
                 let slots = SLOT_BUNDLES[bundle][0];
                 let varying = SLOTS[slots].limit.is_none();
@@ -74,6 +88,26 @@ impl Sabotage {
             let ask = SlotAsk { key: SLOTS[3].key, limit: 40, ttl_s: 0, slot_id: "forgotten" };
             let _ = engine.acquire_all(&[ask]);
         }
+        if self == Self::Twin {
+            let (buckets, _) = engine.region().key_buckets();
+            let load = |bucket: &Bucket| bucket.identity.load(Ordering::Acquire);
+            let key = buckets.iter().map(load).find(|&identity| index::key_of(identity).is_some());
+            let free = buckets.iter().find(|&bucket| index::key_of(load(bucket)).is_none());
+            if let (Some(key), Some(free)) = (key, free) {
+                free.identity.store(key, Ordering::Release);
+            }
+        }
+    }
+}
+
+/// Brings the quota of a key to zero.
+fn forget(engine: &Engine, key: usize) {
+    let rate = rate_of(key);
+    let place = Quota::new(rate.per_minute, rate.burst).and_then(|quota| {
+        engine.place(&engine.limiter("", quota), format!("quota-{key}").as_bytes()).ok()
+    });
+    if let Some(place) = place {
+        engine.region().buckets()[place.slot].requests.store(Bits::from_bits(0), Ordering::SeqCst);
     }
 }
 
