@@ -18,13 +18,15 @@ pub(crate) struct Counter {
 }
 
 /// All counters. Small limits are met at once, large ones under load.
-pub(crate) const COUNTERS: [Counter; 6] = [
+pub(crate) const COUNTERS: [Counter; 8] = [
     counter("{team:a}:window", "{team:a}:requests", 40, 1, false),
     counter("{team:a}:window", "{team:a}:tokens", 150, 1, true),
     counter("{user:b}:window", "{user:b}:requests", 1_000, 2, false),
     counter("{model:c}:window", "{model:c}:tokens", 1_500, 2, true),
     counter("{team:d}:window", "{team:d}:requests", 60, 1, false),
     counter("{team:d}:window", "{team:d}:tokens", 3_000, 1, true),
+    counter("{org:e}:window", "{org:e}:requests", 80, 1, false),
+    counter("{org:e}:window", "{org:e}:tokens", 300, 1, true),
 ];
 
 const fn counter(
@@ -83,6 +85,67 @@ pub(crate) const VARYING: [u64; 5] = [1, 2, 6, 34, 70];
 pub(crate) const SLOT_BUNDLES: [&[usize]; 11] =
     [&[0], &[1], &[2], &[3], &[3], &[3], &[1, 3], &[2, 0], &[4], &[6], &[5]];
 
+/// One key with a sliding window.
+pub(crate) struct Sliding {
+    /// The key.
+    pub(crate) key: &'static str,
+    /// Its limit.
+    pub(crate) limit: u64,
+    /// Length of the window, seconds.
+    pub(crate) window_s: u64,
+}
+
+/// All keys with sliding windows.
+pub(crate) const SLIDING: [Sliding; 3] = [
+    Sliding { key: "sliding-one", limit: 1, window_s: 1 },
+    Sliding { key: "sliding-sixty", limit: 60, window_s: 1 },
+    Sliding { key: "sliding-many", limit: 1_500, window_s: 2 },
+];
+
+impl Sliding {
+    /// What a request of that cost adds.
+    pub(crate) fn amount(&self, cost: i64) -> i64 {
+        if self.limit < MAX_COST.cast_unsigned() { 1 } else { cost }
+    }
+}
+
+/// One limit of an admission over several: a number in [`HOT`], [`SLIDING`], [`COUNTERS`] or [`SLOTS`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Want {
+    Rate(usize),
+    Sliding(usize),
+    Window(usize),
+    Slots(usize),
+}
+
+impl Want {
+    /// What a request of that cost asks of it.
+    pub(crate) fn amount(self, cost: i64) -> i64 {
+        match self {
+            Self::Rate(_) | Self::Slots(_) => 1,
+            Self::Sliding(key) => SLIDING[key].amount(cost),
+            Self::Window(counter) => COUNTERS[counter].amount(cost),
+        }
+    }
+
+    /// What a request has used of it that cost `used` in the end. Where the cost does not count, that is
+    /// nothing, what was asked, or more.
+    pub(crate) fn used(self, used: i64) -> i64 {
+        if self.amount(2) == 2 { used } else { used.min(1) + i64::from(used > MAX_COST) }
+    }
+}
+
+/// What is admitted in one call. All but the counters are used by themselves, too; the largest sliding window
+/// only so: what is given back later hides how full it was.
+pub(crate) const ADMISSIONS: [&[Want]; 6] = [
+    &[Want::Rate(3), Want::Sliding(1), Want::Window(6), Want::Window(7), Want::Slots(2)],
+    &[Want::Window(6), Want::Window(7), Want::Slots(3)],
+    &[Want::Sliding(1), Want::Rate(0)],
+    &[Want::Slots(6), Want::Slots(1), Want::Rate(3)],
+    &[Want::Sliding(0), Want::Window(7)],
+    &[Want::Window(7), Want::Window(6), Want::Rate(0)],
+];
+
 /// One GCRA rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rate {
@@ -93,10 +156,11 @@ pub(crate) struct Rate {
 }
 
 /// Rates of the hot keys, which every worker checks all the time: key n has rate n.
-pub(crate) const HOT: [Rate; 3] = [
+pub(crate) const HOT: [Rate; 4] = [
     Rate { per_minute: 120_000, burst: 50 },
     Rate { per_minute: 6_000, burst: 5 },
     Rate { per_minute: 60_000, burst: 1 },
+    Rate { per_minute: 60_000, burst: 20 },
 ];
 /// Rate of all other keys, of which new ones appear all the time.
 pub(crate) const CHURN: Rate = Rate { per_minute: 1_200, burst: 2 };

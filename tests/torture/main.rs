@@ -8,6 +8,7 @@
 //! (default 0) is how many times the way from a worker's death to its slot's next holder is timed. This
 //! test has no harness, because a process that forks must have one thread only.
 
+mod admission;
 mod control;
 mod entry;
 mod judge;
@@ -138,6 +139,7 @@ fn show(outcome: &Outcome) {
     let reach = &outcome.reach;
     say(&format!("  slots held at once       {:?}", reach.slot_peaks));
     say(&format!("  full windows             {:?}", reach.full_windows));
+    say(&format!("  full sliding windows     {:?}", reach.full_sliding));
     say(&format!("  requests below the bound {:.2?}", reach.quota_slack));
     say(&format!("  charges without a log    {} of {}", reach.uncertain.0, reach.uncertain.1));
     say(&line(outcome));

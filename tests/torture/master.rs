@@ -1,10 +1,11 @@
 //! The master: one thread that forks workers, kills and stops them at random, waits for them, reaps them
 //! or leaves that to the others, and after each epoch has everything judged.
 
+use crate::admission::sliding_limiters;
 use crate::control::Control;
 use crate::entry::{Answer, Op};
-use crate::judge::{Fault, Faults, Judge, Reach, Reading, Snapshot};
-use crate::limits::{COUNTERS, NEW_KEYS, SEATS, SLOTS, VARYING};
+use crate::judge::{Fault, Faults, Judge, Reach, Reading, Room, Snapshot};
+use crate::limits::{COUNTERS, NEW_KEYS, SEATS, SLIDING, SLOTS, VARYING};
 use crate::log::Log;
 use crate::mix::Mix;
 use crate::process::{self, Ended, monotonic_ns};
@@ -15,6 +16,7 @@ use crate::worker::{self, Life, RESERVE};
 use fast_litellm::clock::MonotonicClock;
 use fast_litellm::config::Capacity;
 use fast_litellm::engine::Engine;
+use fast_litellm::engine::sliding::SlidingLimiter;
 use fast_litellm::inspect::counters;
 use fast_litellm::region::{BackingKind, Placement, create};
 use fast_litellm::sync::Ordering;
@@ -315,7 +317,7 @@ impl<'a> Master<'a> {
         let name = format!("{epoch}.{}", self.lives);
         let pid = process::fork(move || {
             let mix = Mix::new(engine, control, Random::new(random.word()), name);
-            Life { engine, mix, log, epoch, sabotage, random }.run()
+            Life { engine, mix, log, epoch, base_ns: base_ns(engine), sabotage, random }.run()
         });
         let pid = pid.expect("room for another process");
         control.pid(seat).store(u64::from(pid.unsigned_abs()), Ordering::Relaxed);
@@ -381,6 +383,7 @@ impl<'a> Master<'a> {
     /// Everybody is dead: what do the logs and the region say?
     fn judge(&mut self) {
         self.take_snapshot();
+        let rooms = self.rooms();
         if self.orders.sabotage.is_none() && self.random.one_in(2) {
             self.let_an_heir_take_all();
         }
@@ -400,7 +403,7 @@ impl<'a> Master<'a> {
         let snapshots = std::mem::take(&mut self.snapshots);
         self.outcome.count("snapshots", snapshots.len() as u64);
         let now_us = self.engine.now().us();
-        self.judge.judge(logs, snapshots, now_us, &mut self.outcome.faults);
+        self.judge.judge(logs, snapshots, &rooms, now_us, &mut self.outcome.faults);
         self.outcome.count("epochs", 1);
     }
 
@@ -432,6 +435,17 @@ impl<'a> Master<'a> {
         }
         let lines = std::array::from_fn(|seat| self.stage.logs[seat].len());
         self.snapshots.push(Snapshot { readings: self.readings(), lines, under_way });
+    }
+
+    /// What the sliding windows have room for.
+    fn rooms(&self) -> Vec<Room> {
+        let limiters = sliding_limiters(&self.engine);
+        let room = |(key, limiter): (usize, &SlidingLimiter)| {
+            let begun = self.engine.now().us();
+            let remaining = self.engine.remaining_sliding(limiter, SLIDING[key].key.as_bytes());
+            Room { key, begun, at: self.engine.now().us(), remaining }
+        };
+        limiters.iter().enumerate().map(room).collect()
     }
 
     /// The counters of all windows that are open now.

@@ -1,11 +1,12 @@
 //! The mix of operations: which one a worker does next, and how. A new operation of the engine is added
 //! here, with its line in `entry.rs` and its keys in `limits.rs`.
 
+use crate::admission::Admissions;
 use crate::control::Control;
 use crate::entry::{Answer, Op};
 use crate::limits::{
     BUNDLES, CHURN, CHURN_WIDTH, COUNTERS, HOT, MAX_COST, NEW_KEYS, REFUNDED, RETURNING, Rate,
-    SLOT_BUNDLES, SLOTS, Slots, rate_of,
+    SLIDING, SLOT_BUNDLES, SLOTS, Slots, rate_of,
 };
 use crate::random::Random;
 use fast_litellm::engine::Engine;
@@ -14,12 +15,15 @@ use fast_litellm::engine::slots::{Grant, SlotAsk};
 use fast_litellm::engine::windows::{Ask, Verdict};
 use fast_litellm::error::OpError;
 use fast_litellm::primitives::gcra::{Decision, Quota};
+use fast_litellm::primitives::sliding;
 use fast_litellm::sync::Ordering;
 
 /// A worker acquires no more while it holds so many slots.
 const MOST_HELD: usize = 24;
-/// Charges remembered for being taken back.
+/// Charges remembered for being taken back, and one in so many is: a window that has much taken back is
+/// never seen full.
 const MOST_CHARGED: usize = 32;
+const REFUNDS: u64 = 16;
 
 /// One worker's operations.
 pub(crate) struct Mix<'a> {
@@ -34,6 +38,7 @@ pub(crate) struct Mix<'a> {
     held: Vec<(usize, usize)>,
     /// Counter, amount and window of charges that may be taken back.
     charged: Vec<(usize, i64, u64)>,
+    admissions: Admissions<'a>,
     base_s: u64,
     /// The newest key that it has checked.
     newest: usize,
@@ -58,7 +63,20 @@ impl<'a> Mix<'a> {
         let (held, charged) = (Vec::new(), Vec::new());
         let appetite = 2 + random.below(3);
         let newest = newest_key(control);
-        Self { engine, control, random, limiters, name, held, charged, base_s, newest, appetite }
+        let admissions = Admissions::new(engine);
+        Self {
+            engine,
+            control,
+            random,
+            limiters,
+            name,
+            held,
+            charged,
+            admissions,
+            base_s,
+            newest,
+            appetite,
+        }
     }
 
     /// What to do next. New keys come first: all workers that run then insert the same key at once.
@@ -67,7 +85,7 @@ impl<'a> Mix<'a> {
             self.newest += 1;
             return Op::Check { key: self.newest };
         }
-        match self.random.below(4_000) {
+        match self.random.below(5_000) {
             0 => Op::Leave,
             1..1_000 => Op::Check { key: self.random.index(HOT.len()) },
             1_000..1_700 => self.churn(),
@@ -76,8 +94,14 @@ impl<'a> Mix<'a> {
                 Some((counter, amount, start_s)) => Op::Refund { counter, amount, start_s },
                 None => self.charge(),
             },
-            _ => self.slots(),
+            2_700..4_000 => self.slots(),
+            4_000..4_300 => Op::Slide { key: self.random.index(SLIDING.len()), cost: self.cost() },
+            _ => self.admissions.pick(&mut self.random),
         }
+    }
+
+    fn cost(&mut self) -> i64 {
+        1 + self.random.below(MAX_COST.cast_unsigned()).cast_signed()
     }
 
     /// One of the newest keys, or one that returns; those are the same for all workers.
@@ -91,8 +115,7 @@ impl<'a> Mix<'a> {
     }
 
     fn charge(&mut self) -> Op {
-        let cost = 1 + self.random.below(MAX_COST.cast_unsigned()).cast_signed();
-        Op::Charge { bundle: self.random.index(BUNDLES.len()), cost }
+        Op::Charge { bundle: self.random.index(BUNDLES.len()), cost: self.cost() }
     }
 
     fn slots(&mut self) -> Op {
@@ -128,8 +151,14 @@ impl<'a> Mix<'a> {
                 self.engine.release(SLOTS[slots].key, &id)?;
                 Answer::Admitted(0)
             }
+            Op::Slide { key, cost } => self.slide(key, cost)?,
+            Op::Admit { bundle, cost } => self.admissions.admit(bundle, cost, position)?,
+            Op::Finish { .. } | Op::Cancel { .. } | Op::Settle { .. } => {
+                self.admissions.correct(op)?
+            }
             Op::Leave => {
                 self.held.clear();
+                self.admissions.clear();
                 self.engine.leave();
                 Answer::Admitted(0)
             }
@@ -145,6 +174,15 @@ impl<'a> Mix<'a> {
         Ok(if allowed { Answer::Admitted(0) } else { Answer::Refused })
     }
 
+    fn slide(&self, key: usize, cost: i64) -> Result<Answer, OpError> {
+        let (sliding, limiter) = (&SLIDING[key], &self.admissions.sliding[key]);
+        let cost = sliding.amount(cost).unsigned_abs();
+        Ok(match self.engine.check_sliding(limiter, sliding.key.as_bytes(), cost)? {
+            sliding::Decision::Allowed { window, .. } => Answer::Admitted(window),
+            sliding::Decision::Denied { .. } => Answer::Refused,
+        })
+    }
+
     fn admit(&mut self, bundle: usize, cost: i64) -> Result<Answer, OpError> {
         let counters = BUNDLES[bundle];
         let ask = |&counter: &usize| {
@@ -158,7 +196,7 @@ impl<'a> Mix<'a> {
             return Ok(Answer::Refused);
         };
         let starts = counts.iter().map(|count| count.window_start - self.base_s);
-        if bundle == REFUNDED && self.charged.len() < MOST_CHARGED {
+        if bundle == REFUNDED && self.charged.len() < MOST_CHARGED && self.random.one_in(REFUNDS) {
             let of = counters.iter().zip(&asks).zip(starts.clone());
             self.charged.extend(of.map(|((&counter, ask), start)| (counter, ask.amount, start)));
         }

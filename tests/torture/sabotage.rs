@@ -1,9 +1,12 @@
 //! Broken engines, to show that the judges notice: the workers use a sound one and lie about it, or the
 //! master leaves something behind.
 
+use crate::admission::sliding_limiters;
 use crate::entry::{Answer, Op};
 use crate::judge::Fault;
-use crate::limits::{BUNDLES, COUNTERS, SLOT_BUNDLES, SLOTS, rate_of};
+use crate::limits::{
+    ADMISSIONS, BUNDLES, COUNTERS, Counter, SLIDING, SLOT_BUNDLES, SLOTS, Want, rate_of,
+};
 use crate::random::Random;
 use fast_litellm::engine::Engine;
 use fast_litellm::engine::slots::SlotAsk;
@@ -33,11 +36,19 @@ pub(crate) enum Sabotage {
     Forget,
     /// A key has two records.
     Twin,
+    /// A refused request to a sliding window is admitted.
+    Sliding,
+    /// What a sliding window admitted is charged twice.
+    SlidingTwice,
+    /// A refused admission is granted.
+    Admission,
+    /// What a cancelled admission gave back is charged again.
+    Cancel,
 }
 
 impl Sabotage {
     /// All of them, each with the fault that must be found.
-    pub(crate) const ALL: [(Self, Fault); 9] = [
+    pub(crate) const ALL: [(Self, Fault); 13] = [
         (Self::Quota, Fault::OverAdmitted),
         (Self::Window, Fault::OverAdmitted),
         (Self::Slots, Fault::OverAdmitted),
@@ -47,6 +58,10 @@ impl Sabotage {
         (Self::Row, Fault::Unreclaimed),
         (Self::Forget, Fault::OverAdmitted),
         (Self::Twin, Fault::Duplicate),
+        (Self::Sliding, Fault::OverAdmitted),
+        (Self::SlidingTwice, Fault::UnderAdmitted),
+        (Self::Admission, Fault::OverAdmitted),
+        (Self::Cancel, Fault::UnderAdmitted),
     ];
 
     /// The answer that the worker notes instead of the true one, now and then.
@@ -76,6 +91,26 @@ impl Sabotage {
             (Self::Charge, Op::Charge { bundle, cost }) if !refused && random.one_in(8) => {
                 let counter = &COUNTERS[BUNDLES[bundle][0]];
                 let _ = engine.add(counter.key, counter.amount(cost), counter.size_s);
+                answer
+            }
+            (Self::Sliding, Op::Slide { key, .. }) if refused && random.one_in(8) => {
+                Answer::Admitted(engine.now().s() / SLIDING[key].window_s)
+            }
+            (Self::SlidingTwice, Op::Slide { key, cost }) if !refused => {
+                let cost = SLIDING[key].amount(cost).unsigned_abs();
+                let limiter = &sliding_limiters(engine)[key];
+                let _ = engine.check_sliding(limiter, SLIDING[key].key.as_bytes(), cost);
+                answer
+            }
+            (Self::Admission, Op::Admit { bundle, .. }) if refused && random.one_in(8) => {
+                let start_s =
+                    windows(bundle).next().map_or(Some(0), |counter| start(engine, counter));
+                start_s.map_or(answer, Answer::Admitted)
+            }
+            (Self::Cancel, Op::Cancel { bundle, cost, .. }) => {
+                for counter in windows(bundle) {
+                    let _ = engine.add(counter.key, counter.amount(cost), counter.size_s);
+                }
                 answer
             }
             _ => answer,
@@ -113,11 +148,21 @@ fn forget(engine: &Engine, key: usize) {
 
 /// An admission to the windows that are open now.
 fn forged(engine: &Engine, bundle: usize) -> Option<Answer> {
-    let base_s = engine.region().wall_s(0);
-    let start = |&counter: &usize| {
-        let start = engine.value(COUNTERS[counter].window)?;
-        u64::try_from(start).ok()?.checked_sub(base_s)
-    };
+    let start = |&counter: &usize| start(engine, &COUNTERS[counter]);
     let starts: Option<Vec<u64>> = BUNDLES[bundle].iter().map(start).collect();
     starts.map(Answer::charged)
+}
+
+/// When the window of a counter started that is open now, by the region's clock.
+fn start(engine: &Engine, counter: &Counter) -> Option<u64> {
+    let start = engine.value(counter.window)?;
+    u64::try_from(start).ok()?.checked_sub(engine.region().wall_s(0))
+}
+
+/// The counters of an admission.
+fn windows(bundle: usize) -> impl Iterator<Item = &'static Counter> {
+    ADMISSIONS[bundle].iter().filter_map(|want| match want {
+        &Want::Window(counter) => Some(&COUNTERS[counter]),
+        _ => None,
+    })
 }

@@ -23,6 +23,8 @@ pub(crate) struct Life<'a> {
     pub(crate) log: Log,
     /// Present epoch of the log.
     pub(crate) epoch: u64,
+    /// The fine clock at second 0 of the region, nanoseconds.
+    pub(crate) base_ns: u64,
     /// What it lies about.
     pub(crate) sabotage: Option<Sabotage>,
     /// When it lies.
@@ -39,7 +41,11 @@ impl Life<'_> {
             if let Some(sabotage) = self.sabotage {
                 answer = sabotage.bend(self.engine, op, answer, &mut self.random);
             }
-            self.log.commit(position, time(self.engine, op), answer);
+            let at = time(self.engine, op);
+            if matches!(op, Op::Admit { .. }) {
+                answer = answer.late(monotonic_ns() - self.base_ns - at * 1_000);
+            }
+            self.log.commit(position, at, answer);
         }
         // The log is full: the master is about to end the epoch.
         loop {

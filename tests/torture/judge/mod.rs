@@ -5,16 +5,19 @@
 mod faults;
 mod quotas;
 mod reach;
+mod sliding;
 mod slots;
 mod windows;
 
 pub(crate) use faults::{Fault, Faults};
 pub(crate) use reach::Reach;
+pub(crate) use sliding::Room;
 pub(crate) use windows::{Reading, Snapshot};
 
-use crate::entry::{Answer, Entry, Op};
+use crate::entry::{Answer, Effect, Entry, Op};
 use crate::limits::SEATS;
 use quotas::QuotaJudge;
+use sliding::SlidingJudge;
 use slots::SlotJudge;
 use std::collections::BTreeMap;
 use windows::WindowJudge;
@@ -27,9 +30,12 @@ const EXPECTED_ERRORS: [u64; 2] = [1, 2];
 pub(crate) struct Judge {
     quotas: QuotaJudge,
     windows: WindowJudge,
+    sliding: SlidingJudge,
     slots: SlotJudge,
-    /// What each seat's worker has begun and perhaps not finished.
-    open: [Option<Entry>; SEATS],
+    /// What each seat's worker has begun and perhaps not finished, with the admission that it corrects.
+    open: [Option<(Entry, Option<Entry>)>; SEATS],
+    /// Admissions of each seat's worker, by position in its log.
+    admitted: [BTreeMap<usize, Entry>; SEATS],
     /// How many operations were answered, by kind and answer.
     pub(crate) tally: BTreeMap<&'static str, u64>,
 }
@@ -40,12 +46,13 @@ impl Judge {
         Self { slots: SlotJudge::new(base_ns), ..Self::default() }
     }
 
-    /// Judges an epoch at whose end all workers are dead: one log for each seat, and snapshots in the
-    /// order in which they were made.
+    /// Judges an epoch at whose end all workers are dead: one log for each seat, snapshots in the order in
+    /// which they were made, and what sliding windows had room for at the end.
     pub(crate) fn judge(
         &mut self,
         logs: impl IntoIterator<Item = impl Iterator<Item = Entry>>,
         snapshots: Vec<Snapshot>,
+        rooms: &[Room],
         now_us: u64,
         faults: &mut Faults,
     ) {
@@ -59,19 +66,25 @@ impl Judge {
         }
         self.quotas.close(faults);
         self.windows.close(now_us, faults);
+        self.sliding.close(rooms, now_us, faults);
         self.slots.close(faults);
     }
 
     /// Reads the next line of a seat's log.
     fn read(&mut self, seat: usize, position: usize, entry: &Entry, faults: &mut Faults) {
         *self.tally.entry(name_of(entry)).or_default() += 1;
+        let origin =
+            entry.op.corrects().and_then(|position| self.admitted[seat].get(&position).copied());
         match entry.end {
-            None => self.open[seat] = Some(*entry),
+            None => self.open[seat] = Some((*entry, origin)),
             Some(end) => {
                 if let (Op::Death, Answer::Admitted(died_us)) = (entry.op, end.answer)
-                    && let Some(lost) = self.open[seat].take()
+                    && let Some((lost, origin)) = self.open[seat].take()
                 {
-                    lost.effects(|effect| self.windows.lost(effect, died_us));
+                    lost.effects(|effect| {
+                        self.windows.lost(effect.of(origin.as_ref()), died_us);
+                        self.sliding.perhaps(effect, died_us);
+                    });
                 }
                 if let Answer::Failed(error) = end.answer
                     && !EXPECTED_ERRORS.contains(&error)
@@ -80,13 +93,29 @@ impl Judge {
                 }
             }
         }
+        if matches!(entry.op, Op::Leave | Op::Death) {
+            self.admitted[seat].clear();
+        }
+        let done = entry.end.filter(|end| matches!(end.answer, Answer::Admitted(_)));
+        if matches!(entry.op, Op::Admit { .. }) && done.is_some() {
+            self.admitted[seat].insert(position, *entry);
+        }
         entry.effects(|effect| {
             self.slots.read(seat, position, effect, entry);
-            if let Some(end) = entry.end
-                && matches!(end.answer, Answer::Admitted(_))
-            {
+            if let Some(end) = done {
                 self.quotas.admitted(effect, entry.begun, end.at);
-                self.windows.done(effect);
+                self.sliding.done((seat, position), effect, entry.begun, end.at);
+                self.windows.done(effect.of(origin.as_ref()), end.at);
+            }
+            // From the begin of a correction on nobody knows what is left, finished or not.
+            match (effect, origin, entry.op.corrects()) {
+                (Effect::TakeBack { key }, Some(Entry { begun, end: Some(end), .. }), _) => {
+                    self.quotas.taken_back(key, begun, end.at);
+                }
+                (Effect::Keep { key, kept }, _, Some(admitted)) => {
+                    self.sliding.keep((seat, admitted), key, kept, done.is_some());
+                }
+                _ => {}
             }
         });
     }
@@ -96,6 +125,7 @@ impl Judge {
         Reach {
             quota_slack: self.quotas.slack(),
             full_windows: self.windows.full(),
+            full_sliding: self.sliding.full(),
             slot_peaks: self.slots.peaks(),
             uncertain: self.windows.uncertain(),
         }
@@ -115,6 +145,11 @@ fn name_of(entry: &Entry) -> &'static str {
             Op::Refund { .. } => "refunds",
             Op::Acquire { .. } => "slots_acquired",
             Op::Release { .. } => "slots_released",
+            Op::Slide { .. } => "sliding_admitted",
+            Op::Admit { .. } => "admissions",
+            Op::Finish { .. } => "admissions_finished",
+            Op::Cancel { .. } => "admissions_cancelled",
+            Op::Settle { .. } => "admissions_settled",
             Op::Leave => "leaves",
             Op::Death => "deaths",
         },

@@ -34,6 +34,13 @@ impl QuotaJudge {
         }
     }
 
+    /// Forgets a request that was perhaps taken back.
+    pub(crate) fn taken_back(&mut self, key: usize, begun: u64, ended: u64) {
+        let Some(state) = self.keys.get_mut(&key) else { return };
+        let place = state.admitted.iter().rposition(|&request| request == (begun, ended));
+        place.map(|place| state.admitted.swap_remove(place));
+    }
+
     /// Decides about all keys.
     pub(crate) fn close(&mut self, faults: &mut Faults) {
         for (&key, state) in &mut self.keys {

@@ -1,6 +1,6 @@
 //! How near the limits the workers came: a limit that was never reached was not tested.
 
-use crate::limits::{COUNTERS, HOT, SLOTS};
+use crate::limits::{COUNTERS, HOT, SLIDING, SLOTS};
 
 /// How near the limits the workers came.
 #[derive(Debug, Clone, Default)]
@@ -9,6 +9,8 @@ pub(crate) struct Reach {
     pub(crate) quota_slack: Vec<f64>,
     /// Of each counter, how many windows were charged up to the limit.
     pub(crate) full_windows: Vec<u64>,
+    /// Of each sliding key, in how many windows there was no more room.
+    pub(crate) full_sliding: Vec<u64>,
     /// Of each key, how many slots were certainly held at once.
     pub(crate) slot_peaks: Vec<u64>,
     /// Charges that counters held and no log: in all snapshots, and the most that kills and stops explain.
@@ -21,8 +23,8 @@ impl Reach {
         let nearer = |a: &mut f64, b: &f64| *a = a.min(*b);
         self.quota_slack.resize(other.quota_slack.len(), f64::INFINITY);
         self.quota_slack.iter_mut().zip(&other.quota_slack).for_each(|(a, b)| nearer(a, b));
-        self.full_windows.resize(other.full_windows.len(), 0);
-        self.full_windows.iter_mut().zip(&other.full_windows).for_each(|(a, b)| *a += b);
+        add(&mut self.full_windows, &other.full_windows);
+        add(&mut self.full_sliding, &other.full_sliding);
         self.slot_peaks.resize(other.slot_peaks.len(), 0);
         self.slot_peaks.iter_mut().zip(&other.slot_peaks).for_each(|(a, b)| *a = (*a).max(*b));
         self.uncertain.0 += other.uncertain.0;
@@ -37,9 +39,11 @@ impl Reach {
                 untested.push(format!("{}: at most {peak} slots were held at once", slots.key));
             }
         }
-        for (counter, full) in COUNTERS.iter().zip(&self.full_windows) {
+        let counters = COUNTERS.iter().map(|counter| counter.key).zip(&self.full_windows);
+        let sliding = SLIDING.iter().map(|sliding| sliding.key).zip(&self.full_sliding);
+        for (key, full) in counters.chain(sliding) {
             if *full < FULL_WINDOWS {
-                untested.push(format!("{}: only {full} windows were full", counter.key));
+                untested.push(format!("{key}: only {full} windows were full"));
             }
         }
         for (rate, slack) in HOT.iter().zip(&self.quota_slack) {
@@ -49,6 +53,11 @@ impl Reach {
         }
         untested
     }
+}
+
+fn add(sums: &mut Vec<u64>, more: &[u64]) {
+    sums.resize(more.len(), 0);
+    sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
 }
 
 /// So many windows of each counter must have been full.

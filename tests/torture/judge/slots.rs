@@ -36,12 +36,13 @@ impl SlotJudge {
     /// Reads what a line did. A release counts from its begin, finished or not.
     pub(crate) fn read(&mut self, seat: usize, position: usize, effect: Effect, entry: &Entry) {
         match (effect, entry.end) {
-            (Effect::Hold { slots, limit, until_s }, Some(end))
+            (Effect::Hold { slots, limit, late_ns, until_s }, Some(end))
                 if matches!(end.answer, Answer::Admitted(_)) =>
             {
                 let over = |second: u64| self.base_ns + second * 1_000_000_000;
                 let to = until_s.map_or(u64::MAX, over);
-                let hold = Hold { slots, limit, asked: entry.begun, from: end.at, to };
+                let from = late_ns.map_or(end.at, |late| self.base_ns + end.at * 1_000 + late);
+                let hold = Hold { slots, limit, asked: entry.begun, from, to };
                 self.open[seat].push((position, self.holds.len()));
                 self.holds.push(hold);
             }

@@ -48,7 +48,8 @@ pub(crate) struct WindowJudge {
 struct Ledger {
     /// By counter and start of the window.
     sums: BTreeMap<(usize, u64), Sums>,
-    /// What killed workers had begun: counter, amount, and when the worker was surely dead.
+    /// What killed workers had begun, and what was done in an unknown window: counter, amount, and when
+    /// it was surely over.
     lost: Vec<(usize, i64, u64)>,
 }
 
@@ -57,6 +58,8 @@ struct Sums {
     charged: i64,
     refunded: i64,
     perhaps_refunded: i64,
+    /// Charged whatever the limit said.
+    owed: i64,
     /// It has been counted among the full ones.
     full: bool,
 }
@@ -90,7 +93,7 @@ impl Ledger {
         let could = |&&(of, _, died_us): &&(usize, i64, u64)| {
             of == counter && died_us >= start_s * 1_000_000
         };
-        expected.known += sums.charged - sums.refunded;
+        expected.known += sums.charged - sums.refunded + sums.owed;
         expected.less += sums.perhaps_refunded;
         expected.more += self.lost.iter().filter(could).map(|&(_, amount, _)| amount).sum::<i64>();
     }
@@ -101,6 +104,7 @@ impl Ledger {
             all.charged += sums.charged;
             all.refunded += sums.refunded;
             all.perhaps_refunded += sums.perhaps_refunded;
+            all.owed += sums.owed;
         }
         self.lost.extend(other.lost);
     }
@@ -141,9 +145,18 @@ impl WindowJudge {
         self.all.take(std::mem::take(&mut self.seat));
     }
 
-    /// Notes what was done.
-    pub(crate) fn done(&mut self, effect: Effect) {
+    /// Notes what was done, at `at_us` at the latest. A refund of a charge to an unknown window changes
+    /// nothing: as little as nothing may be left of either.
+    pub(crate) fn done(&mut self, effect: Effect, at_us: u64) {
         match effect {
+            Effect::Charge { counter, amount, start_s: 0 }
+            | Effect::Owe { counter, amount, start_s: 0 } => {
+                self.seat.lost.push((counter, amount, at_us));
+            }
+            Effect::Refund { start_s: 0, .. } => {}
+            Effect::Owe { counter, amount, start_s } => {
+                self.seat.sums(counter, start_s).owed += amount;
+            }
             Effect::Charge { counter, amount, start_s } => {
                 self.seat.sums(counter, start_s).charged += amount;
             }
@@ -157,9 +170,10 @@ impl WindowJudge {
     /// Notes what was perhaps done by a worker that was dead at `died_us`.
     pub(crate) fn lost(&mut self, effect: Effect, died_us: u64) {
         match effect {
-            Effect::Charge { counter, amount, .. } => {
+            Effect::Charge { counter, amount, .. } | Effect::Owe { counter, amount, .. } => {
                 self.seat.lost.push((counter, amount, died_us));
             }
+            Effect::Refund { start_s: 0, .. } => {}
             Effect::Refund { counter, amount, start_s } => {
                 self.seat.sums(counter, start_s).perhaps_refunded += amount;
             }
@@ -186,7 +200,7 @@ impl WindowJudge {
                 });
             }
             // At once: many a region ends before its windows are over.
-            if net + MAX_COST > limit && !sums.full {
+            if net + sums.owed + MAX_COST > limit && !sums.full {
                 sums.full = true;
                 self.full[counter] += 1;
             }
@@ -227,11 +241,13 @@ impl WindowJudge {
 fn expect_under_way(under_way: &[Op], reading: &Reading, expected: &mut Expected) {
     for &op in under_way {
         Entry { op, begun: 0, end: None }.effects(|effect| match effect {
-            Effect::Charge { counter, amount, .. } if counter == reading.counter => {
+            Effect::Charge { counter, amount, .. } | Effect::Owe { counter, amount, .. }
+                if counter == reading.counter =>
+            {
                 expected.more += amount;
             }
             Effect::Refund { counter, amount, start_s }
-                if (counter, start_s) == (reading.counter, reading.start_s) =>
+                if counter == reading.counter && [0, reading.start_s].contains(&start_s) =>
             {
                 expected.less += amount;
             }
