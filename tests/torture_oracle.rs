@@ -10,9 +10,10 @@ mod judge;
 mod limits;
 
 use entry::{Answer, End, Entry, Op};
-use judge::{Fault, Faults, Judge, Reading, Room, Snapshot};
+use judge::{BEGAN, Fault, Faults, Judge, Reading, Rest, Room, Snapshot, Status};
 use limits::{
-    ADMISSIONS, BUNDLES, COUNTERS, HOT, SEATS, SLIDING, SLOT_BUNDLES, SLOTS, Slots, Want,
+    ADMISSIONS, BUNDLES, COUNTERS, DEPLOYMENTS, HOT, SEATS, SLIDING, SLOT_BUNDLES, SLOTS, Slots,
+    Want,
 };
 use proptest::prelude::*;
 
@@ -58,7 +59,7 @@ fn judge_epoch(
     faults: &mut Faults,
 ) {
     let logs = logs.iter().map(|log| log.iter().copied());
-    judge.judge(logs, snapshots, &[], 1_000_000_000, faults);
+    judge.judge(logs, snapshots, &Rest::default(), 1_000_000_000, faults);
 }
 
 fn over_admitted(logs: &[Vec<Entry>]) -> u64 {
@@ -135,7 +136,7 @@ proptest! {
     }
 
     #[test]
-    fn operations_keep_their_bits(kind in 0_u8..12, small: u8, middle: u16, large: u32) {
+    fn operations_keep_their_bits(kind in 0_u8..17, small: u8, middle: u16, large: u32) {
         let op = match kind {
             0 => Op::Check { key: large as usize },
             1 => Op::Charge { bundle: small.into(), cost: middle.into() },
@@ -160,6 +161,11 @@ proptest! {
                 cost: middle.into(),
                 admitted: large as usize,
             },
+            12 => Op::Depart { deployment: small.into() },
+            13 => Op::Arrive { deployment: small.into(), departed: large as usize },
+            14 => Op::Count { deployment: small.into(), failed: large % 2 == 0 },
+            15 => Op::Cool { deployment: small.into(), for_ms: middle.into() },
+            16 => Op::Look { deployment: small.into() },
             _ => Op::Settle {
                 bundle: small.into(),
                 cost: (middle & 0xff).into(),
@@ -200,7 +206,7 @@ fn a_full_window_is_counted_at_once_and_once() {
     let now_us = 6_000_000;
     let mut full = |amount: i64, start_s| {
         let log: Vec<Entry> = (0..amount).map(|_| charge(ONE, 1, start_s)).collect();
-        judge.judge([log.into_iter()], vec![], &[], now_us, &mut faults);
+        judge.judge([log.into_iter()], vec![], &Rest::default(), now_us, &mut faults);
         judge.reach().full_windows[counter]
     };
     assert_eq!(full(limit - limits::MAX_COST, 5), 0);
@@ -428,7 +434,8 @@ fn at_rest_a_sliding_window_has_room_for_what_nobody_was_granted() {
         let (mut judge, mut faults) = (Judge::default(), Faults::default());
         let now = 2 * window + window / 2;
         let room = Room { key: SIXTY, begun: now, at: now, remaining };
-        judge.judge([log.iter().copied()], vec![], &[room], now, &mut faults);
+        let rest = Rest { rooms: vec![room], ..Rest::default() };
+        judge.judge([log.iter().copied()], vec![], &rest, now, &mut faults);
         [Fault::UnderAdmitted, Fault::OverAdmitted].map(|fault| faults.count(fault))
     };
     let left = (limit - 10).unsigned_abs();
@@ -538,4 +545,72 @@ fn a_cancelled_admission_frees_its_slots_quota_and_sliding_window() {
     assert_eq!(times(limit / cost, cost, &finish), 0);
     assert!(times(limit / cost + 1, cost, &finish) > 0);
     assert_eq!(times(limit / cost + 1, cost, &cancel(cost)), 0);
+}
+
+fn depart(from: u64) -> Entry {
+    done(Op::Depart { deployment: 0 }, from, from + 1)
+}
+
+#[test]
+fn as_many_calls_as_the_limit_pass_and_one_more_does_not() {
+    assert_eq!(DEPLOYMENTS[0].1, 2);
+    let arrive = |at| done(Op::Arrive { deployment: 0, departed: 0 }, at, at + 1);
+    let logs = |first: Vec<Entry>| over_admitted(&[first, vec![depart(20)], vec![depart(50)]]);
+    assert_eq!(logs(vec![]), 0);
+    assert_eq!(logs(vec![depart(10)]), 1);
+    assert_eq!(logs(vec![depart(10), arrive(40)]), 0);
+    assert_eq!(logs(vec![depart(10), arrive(52)]), 1);
+    assert_eq!(logs(vec![depart(10), death(40, 0)]), 0);
+}
+
+/// A cooldown of so many milliseconds, and a look that found none.
+fn cool(for_ms: u64, begun_ms: u64, at_ms: u64, first: bool) -> Entry {
+    let end = End { at: at_ms * 1_000, answer: Answer::Admitted(u64::from(first) * BEGAN) };
+    Entry { op: Op::Cool { deployment: 0, for_ms }, begun: begun_ms * 1_000, end: Some(end) }
+}
+
+fn free(begun_ms: u64, at_ms: u64) -> Entry {
+    done(Op::Look { deployment: 0 }, begun_ms * 1_000, at_ms * 1_000)
+}
+
+#[test]
+fn whoever_looks_while_a_cooldown_certainly_runs_sees_it() {
+    let unseen = |logs: &[Vec<Entry>]| found(logs, &[]).count(Fault::Unseen);
+    let cooled = || vec![cool(50, 100, 102, true)];
+    let looks = |begun, at| unseen(&[cooled(), vec![free(begun, at)]]);
+    assert_eq!((looks(103, 103), looks(103, 149)), (1, 1));
+    // Before it, perhaps before it, perhaps after it.
+    assert_eq!((looks(90, 99), looks(102, 110), looks(103, 150)), (0, 0, 0));
+    // Exactly one begins it, and a longer one counts.
+    let second = |first| unseen(&[cooled(), vec![cool(200, 110, 111, first)]]);
+    assert_eq!((second(false), second(true)), (0, 1));
+    let longer = |at| unseen(&[cooled(), vec![cool(200, 110, 111, false), free(120, at)]]);
+    assert_eq!((longer(309), longer(310)), (1, 0));
+    // Killed before it was answered: perhaps.
+    let op = Op::Cool { deployment: 0, for_ms: 50 };
+    assert_eq!(unseen(&[vec![lost(op, 100_000), death(0, 102_000), free(110, 110)]]), 0);
+}
+
+#[test]
+fn at_rest_a_deployment_says_what_was_logged() {
+    let at = |log: &[Entry], left_ms, totals| {
+        let (mut judge, mut faults) = (Judge::default(), Faults::default());
+        let times = (110_000, 112_000);
+        let statuses = vec![Status { deployment: 0, times, left_ms, totals }];
+        let rest = Rest { statuses, ..Rest::default() };
+        judge.judge([log.iter().copied()], vec![], &rest, 112_000, &mut faults);
+        [Fault::Unseen, Fault::UnderAdmitted, Fault::WrongStatistics].map(|f| faults.count(f))
+    };
+    let cooled = [cool(50, 100, 102, true)];
+    let left = [37, 38, 42, 43].map(|left_ms| at(&cooled, left_ms, [0, 0]));
+    assert_eq!(left, [[1, 0, 0], [0, 0, 0], [0, 0, 0], [0, 1, 0]]);
+    let op = Op::Cool { deployment: 0, for_ms: 50 };
+    let killed = [lost(op, 100_000), death(0, 104_000)];
+    assert_eq!([0, 44, 45].map(|left_ms| at(&killed, left_ms, [0, 0])[1]), [0, 0, 1]);
+    let count = |failed| Op::Count { deployment: 0, failed };
+    let log =
+        [done(count(true), 1, 2), done(count(false), 1, 2), lost(count(true), 3), death(4, 5)];
+    let wrong = |successes, failures| at(&log, 0, [successes, failures])[2];
+    assert_eq!([wrong(1, 0), wrong(1, 1), wrong(1, 2), wrong(1, 3)], [1, 0, 0, 1]);
+    assert_eq!([wrong(0, 1), wrong(2, 1)], [1, 1]);
 }

@@ -1,6 +1,8 @@
 //! What a worker did, in words: one operation, when it began, and how it ended.
 
-use crate::limits::{ADMISSIONS, BUNDLES, COUNTERS, SLIDING, SLOT_BUNDLES, SLOTS, Want};
+use crate::limits::{
+    ADMISSIONS, BUNDLES, COUNTERS, DEPLOYMENTS, SLIDING, SLOT_BUNDLES, SLOTS, Want,
+};
 
 /// One operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +28,16 @@ pub(crate) enum Op {
     Cancel { bundle: usize, cost: i64, admitted: usize },
     /// Corrects an admission to what was used.
     Settle { bundle: usize, cost: i64, used: i64, admitted: usize },
+    /// Sends a call to a deployment.
+    Depart { deployment: usize },
+    /// Ends the call that was sent at that position of the log.
+    Arrive { deployment: usize, departed: usize },
+    /// Counts the result of a call.
+    Count { deployment: usize, failed: bool },
+    /// Cools a deployment down.
+    Cool { deployment: usize, for_ms: u64 },
+    /// Asks whether a deployment is cooled down; refused if it is.
+    Look { deployment: usize },
     /// Gives everything back and registers again.
     Leave,
     /// Not an operation: the master killed the worker. Begins before the signal, ends after the wait; the
@@ -55,6 +67,11 @@ impl Op {
             Self::Settle { bundle, cost, used, admitted } => {
                 (12, bundle, (cost | used << 8).cast_unsigned(), admitted as u64)
             }
+            Self::Depart { deployment } => (13, deployment, 0, 0),
+            Self::Arrive { deployment, departed } => (14, deployment, 0, departed as u64),
+            Self::Count { deployment, failed } => (15, deployment, failed.into(), 0),
+            Self::Cool { deployment, for_ms } => (16, deployment, for_ms, 0),
+            Self::Look { deployment } => (17, deployment, 0, 0),
         };
         kind | (small as u64) << 8 | middle << 16 | large << 32
     }
@@ -83,6 +100,11 @@ impl Op {
                 let (cost, used) = (range(16, 8).cast_signed(), range(24, 8).cast_signed());
                 Self::Settle { bundle: small, cost, used, admitted: place(large) }
             }
+            13 => Self::Depart { deployment: small },
+            14 => Self::Arrive { deployment: small, departed: place(large) },
+            15 => Self::Count { deployment: small, failed: middle != 0 },
+            16 => Self::Cool { deployment: small, for_ms: middle },
+            17 => Self::Look { deployment: small },
             _ => return None,
         };
         (op.to_word() == word).then_some(op)
@@ -98,6 +120,8 @@ impl Op {
                 | Self::Release { .. }
                 | Self::Finish { .. }
                 | Self::Cancel { .. }
+                | Self::Depart { .. }
+                | Self::Arrive { .. }
                 | Self::Leave
                 | Self::Death
         )
@@ -202,7 +226,7 @@ pub(crate) enum Effect {
     TakeBack { key: usize },
     /// Of an admission's charge of a sliding window so much is left.
     Keep { key: usize, kept: i64 },
-    /// A slot is held, so much later than by the line's clock, at most until that second of the region.
+    /// A slot of a holder is held, so much later than by the line's clock, at most until that second of the region.
     Hold { slots: usize, limit: u64, late_ns: Option<u64>, until_s: Option<u64> },
     /// A slot that was acquired at that position of the log is free.
     Free { slots: usize, acquired: usize },
@@ -274,6 +298,14 @@ impl Entry {
                 self.correction(bundle, cost, used, &mut visit);
             }
             Op::Release { slots, acquired } => visit(Effect::Free { slots, acquired }),
+            Op::Depart { deployment } => {
+                let (slots, limit) = (SLOTS.len() + deployment, DEPLOYMENTS[deployment].1);
+                visit(Effect::Hold { slots, limit, late_ns: None, until_s: None });
+            }
+            Op::Arrive { deployment, departed } => {
+                visit(Effect::Free { slots: SLOTS.len() + deployment, acquired: departed });
+            }
+            Op::Count { .. } | Op::Cool { .. } | Op::Look { .. } => {}
             Op::Leave | Op::Death => visit(Effect::FreeAll),
         }
     }

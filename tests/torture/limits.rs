@@ -85,6 +85,20 @@ pub(crate) const VARYING: [u64; 5] = [1, 2, 6, 34, 70];
 pub(crate) const SLOT_BUNDLES: [&[usize]; 11] =
     [&[0], &[1], &[2], &[3], &[3], &[3], &[1, 3], &[2, 0], &[4], &[6], &[5]];
 
+/// Deployments: their ids, and how many calls may be on their way to each.
+pub(crate) const DEPLOYMENTS: [(&str, u64); 3] =
+    [("deployment-two", 2), ("deployment-ten", 10), ("deployment-forty", 40)];
+/// What holds slots: all keys of [`SLOTS`], then all deployments.
+pub(crate) const HOLDERS: usize = SLOTS.len() + DEPLOYMENTS.len();
+
+/// The name and the limit of what holds slots.
+pub(crate) fn holder(number: usize) -> (&'static str, Option<u64>) {
+    match number.checked_sub(SLOTS.len()) {
+        None => (SLOTS[number].key, SLOTS[number].limit),
+        Some(deployment) => (DEPLOYMENTS[deployment].0, Some(DEPLOYMENTS[deployment].1)),
+    }
+}
+
 /// One key with a sliding window.
 pub(crate) struct Sliding {
     /// The key.

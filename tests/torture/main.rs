@@ -11,6 +11,7 @@
 mod admission;
 mod control;
 mod entry;
+mod flights;
 mod judge;
 mod limits;
 mod log;
@@ -140,6 +141,7 @@ fn show(outcome: &Outcome) {
     say(&format!("  slots held at once       {:?}", reach.slot_peaks));
     say(&format!("  full windows             {:?}", reach.full_windows));
     say(&format!("  full sliding windows     {:?}", reach.full_sliding));
+    say(&format!("  cooldowns begun          {:?}", reach.cooldowns));
     say(&format!("  requests below the bound {:.2?}", reach.quota_slack));
     say(&format!("  charges without a log    {} of {}", reach.uncertain.0, reach.uncertain.1));
     say(&line(outcome));

@@ -4,7 +4,8 @@
 use crate::admission::sliding_limiters;
 use crate::control::Control;
 use crate::entry::{Answer, Op};
-use crate::judge::{Fault, Faults, Judge, Reach, Reading, Room, Snapshot};
+use crate::flights::statuses;
+use crate::judge::{Fault, Faults, Judge, Reach, Reading, Rest, Room, Snapshot};
 use crate::limits::{COUNTERS, NEW_KEYS, SEATS, SLIDING, SLOTS, VARYING};
 use crate::log::Log;
 use crate::mix::Mix;
@@ -383,7 +384,7 @@ impl<'a> Master<'a> {
     /// Everybody is dead: what do the logs and the region say?
     fn judge(&mut self) {
         self.take_snapshot();
-        let rooms = self.rooms();
+        let rest = Rest { rooms: self.rooms(), statuses: statuses(&self.engine) };
         if self.orders.sabotage.is_none() && self.random.one_in(2) {
             self.let_an_heir_take_all();
         }
@@ -403,7 +404,7 @@ impl<'a> Master<'a> {
         let snapshots = std::mem::take(&mut self.snapshots);
         self.outcome.count("snapshots", snapshots.len() as u64);
         let now_us = self.engine.now().us();
-        self.judge.judge(logs, snapshots, &rooms, now_us, &mut self.outcome.faults);
+        self.judge.judge(logs, snapshots, &rest, now_us, &mut self.outcome.faults);
         self.outcome.count("epochs", 1);
     }
 

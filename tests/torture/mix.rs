@@ -4,6 +4,7 @@
 use crate::admission::Admissions;
 use crate::control::Control;
 use crate::entry::{Answer, Op};
+use crate::flights::Flights;
 use crate::limits::{
     BUNDLES, CHURN, CHURN_WIDTH, COUNTERS, HOT, MAX_COST, NEW_KEYS, REFUNDED, RETURNING, Rate,
     SLIDING, SLOT_BUNDLES, SLOTS, Slots, rate_of,
@@ -39,6 +40,7 @@ pub(crate) struct Mix<'a> {
     /// Counter, amount and window of charges that may be taken back.
     charged: Vec<(usize, i64, u64)>,
     admissions: Admissions<'a>,
+    flights: Flights<'a>,
     base_s: u64,
     /// The newest key that it has checked.
     newest: usize,
@@ -63,7 +65,7 @@ impl<'a> Mix<'a> {
         let (held, charged) = (Vec::new(), Vec::new());
         let appetite = 2 + random.below(3);
         let newest = newest_key(control);
-        let admissions = Admissions::new(engine);
+        let (admissions, flights) = (Admissions::new(engine), Flights::new(engine));
         Self {
             engine,
             control,
@@ -73,6 +75,7 @@ impl<'a> Mix<'a> {
             held,
             charged,
             admissions,
+            flights,
             base_s,
             newest,
             appetite,
@@ -85,7 +88,7 @@ impl<'a> Mix<'a> {
             self.newest += 1;
             return Op::Check { key: self.newest };
         }
-        match self.random.below(5_000) {
+        match self.random.below(5_500) {
             0 => Op::Leave,
             1..1_000 => Op::Check { key: self.random.index(HOT.len()) },
             1_000..1_700 => self.churn(),
@@ -96,7 +99,8 @@ impl<'a> Mix<'a> {
             },
             2_700..4_000 => self.slots(),
             4_000..4_300 => Op::Slide { key: self.random.index(SLIDING.len()), cost: self.cost() },
-            _ => self.admissions.pick(&mut self.random),
+            4_300..5_000 => self.admissions.pick(&mut self.random),
+            _ => self.flights.pick(&mut self.random),
         }
     }
 
@@ -156,9 +160,15 @@ impl<'a> Mix<'a> {
             Op::Finish { .. } | Op::Cancel { .. } | Op::Settle { .. } => {
                 self.admissions.correct(op)?
             }
+            Op::Depart { .. }
+            | Op::Arrive { .. }
+            | Op::Count { .. }
+            | Op::Cool { .. }
+            | Op::Look { .. } => self.flights.perform(op, position)?,
             Op::Leave => {
                 self.held.clear();
                 self.admissions.clear();
+                self.flights.clear();
                 self.engine.leave();
                 Answer::Admitted(0)
             }

@@ -5,12 +5,13 @@ use crate::admission::sliding_limiters;
 use crate::entry::{Answer, Op};
 use crate::judge::Fault;
 use crate::limits::{
-    ADMISSIONS, BUNDLES, COUNTERS, Counter, SLIDING, SLOT_BUNDLES, SLOTS, Want, rate_of,
+    ADMISSIONS, BUNDLES, COUNTERS, Counter, DEPLOYMENTS, SLIDING, SLOT_BUNDLES, SLOTS, Want,
+    rate_of,
 };
 use crate::random::Random;
 use fast_litellm::engine::Engine;
 use fast_litellm::engine::slots::SlotAsk;
-use fast_litellm::layout::Bucket;
+use fast_litellm::layout::{Bucket, FailureKind};
 use fast_litellm::primitives::gcra::Quota;
 use fast_litellm::sync::{Bits, Ordering};
 use fast_litellm::tables::index;
@@ -44,11 +45,17 @@ pub(crate) enum Sabotage {
     Admission,
     /// What a cancelled admission gave back is charged again.
     Cancel,
+    /// A refused call to a deployment is sent.
+    Flight,
+    /// A cooldown is ended as soon as it was begun.
+    Cooldown,
+    /// A result is counted twice.
+    Result,
 }
 
 impl Sabotage {
     /// All of them, each with the fault that must be found.
-    pub(crate) const ALL: [(Self, Fault); 13] = [
+    pub(crate) const ALL: [(Self, Fault); 16] = [
         (Self::Quota, Fault::OverAdmitted),
         (Self::Window, Fault::OverAdmitted),
         (Self::Slots, Fault::OverAdmitted),
@@ -62,6 +69,9 @@ impl Sabotage {
         (Self::SlidingTwice, Fault::UnderAdmitted),
         (Self::Admission, Fault::OverAdmitted),
         (Self::Cancel, Fault::UnderAdmitted),
+        (Self::Flight, Fault::OverAdmitted),
+        (Self::Cooldown, Fault::Unseen),
+        (Self::Result, Fault::WrongStatistics),
     ];
 
     /// The answer that the worker notes instead of the true one, now and then.
@@ -111,6 +121,16 @@ impl Sabotage {
                 for counter in windows(bundle) {
                     let _ = engine.add(counter.key, counter.amount(cost), counter.size_s);
                 }
+                answer
+            }
+            (Self::Flight, Op::Depart { .. }) if refused => Answer::Admitted(0),
+            (Self::Cooldown, Op::Cool { deployment, .. }) => {
+                let _ = engine.end_cooldown(DEPLOYMENTS[deployment].0);
+                answer
+            }
+            (Self::Result, Op::Count { deployment, failed: true }) => {
+                let id = DEPLOYMENTS[deployment].0;
+                let _ = engine.deployment_failed(id, 2, FailureKind::Server, 500);
                 answer
             }
             _ => answer,

@@ -2,6 +2,7 @@
 //! slot is held from after its acquire to before its release, a request happened somewhere between its
 //! two times, and what a killed worker left open may or may not have been done.
 
+mod deployments;
 mod faults;
 mod quotas;
 mod reach;
@@ -9,6 +10,7 @@ mod sliding;
 mod slots;
 mod windows;
 
+pub(crate) use deployments::{BEGAN, Status};
 pub(crate) use faults::{Fault, Faults};
 pub(crate) use reach::Reach;
 pub(crate) use sliding::Room;
@@ -16,6 +18,7 @@ pub(crate) use windows::{Reading, Snapshot};
 
 use crate::entry::{Answer, Effect, Entry, Op};
 use crate::limits::SEATS;
+use deployments::DeploymentJudge;
 use quotas::QuotaJudge;
 use sliding::SlidingJudge;
 use slots::SlotJudge;
@@ -25,6 +28,15 @@ use windows::WindowJudge;
 /// Numbers of the errors that a worker may meet: no room for a new key, no row for a new worker.
 const EXPECTED_ERRORS: [u64; 2] = [1, 2];
 
+/// What stands in the region at the end of an epoch, when nobody lives.
+#[derive(Default)]
+pub(crate) struct Rest {
+    /// Of sliding windows.
+    pub(crate) rooms: Vec<Room>,
+    /// Of deployments.
+    pub(crate) statuses: Vec<Status>,
+}
+
 /// Judges everything that was logged about one region.
 #[derive(Default)]
 pub(crate) struct Judge {
@@ -32,6 +44,7 @@ pub(crate) struct Judge {
     windows: WindowJudge,
     sliding: SlidingJudge,
     slots: SlotJudge,
+    deployments: DeploymentJudge,
     /// What each seat's worker has begun and perhaps not finished, with the admission that it corrects.
     open: [Option<(Entry, Option<Entry>)>; SEATS],
     /// Admissions of each seat's worker, by position in its log.
@@ -47,12 +60,12 @@ impl Judge {
     }
 
     /// Judges an epoch at whose end all workers are dead: one log for each seat, snapshots in the order in
-    /// which they were made, and what sliding windows had room for at the end.
+    /// which they were made, and what was found at rest.
     pub(crate) fn judge(
         &mut self,
         logs: impl IntoIterator<Item = impl Iterator<Item = Entry>>,
         snapshots: Vec<Snapshot>,
-        rooms: &[Room],
+        rest: &Rest,
         now_us: u64,
         faults: &mut Faults,
     ) {
@@ -66,7 +79,8 @@ impl Judge {
         }
         self.quotas.close(faults);
         self.windows.close(now_us, faults);
-        self.sliding.close(rooms, now_us, faults);
+        self.sliding.close(&rest.rooms, now_us, faults);
+        self.deployments.close(&rest.statuses, now_us, faults);
         self.slots.close(faults);
     }
 
@@ -81,6 +95,7 @@ impl Judge {
                 if let (Op::Death, Answer::Admitted(died_us)) = (entry.op, end.answer)
                     && let Some((lost, origin)) = self.open[seat].take()
                 {
+                    self.deployments.lost(&lost, died_us);
                     lost.effects(|effect| {
                         self.windows.lost(effect.of(origin.as_ref()), died_us);
                         self.sliding.perhaps(effect, died_us);
@@ -93,6 +108,7 @@ impl Judge {
                 }
             }
         }
+        self.deployments.done(entry);
         if matches!(entry.op, Op::Leave | Op::Death) {
             self.admitted[seat].clear();
         }
@@ -127,6 +143,7 @@ impl Judge {
             full_windows: self.windows.full(),
             full_sliding: self.sliding.full(),
             slot_peaks: self.slots.peaks(),
+            cooldowns: self.deployments.cooldowns(),
             uncertain: self.windows.uncertain(),
         }
     }
@@ -150,6 +167,11 @@ fn name_of(entry: &Entry) -> &'static str {
             Op::Finish { .. } => "admissions_finished",
             Op::Cancel { .. } => "admissions_cancelled",
             Op::Settle { .. } => "admissions_settled",
+            Op::Depart { .. } => "calls_sent",
+            Op::Arrive { .. } => "calls_ended",
+            Op::Count { .. } => "results",
+            Op::Cool { .. } => "cooldowns",
+            Op::Look { .. } => "free_looks",
             Op::Leave => "leaves",
             Op::Death => "deaths",
         },

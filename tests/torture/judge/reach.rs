@@ -1,6 +1,6 @@
 //! How near the limits the workers came: a limit that was never reached was not tested.
 
-use crate::limits::{COUNTERS, HOT, SLIDING, SLOTS};
+use crate::limits::{COUNTERS, DEPLOYMENTS, HOT, SLIDING, holder};
 
 /// How near the limits the workers came.
 #[derive(Debug, Clone, Default)]
@@ -13,6 +13,8 @@ pub(crate) struct Reach {
     pub(crate) full_sliding: Vec<u64>,
     /// Of each key, how many slots were certainly held at once.
     pub(crate) slot_peaks: Vec<u64>,
+    /// Of each deployment, how many cooldowns were begun.
+    pub(crate) cooldowns: Vec<u64>,
     /// Charges that counters held and no log: in all snapshots, and the most that kills and stops explain.
     pub(crate) uncertain: (i64, i64),
 }
@@ -25,6 +27,7 @@ impl Reach {
         self.quota_slack.iter_mut().zip(&other.quota_slack).for_each(|(a, b)| nearer(a, b));
         add(&mut self.full_windows, &other.full_windows);
         add(&mut self.full_sliding, &other.full_sliding);
+        add(&mut self.cooldowns, &other.cooldowns);
         self.slot_peaks.resize(other.slot_peaks.len(), 0);
         self.slot_peaks.iter_mut().zip(&other.slot_peaks).for_each(|(a, b)| *a = (*a).max(*b));
         self.uncertain.0 += other.uncertain.0;
@@ -34,9 +37,15 @@ impl Reach {
     /// The limits that were not reached, in words.
     pub(crate) fn untested(&self) -> Vec<String> {
         let mut untested = Vec::new();
-        for (slots, peak) in SLOTS.iter().zip(&self.slot_peaks) {
-            if slots.limit.is_some_and(|limit| *peak < limit) {
-                untested.push(format!("{}: at most {peak} slots were held at once", slots.key));
+        for (number, peak) in self.slot_peaks.iter().enumerate() {
+            let (name, limit) = holder(number);
+            if limit.is_some_and(|limit| *peak < limit) {
+                untested.push(format!("{name}: at most {peak} slots were held at once"));
+            }
+        }
+        for ((id, _), cooldowns) in DEPLOYMENTS.iter().zip(&self.cooldowns) {
+            if *cooldowns < COOLDOWNS {
+                untested.push(format!("{id}: only {cooldowns} cooldowns were begun"));
             }
         }
         let counters = COUNTERS.iter().map(|counter| counter.key).zip(&self.full_windows);
@@ -62,3 +71,5 @@ fn add(sums: &mut Vec<u64>, more: &[u64]) {
 
 /// So many windows of each counter must have been full.
 const FULL_WINDOWS: u64 = 3;
+/// So many cooldowns of each deployment must have been begun.
+const COOLDOWNS: u64 = 10;
