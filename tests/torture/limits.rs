@@ -18,7 +18,7 @@ pub(crate) struct Counter {
 }
 
 /// All counters. Small limits are met at once, large ones under load.
-pub(crate) const COUNTERS: [Counter; 8] = [
+pub(crate) const COUNTERS: [Counter; 9] = [
     counter("{team:a}:window", "{team:a}:requests", 40, 1, false),
     counter("{team:a}:window", "{team:a}:tokens", 150, 1, true),
     counter("{user:b}:window", "{user:b}:requests", 1_000, 2, false),
@@ -27,6 +27,7 @@ pub(crate) const COUNTERS: [Counter; 8] = [
     counter("{team:d}:window", "{team:d}:tokens", 3_000, 1, true),
     counter("{org:e}:window", "{org:e}:requests", 80, 1, false),
     counter("{org:e}:window", "{org:e}:tokens", 300, 1, true),
+    counter("{crowd:0}:window", "{crowd:0}:tokens", 100, 1, true),
 ];
 
 const fn counter(
@@ -46,9 +47,13 @@ impl Counter {
     }
 }
 
-/// Counters that are charged together. In the last but one the second is full first: what was charged to
-/// the first must be taken back.
-pub(crate) const BUNDLES: [&[usize]; 6] = [&[0, 1], &[2], &[0, 2, 3], &[3, 2], &[5, 4], &[5]];
+/// Counters that are charged together. In the fifth the second is full first: what was charged to the first
+/// must be taken back. The last is the crowd's, as are the last of slots and sliding windows: all keys
+/// without room together.
+pub(crate) const BUNDLES: [&[usize]; 7] =
+    [&[0, 1], &[2], &[0, 2, 3], &[3, 2], &[5, 4], &[5], &[CROWD_COUNTER]];
+/// The counter of the crowd.
+pub(crate) const CROWD_COUNTER: usize = COUNTERS.len() - 1;
 /// The bundle whose charges are taken back now and then.
 pub(crate) const REFUNDED: usize = 4;
 /// Costs are 1 to this.
@@ -65,7 +70,7 @@ pub(crate) struct Slots {
 }
 
 /// All keys with concurrency slots. 40 needs two chunks, [`VARYING`] up to three.
-pub(crate) const SLOTS: [Slots; 7] = [
+pub(crate) const SLOTS: [Slots; 8] = [
     slots("{key:one}:max_parallel_requests", Some(1), None),
     slots("{key:three}:max_parallel_requests", Some(3), None),
     slots("{key:five}:max_parallel_requests", Some(5), None),
@@ -73,6 +78,7 @@ pub(crate) const SLOTS: [Slots; 7] = [
     slots("{key:varying-a}:max_parallel_requests", None, None),
     slots("{key:varying-b}:max_parallel_requests", None, None),
     slots("{key:brief}:max_parallel_requests", Some(4), Some(1)),
+    slots("{crowd:0}:max_parallel_requests", Some(6), None),
 ];
 
 const fn slots(key: &'static str, limit: Option<u64>, ttl_s: Option<u64>) -> Slots {
@@ -82,8 +88,8 @@ const fn slots(key: &'static str, limit: Option<u64>, ttl_s: Option<u64>) -> Slo
 /// Limits that a varying key takes.
 pub(crate) const VARYING: [u64; 5] = [1, 2, 6, 34, 70];
 /// Slots that are acquired together; a varying key alone.
-pub(crate) const SLOT_BUNDLES: [&[usize]; 11] =
-    [&[0], &[1], &[2], &[3], &[3], &[3], &[1, 3], &[2, 0], &[4], &[6], &[5]];
+pub(crate) const SLOT_BUNDLES: [&[usize]; 12] =
+    [&[0], &[1], &[2], &[3], &[3], &[3], &[1, 3], &[2, 0], &[4], &[6], &[5], &[7]];
 
 /// Deployments: their ids, and how many calls may be on their way to each.
 pub(crate) const DEPLOYMENTS: [(&str, u64); 3] =
@@ -110,10 +116,11 @@ pub(crate) struct Sliding {
 }
 
 /// All keys with sliding windows.
-pub(crate) const SLIDING: [Sliding; 3] = [
+pub(crate) const SLIDING: [Sliding; 4] = [
     Sliding { key: "sliding-one", limit: 1, window_s: 1 },
     Sliding { key: "sliding-sixty", limit: 60, window_s: 1 },
     Sliding { key: "sliding-many", limit: 1_500, window_s: 2 },
+    Sliding { key: "crowd-0", limit: 100, window_s: 1 },
 ];
 
 impl Sliding {
@@ -185,7 +192,13 @@ pub(crate) const NEW_KEYS: u64 = 32;
 /// How many older keys are in use again for one round. Most have been given up meanwhile or are about to be.
 pub(crate) const RETURNING: u64 = 8;
 
+/// Rate of the crowd's keys.
+pub(crate) const CROWD_RATE: Rate = Rate { per_minute: 6_000, burst: 10 };
+/// From here on quota keys are of the crowd: this one is all of them together, then come those of each life.
+pub(crate) const CROWD_KEYS: usize = 1 << 31;
+
 /// The rate of a quota key.
 pub(crate) fn rate_of(key: usize) -> Rate {
-    HOT.get(key).copied().unwrap_or(CHURN)
+    let other = if key < CROWD_KEYS { CHURN } else { CROWD_RATE };
+    HOT.get(key).copied().unwrap_or(other)
 }

@@ -10,6 +10,7 @@
 
 mod admission;
 mod control;
+mod crowd;
 mod entry;
 mod flights;
 mod judge;
@@ -142,6 +143,7 @@ fn show(outcome: &Outcome) {
     say(&format!("  full windows             {:?}", reach.full_windows));
     say(&format!("  full sliding windows     {:?}", reach.full_sliding));
     say(&format!("  cooldowns begun          {:?}", reach.cooldowns));
+    say(&format!("  denied, shared, local    {:?}", reach.overflowed));
     say(&format!("  requests below the bound {:.2?}", reach.quota_slack));
     say(&format!("  charges without a log    {} of {}", reach.uncertain.0, reach.uncertain.1));
     say(&line(outcome));

@@ -3,10 +3,11 @@
 
 use crate::admission::sliding_limiters;
 use crate::control::Control;
+use crate::crowd::{SCENES, Scene};
 use crate::entry::{Answer, Op};
 use crate::flights::statuses;
 use crate::judge::{Fault, Faults, Judge, Reach, Reading, Rest, Room, Snapshot};
-use crate::limits::{COUNTERS, NEW_KEYS, SEATS, SLIDING, SLOTS, VARYING};
+use crate::limits::{COUNTERS, CROWD_COUNTER, NEW_KEYS, SEATS, SLIDING, SLOTS, VARYING};
 use crate::log::Log;
 use crate::mix::Mix;
 use crate::process::{self, Ended, monotonic_ns};
@@ -15,9 +16,9 @@ use crate::random::Random;
 use crate::sabotage::Sabotage;
 use crate::worker::{self, Life, RESERVE};
 use fast_litellm::clock::MonotonicClock;
-use fast_litellm::config::Capacity;
-use fast_litellm::engine::Engine;
+use fast_litellm::config::{Capacity, Overflow};
 use fast_litellm::engine::sliding::SlidingLimiter;
+use fast_litellm::engine::{Counter, Engine};
 use fast_litellm::inspect::counters;
 use fast_litellm::region::{BackingKind, Placement, create};
 use fast_litellm::sync::Ordering;
@@ -29,6 +30,8 @@ use std::time::Duration;
 pub(crate) const LINES: usize = 1 << 18;
 /// Kills between two judgements, unless the logs are full before.
 const EPOCH_KILLS: u64 = 2_000;
+/// Kills in a region without room, which is judged once.
+const CROWDED_KILLS: u64 = 400;
 /// Keys of a region: so few that new ones find room only where idle ones are given up.
 const KEYS: i128 = 1 << 11;
 /// GCRA keys after which a region is replaced by a new one.
@@ -98,6 +101,8 @@ pub(crate) struct Master<'a> {
     stage: &'a mut Stage,
     orders: Orders,
     random: Random,
+    scene: Scene,
+    regions: usize,
     engine: Engine,
     judge: Judge,
     seats: [Seat; SEATS],
@@ -109,13 +114,17 @@ pub(crate) struct Master<'a> {
 }
 
 /// A region in a memfd, as a preforking master makes it.
-pub(crate) fn new_engine() -> Engine {
-    let capacity = Capacity::checked(KEYS, 64, ROWS).expect("a valid capacity");
+pub(crate) fn new_engine(scene: Scene) -> Engine {
+    let keys = if scene == Scene::Usual { KEYS } else { 1 };
+    let capacity = Capacity::checked(keys, 64, ROWS).expect("a valid capacity");
     let mut placement = Placement::inherited("torture");
     if let Placement::Inherited { kinds, .. } = &mut placement {
         *kinds = vec![BackingKind::Memfd];
     }
-    Engine::new(create(&placement, capacity, Box::new(MonotonicClock)).expect("a memfd"))
+    let region = create(&placement, capacity, Box::new(MonotonicClock)).expect("a memfd");
+    let engine = Engine::new(region);
+    scene.set(&engine);
+    engine
 }
 
 /// The fine clock at second 0 of the region. Both monotonic clocks count from the same instant.
@@ -127,8 +136,11 @@ impl<'a> Master<'a> {
     /// A master with a fresh region.
     pub(crate) fn new(stage: &'a mut Stage, orders: Orders) -> Self {
         stage.control.frontier().store(0, Ordering::Relaxed);
-        let engine = new_engine();
+        let scene = orders.sabotage.map_or(Scene::Usual, Sabotage::scene);
+        let engine = new_engine(scene);
         Self {
+            scene,
+            regions: 0,
             stage,
             orders,
             random: Random::new(orders.seed),
@@ -154,7 +166,8 @@ impl<'a> Master<'a> {
             if !self.outcome.faults.is_empty() {
                 break;
             }
-            if self.stage.control.frontier().load(Ordering::Relaxed) > REGION_KEYS {
+            let used_up = self.stage.control.frontier().load(Ordering::Relaxed) > REGION_KEYS;
+            if used_up || self.scene != Scene::Usual && self.orders.sabotage.is_none() {
                 self.renew_region();
             }
         }
@@ -199,7 +212,9 @@ impl<'a> Master<'a> {
         self.close_region();
         self.stage.control.frontier().store(0, Ordering::Relaxed);
         self.sums.fill(0);
-        self.engine = new_engine();
+        self.regions += 1;
+        self.scene = SCENES[self.regions % SCENES.len()];
+        self.engine = new_engine(self.scene);
         self.judge = Judge::new(base_ns(&self.engine));
     }
 
@@ -212,7 +227,11 @@ impl<'a> Master<'a> {
             self.start(seat);
         }
         // A broken engine is judged often, so that little is enough.
-        let kills = if self.orders.sabotage.is_some() { 30 } else { EPOCH_KILLS };
+        let kills = match (self.orders.sabotage, self.scene) {
+            (Some(_), _) => 30,
+            (None, Scene::Crowded(_)) => CROWDED_KILLS,
+            (None, Scene::Usual) => EPOCH_KILLS,
+        };
         let ordered = self.orders.kills.saturating_sub(self.kills);
         let kills = if ordered > 0 { kills.min(ordered) } else { kills };
         let end = self.kills + kills.saturating_sub(SEATS as u64);
@@ -315,9 +334,10 @@ impl<'a> Master<'a> {
         let (log, epoch, sabotage) =
             (self.stage.logs[seat], self.stage.epoch, self.orders.sabotage);
         let mut random = Random::new(self.orders.seed ^ self.lives << 8);
-        let name = format!("{epoch}.{}", self.lives);
+        let (scene, life) = (self.scene, self.lives);
+        let name = format!("{epoch}.{life}");
         let pid = process::fork(move || {
-            let mix = Mix::new(engine, control, Random::new(random.word()), name);
+            let mix = Mix::new(engine, control, Random::new(random.word()), scene, (life, name));
             Life { engine, mix, log, epoch, base_ns: base_ns(engine), sabotage, random }.run()
         });
         let pid = pid.expect("room for another process");
@@ -385,7 +405,8 @@ impl<'a> Master<'a> {
     fn judge(&mut self) {
         self.take_snapshot();
         let rest = Rest { rooms: self.rooms(), statuses: statuses(&self.engine) };
-        if self.orders.sabotage.is_none() && self.random.one_in(2) {
+        let usual = self.orders.sabotage.is_none() && self.scene == Scene::Usual;
+        if usual && self.random.one_in(2) {
             self.let_an_heir_take_all();
         }
         if self.orders.sabotage != Some(Sabotage::Row) {
@@ -395,7 +416,7 @@ impl<'a> Master<'a> {
             sabotage.leave_behind(&self.engine);
         }
         self.compare_sums();
-        quiet::examine(&self.engine, &mut self.outcome.faults);
+        quiet::examine(&self.engine, self.scene, &mut self.outcome.faults);
         for log in &self.stage.logs {
             self.outcome.count("refused", log.refused());
             self.outcome.count("decisions", log.refused());
@@ -405,6 +426,14 @@ impl<'a> Master<'a> {
         self.outcome.count("snapshots", snapshots.len() as u64);
         let now_us = self.engine.now().us();
         self.judge.judge(logs, snapshots, &rest, now_us, &mut self.outcome.faults);
+        self.scene.judge(&self.judge.tally, &mut self.outcome.faults);
+        let overflowed: [Counter; 3] =
+            [|row| &row.overflow_denied, |row| &row.overflow_shared, |row| &row.overflow_local];
+        let total = |policy: Overflow| match self.scene.policy() {
+            Some(present) if present == policy => self.engine.total(overflowed[policy as usize]),
+            _ => 0,
+        };
+        self.judge.overflowed = Overflow::ALL.into_iter().map(total).collect();
         self.outcome.count("epochs", 1);
     }
 
@@ -461,6 +490,9 @@ impl<'a> Master<'a> {
                 Reading { counter: number, start_s, count }
             })
         };
-        COUNTERS.iter().enumerate().filter_map(read).collect()
+        // Without room every subject is found where the crowd's is.
+        let usual = self.scene == Scene::Usual;
+        let known = |&(number, _): &(usize, _)| usual || number == CROWD_COUNTER;
+        COUNTERS.iter().enumerate().filter(known).filter_map(read).collect()
     }
 }

@@ -1,5 +1,6 @@
 //! What must be true of a region when no worker lives and the dead have been reaped.
 
+use crate::crowd::Scene;
 use crate::judge::{Fault, Faults};
 use crate::limits::{DEPLOYMENTS, SLOTS, VARYING};
 use fast_litellm::engine::Engine;
@@ -11,7 +12,7 @@ use fast_litellm::sync::{Bits, Ordering};
 use fast_litellm::tables::index::{self, Keyed};
 
 /// Looks at everything.
-pub(crate) fn examine(engine: &Engine, faults: &mut Faults) {
+pub(crate) fn examine(engine: &Engine, scene: Scene, faults: &mut Faults) {
     for (what, identities) in [("key", keys(engine)), ("lease chunk", chunks(engine))] {
         for twice in duplicates(identities) {
             faults.add(Fault::Duplicate, || format!("{what} {twice:#018x} stands in two places"));
@@ -19,7 +20,7 @@ pub(crate) fn examine(engine: &Engine, faults: &mut Faults) {
     }
     rows(engine, faults);
     leases(engine, faults);
-    if faults.count(Fault::Leaked) == 0 {
+    if faults.count(Fault::Leaked) == 0 && scene == Scene::Usual {
         every_slot_again(engine, faults);
     }
     let corrected = engine.total(|row| &row.corrected);

@@ -2,6 +2,7 @@
 //! master leaves something behind.
 
 use crate::admission::sliding_limiters;
+use crate::crowd::Scene;
 use crate::entry::{Answer, Op};
 use crate::judge::Fault;
 use crate::limits::{
@@ -9,6 +10,7 @@ use crate::limits::{
     rate_of,
 };
 use crate::random::Random;
+use fast_litellm::config::Overflow;
 use fast_litellm::engine::Engine;
 use fast_litellm::engine::slots::SlotAsk;
 use fast_litellm::layout::{Bucket, FailureKind};
@@ -51,11 +53,17 @@ pub(crate) enum Sabotage {
     Cooldown,
     /// A result is counted twice.
     Result,
+    /// What is refused to keys that share one state for want of room is admitted.
+    Shared,
+    /// What a worker refuses to a key without room is admitted.
+    Local,
+    /// A key without room is let through.
+    Deny,
 }
 
 impl Sabotage {
     /// All of them, each with the fault that must be found.
-    pub(crate) const ALL: [(Self, Fault); 16] = [
+    pub(crate) const ALL: [(Self, Fault); 19] = [
         (Self::Quota, Fault::OverAdmitted),
         (Self::Window, Fault::OverAdmitted),
         (Self::Slots, Fault::OverAdmitted),
@@ -72,7 +80,20 @@ impl Sabotage {
         (Self::Flight, Fault::OverAdmitted),
         (Self::Cooldown, Fault::Unseen),
         (Self::Result, Fault::WrongStatistics),
+        (Self::Shared, Fault::OverAdmitted),
+        (Self::Local, Fault::OverAdmitted),
+        (Self::Deny, Fault::OverAdmitted),
     ];
+
+    /// Where it shows.
+    pub(crate) fn scene(self) -> Scene {
+        match self {
+            Self::Shared => Scene::Crowded(Overflow::Shared),
+            Self::Local => Scene::Crowded(Overflow::Local),
+            Self::Deny => Scene::Crowded(Overflow::Deny),
+            _ => Scene::Usual,
+        }
+    }
 
     /// The answer that the worker notes instead of the true one, now and then.
     pub(crate) fn bend(
@@ -85,6 +106,10 @@ impl Sabotage {
         let refused = answer == Answer::Refused;
         match (self, op) {
             (Self::Quota, Op::Check { .. }) if refused && random.one_in(8) => Answer::Admitted(0),
+            (Self::Shared | Self::Local, Op::Check { .. }) if refused && random.one_in(8) => {
+                Answer::Admitted(0)
+            }
+            (Self::Deny, Op::Check { .. }) if random.one_in(1_000) => Answer::Admitted(0),
             (Self::Forget, Op::Check { key }) if refused && random.one_in(8) => {
                 forget(engine, key);
                 answer

@@ -49,6 +49,8 @@ pub(crate) struct Judge {
     open: [Option<(Entry, Option<Entry>)>; SEATS],
     /// Admissions of each seat's worker, by position in its log.
     admitted: [BTreeMap<usize, Entry>; SEATS],
+    /// Of each policy, how many operations were about a key without room; noted by the master.
+    pub(crate) overflowed: Vec<u64>,
     /// How many operations were answered, by kind and answer.
     pub(crate) tally: BTreeMap<&'static str, u64>,
 }
@@ -144,6 +146,7 @@ impl Judge {
             full_sliding: self.sliding.full(),
             slot_peaks: self.slots.peaks(),
             cooldowns: self.deployments.cooldowns(),
+            overflowed: self.overflowed.clone(),
             uncertain: self.windows.uncertain(),
         }
     }

@@ -1,11 +1,12 @@
 //! How near the limits the workers came: a limit that was never reached was not tested.
 
-use crate::limits::{COUNTERS, DEPLOYMENTS, HOT, SLIDING, holder};
+use crate::limits::{COUNTERS, CROWD_RATE, DEPLOYMENTS, HOT, SLIDING, holder};
+use fast_litellm::config::Overflow;
 
 /// How near the limits the workers came.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reach {
-    /// Of each hot key, by how many requests its fullest interval stayed below the bound.
+    /// Of each hot key and the crowd, by how many requests its fullest interval stayed below the bound.
     pub(crate) quota_slack: Vec<f64>,
     /// Of each counter, how many windows were charged up to the limit.
     pub(crate) full_windows: Vec<u64>,
@@ -15,6 +16,8 @@ pub(crate) struct Reach {
     pub(crate) slot_peaks: Vec<u64>,
     /// Of each deployment, how many cooldowns were begun.
     pub(crate) cooldowns: Vec<u64>,
+    /// Of each policy, how many operations were about a key without room.
+    pub(crate) overflowed: Vec<u64>,
     /// Charges that counters held and no log: in all snapshots, and the most that kills and stops explain.
     pub(crate) uncertain: (i64, i64),
 }
@@ -28,6 +31,7 @@ impl Reach {
         add(&mut self.full_windows, &other.full_windows);
         add(&mut self.full_sliding, &other.full_sliding);
         add(&mut self.cooldowns, &other.cooldowns);
+        add(&mut self.overflowed, &other.overflowed);
         self.slot_peaks.resize(other.slot_peaks.len(), 0);
         self.slot_peaks.iter_mut().zip(&other.slot_peaks).for_each(|(a, b)| *a = (*a).max(*b));
         self.uncertain.0 += other.uncertain.0;
@@ -43,6 +47,11 @@ impl Reach {
                 untested.push(format!("{name}: at most {peak} slots were held at once"));
             }
         }
+        for (policy, operations) in Overflow::ALL.iter().zip(&self.overflowed) {
+            if *operations < OVERFLOWED {
+                untested.push(format!("{policy:?}: only {operations} operations without room"));
+            }
+        }
         for ((id, _), cooldowns) in DEPLOYMENTS.iter().zip(&self.cooldowns) {
             if *cooldowns < COOLDOWNS {
                 untested.push(format!("{id}: only {cooldowns} cooldowns were begun"));
@@ -51,11 +60,11 @@ impl Reach {
         let counters = COUNTERS.iter().map(|counter| counter.key).zip(&self.full_windows);
         let sliding = SLIDING.iter().map(|sliding| sliding.key).zip(&self.full_sliding);
         for (key, full) in counters.chain(sliding) {
-            if *full < FULL_WINDOWS {
+            if *full < if key.contains("crowd") { 1 } else { FULL_WINDOWS } {
                 untested.push(format!("{key}: only {full} windows were full"));
             }
         }
-        for (rate, slack) in HOT.iter().zip(&self.quota_slack) {
+        for (rate, slack) in HOT.iter().chain([&CROWD_RATE]).zip(&self.quota_slack) {
             if *slack > 1.0 {
                 untested.push(format!("{rate:?}: always {slack} requests below the bound"));
             }
@@ -73,3 +82,5 @@ fn add(sums: &mut Vec<u64>, more: &[u64]) {
 const FULL_WINDOWS: u64 = 3;
 /// So many cooldowns of each deployment must have been begun.
 const COOLDOWNS: u64 = 10;
+/// So many operations under each policy must have been about a key without room.
+const OVERFLOWED: u64 = 1_000;
