@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "the workers use the rest")]
 
+#[path = "torture/crowd.rs"]
+mod crowd;
 #[path = "torture/entry.rs"]
 mod entry;
 #[path = "torture/judge/mod.rs"]
@@ -9,7 +11,9 @@ mod judge;
 #[path = "torture/limits.rs"]
 mod limits;
 
+use crowd::{SCENES, Scene};
 use entry::{Answer, End, Entry, Op};
+use fast_litellm::config::Overflow;
 use judge::{BEGAN, Fault, Faults, Judge, Reading, Rest, Room, Snapshot, Status};
 use limits::{
     ADMISSIONS, BUNDLES, COUNTERS, DEPLOYMENTS, HOT, SEATS, SLIDING, SLOT_BUNDLES, SLOTS, Slots,
@@ -340,8 +344,8 @@ fn a_slot_past_its_time_may_be_somebody_elses() {
 
 #[test]
 fn a_limit_that_moves_admits_nobody_above_it() {
-    let bundle = SLOT_BUNDLES.len() - 1;
-    assert_eq!(SLOTS[SLOT_BUNDLES[bundle][0]].limit, None);
+    let varying = |bundle: &&[usize]| SLOTS[bundle[0]].limit.is_none();
+    let bundle = SLOT_BUNDLES.iter().position(varying).unwrap();
     let entry = |limit, from, at| done(Op::Acquire { bundle, limit, at_s: 0 }, from, at);
     let six: Vec<Entry> = (0..6).map(|n| entry(6, n * 10, n * 10 + 1)).collect();
     let with = |last| over_admitted(&[six.clone(), vec![last]]);
@@ -613,4 +617,44 @@ fn at_rest_a_deployment_says_what_was_logged() {
     let wrong = |successes, failures| at(&log, 0, [successes, failures])[2];
     assert_eq!([wrong(1, 0), wrong(1, 1), wrong(1, 2), wrong(1, 3)], [1, 0, 0, 1]);
     assert_eq!([wrong(0, 1), wrong(2, 1)], [1, 1]);
+}
+
+#[test]
+fn keys_without_room_share_one_quota_or_have_one_in_each_life() {
+    let rate = limits::CROWD_RATE;
+    let (burst, members) = (u64::from(rate.burst), 3);
+    let logs = |key: &dyn Fn(u64) -> usize| {
+        let checks = |of: u64| {
+            let check = |n| done(Op::Check { key: key(of + n % members) }, 7, 7);
+            (0..burst).map(check).collect::<Vec<_>>()
+        };
+        over_admitted(&[checks(0), checks(members)])
+    };
+    // All of them together, one in each life, two lives in one.
+    assert_eq!(logs(&|_| limits::CROWD_KEYS), 1);
+    assert_eq!(logs(&|of| limits::CROWD_KEYS + 1 + usize::try_from(of).unwrap()), 0);
+    let one = |of: u64| limits::CROWD_KEYS + 1 + usize::from(of > 1_000);
+    assert_eq!(logs(&one), 1);
+}
+
+#[test]
+fn the_policy_decides_about_keys_without_room() {
+    let judged = |scene: Scene, entry: Entry| {
+        let (mut judge, mut faults) = (Judge::default(), Faults::default());
+        judge_epoch(&mut judge, &[vec![entry]], vec![], &mut faults);
+        scene.judge(&judge.tally, &mut faults);
+        [Fault::OverAdmitted, Fault::Unexpected].map(|fault| faults.count(fault))
+    };
+    let check = Op::Check { key: limits::CROWD_KEYS };
+    let admitted = || done(check, 1, 1);
+    let end = End { at: 1, answer: Answer::Failed(1) };
+    let without_room = || Entry { op: check, begun: 1, end: Some(end) };
+    for scene in SCENES {
+        let (over, unexpected) = match scene {
+            Scene::Crowded(Overflow::Deny) => ([1, 0], [0, 0]),
+            Scene::Crowded(_) => ([0, 0], [0, 1]),
+            Scene::Usual => ([0, 0], [0, 0]),
+        };
+        assert_eq!((judged(scene, admitted()), judged(scene, without_room())), (over, unexpected));
+    }
 }

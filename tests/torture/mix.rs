@@ -145,9 +145,8 @@ impl<'a> Mix<'a> {
         let local = self.scene == Scene::Crowded(Overflow::Local);
         match op {
             Op::Check { key } if local => key as u64 % CROWD,
-            Op::Acquire { .. } if local => 0,
+            Op::Acquire { .. } | Op::Release { .. } if local => 0,
             Op::Acquire { .. } => position as u64 % CROWD,
-            Op::Release { .. } if local => 0,
             Op::Release { acquired, .. } => acquired as u64 % CROWD,
             _ => self.random.below(CROWD),
         }

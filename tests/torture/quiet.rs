@@ -120,7 +120,9 @@ fn every_slot_again(engine: &Engine, faults: &mut Faults) {
             let sent = sent.len();
             faults.add(Fault::Leaked, || format!("{id}: {sent} calls of {limit} can be sent"));
         }
-        sent.iter().for_each(|flight| engine.arrive(flight));
+        for flight in &sent {
+            engine.arrive(flight);
+        }
         let left = engine.flights_to(id);
         if left != 0 {
             faults.add(Fault::WrongHint, || format!("{id}: {left} in flight, 0 sent"));
