@@ -17,8 +17,11 @@ pub(crate) struct Counter {
     pub(crate) by_cost: bool,
 }
 
+/// A limit that is never reached: its counter shows whether what was not admitted was taken back.
+pub(crate) const UNREACHED: i64 = 1 << 30;
+
 /// All counters. Small limits are met at once, large ones under load.
-pub(crate) const COUNTERS: [Counter; 9] = [
+pub(crate) const COUNTERS: [Counter; 10] = [
     counter("{team:a}:window", "{team:a}:requests", 40, 1, false),
     counter("{team:a}:window", "{team:a}:tokens", 150, 1, true),
     counter("{user:b}:window", "{user:b}:requests", 1_000, 2, false),
@@ -27,6 +30,7 @@ pub(crate) const COUNTERS: [Counter; 9] = [
     counter("{team:d}:window", "{team:d}:tokens", 3_000, 1, true),
     counter("{org:e}:window", "{org:e}:requests", 80, 1, false),
     counter("{org:e}:window", "{org:e}:tokens", 300, 1, true),
+    counter("{org:f}:window", "{org:f}:tokens", UNREACHED, 1, true),
     counter("{crowd:0}:window", "{crowd:0}:tokens", 100, 1, true),
 ];
 
@@ -157,14 +161,17 @@ impl Want {
 }
 
 /// What is admitted in one call. All but the counters are used by themselves, too; the largest sliding window
-/// only so: what is given back later hides how full it was.
-pub(crate) const ADMISSIONS: [&[Want]; 6] = [
+/// only so: what is given back later hides how full it was. What is asked for twice passes the first look
+/// and is often refused by the second charge, when the others must be taken back.
+pub(crate) const ADMISSIONS: [&[Want]; 8] = [
     &[Want::Rate(3), Want::Sliding(1), Want::Window(6), Want::Window(7), Want::Slots(2)],
     &[Want::Window(6), Want::Window(7), Want::Slots(3)],
     &[Want::Sliding(1), Want::Rate(0)],
     &[Want::Slots(6), Want::Slots(1), Want::Rate(3)],
     &[Want::Sliding(0), Want::Window(7)],
     &[Want::Window(7), Want::Window(6), Want::Rate(0)],
+    &[Want::Window(7), Want::Window(7)],
+    &[Want::Window(8), Want::Rate(1), Want::Rate(1)],
 ];
 
 /// One GCRA rate.

@@ -1,6 +1,6 @@
 //! How near the limits the workers came: a limit that was never reached was not tested.
 
-use crate::limits::{COUNTERS, CROWD_RATE, DEPLOYMENTS, HOT, SLIDING, holder};
+use crate::limits::{COUNTERS, CROWD_RATE, DEPLOYMENTS, HOT, SLIDING, UNREACHED, holder};
 use fast_litellm::config::Overflow;
 
 /// How near the limits the workers came.
@@ -57,7 +57,9 @@ impl Reach {
                 untested.push(format!("{id}: only {cooldowns} cooldowns were begun"));
             }
         }
-        let counters = COUNTERS.iter().map(|counter| counter.key).zip(&self.full_windows);
+        let counters = COUNTERS.iter().zip(&self.full_windows);
+        let counters = counters.filter(|(counter, _)| counter.limit < UNREACHED);
+        let counters = counters.map(|(counter, full)| (counter.key, full));
         let sliding = SLIDING.iter().map(|sliding| sliding.key).zip(&self.full_sliding);
         for (key, full) in counters.chain(sliding) {
             if *full < if key.contains("crowd") { 1 } else { FULL_WINDOWS } {
