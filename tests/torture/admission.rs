@@ -169,18 +169,23 @@ impl<'a> Admissions<'a> {
         ADMISSIONS[bundle].iter().zip(places).map(demand).collect()
     }
 
-    /// The open window of a bundle; its counters are of one subject.
-    fn window(&self, bundle: usize) -> Option<i64> {
+    /// The second, and the open window of a bundle then; its counters are of one subject.
+    fn window(&self, bundle: usize) -> (u64, Option<i64>) {
+        let now_s = self.engine.now().s();
         let counter = |want: &Want| match want {
             &Want::Window(counter) => Some(&COUNTERS[counter]),
             _ => None,
         };
-        self.engine.value(ADMISSIONS[bundle].iter().find_map(counter)?.window)
+        let counter = ADMISSIONS[bundle].iter().find_map(counter);
+        (now_s, counter.and_then(|counter| self.engine.value(counter.window)))
     }
 
-    /// What was charged meanwhile was charged to this window; 0 = nobody knows.
-    fn start_s(&self, bundle: usize, before: Option<i64>) -> u64 {
-        let same = self.window(bundle).filter(|&start| Some(start) == before);
-        same.and_then(|start| u64::try_from(start).ok()?.checked_sub(self.base_s)).unwrap_or(0)
+    /// What was charged meanwhile was charged to this window; 0 = nobody knows. Within one second no more
+    /// than one opens.
+    fn start_s(&self, bundle: usize, (begun_s, before): (u64, Option<i64>)) -> u64 {
+        let (_, after) = self.window(bundle);
+        let certain = before == after || before.is_none() && self.engine.now().s() == begun_s;
+        let start = after.filter(|_| certain).and_then(|start| u64::try_from(start).ok());
+        start.and_then(|start| start.checked_sub(self.base_s)).unwrap_or(0)
     }
 }
