@@ -259,6 +259,30 @@ fn a_counter_may_hold_what_kills_explain_and_no_more() {
 }
 
 #[test]
+fn a_counter_is_never_above_its_limit_and_what_is_owed() {
+    let Want::Window(counter) = ADMISSIONS[COUNTED][1] else { panic!("a counter") };
+    let limit = COUNTERS[counter].limit;
+    // What nobody knows the window of may be in it, but not above its limit.
+    let unknown = || (0..2 * limit).map(|_| admitted(COUNTED, 1, 1, 9_000_000, 0));
+    let finish = |n| done(Op::Finish { bundle: COUNTED, admitted: 2 * n }, 1, 1);
+    let log = || unknown().enumerate().flat_map(|(n, admit)| [admit, finish(n)]);
+    let above = |more: &[Entry], count| {
+        let log = log().chain(more.iter().copied()).collect();
+        let faults = found(&[log], &[Reading { counter, start_s: 5, count }]);
+        faults.count(Fault::OverAdmitted)
+    };
+    assert_eq!([limit, limit + 1].map(|count| above(&[], count)), [0, 1]);
+    let settle = Op::Settle { bundle: COUNTED, cost: 1, used: 4, admitted: 0 };
+    for start_s in [0, 5] {
+        let end = Some(End { at: 9_000_000, answer: Answer::Admitted(start_s) });
+        let settled = [Entry { op: settle, begun: 8, end }];
+        assert_eq!([limit + 3, limit + 4].map(|count| above(&settled, count)), [0, 1]);
+    }
+    let killed = [lost(settle, 8), death(9, 9_000_000)];
+    assert_eq!([limit + 3, limit + 4].map(|count| above(&killed, count)), [0, 1]);
+}
+
+#[test]
 fn a_snapshot_is_compared_with_the_lines_that_were_finished_then() {
     let (counter, _) = limit_of_one();
     let logs = [vec![charge(ONE, 1, 5), charge(ONE, 1, 5)], vec![charge(ONE, 1, 5)]];

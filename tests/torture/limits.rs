@@ -170,7 +170,7 @@ pub(crate) const ADMISSIONS: [&[Want]; 8] = [
     &[Want::Slots(6), Want::Slots(1), Want::Rate(3)],
     &[Want::Sliding(0), Want::Window(7)],
     &[Want::Window(7), Want::Window(6), Want::Rate(0)],
-    &[Want::Window(7), Want::Window(7)],
+    &[Want::Window(7), Want::Window(7), Want::Window(7), Want::Window(7)],
     &[Want::Window(8), Want::Rate(1), Want::Rate(1)],
 ];
 

@@ -48,9 +48,18 @@ pub(crate) struct WindowJudge {
 struct Ledger {
     /// By counter and start of the window.
     sums: BTreeMap<(usize, u64), Sums>,
-    /// What killed workers had begun, and what was done in an unknown window: counter, amount, and when
-    /// it was surely over.
-    lost: Vec<(usize, i64, u64)>,
+    /// What killed workers had begun, and what was done in an unknown window.
+    perhaps: Vec<Perhaps>,
+}
+
+/// A charge of some window that began before this was surely over.
+#[derive(Clone, Copy)]
+struct Perhaps {
+    counter: usize,
+    amount: i64,
+    over_us: u64,
+    /// Whatever the limit said.
+    owed: bool,
 }
 
 #[derive(Default, Clone, Copy)]
@@ -80,6 +89,8 @@ struct Expected {
     more: i64,
     /// So much was perhaps taken back.
     less: i64,
+    /// So much was charged at most whatever the limit said.
+    owed: i64,
 }
 
 impl Ledger {
@@ -90,12 +101,15 @@ impl Ledger {
     fn expect(&self, reading: &Reading, expected: &mut Expected) {
         let Reading { counter, start_s, .. } = *reading;
         let sums = self.sums.get(&(counter, start_s)).copied().unwrap_or_default();
-        let could = |&&(of, _, died_us): &&(usize, i64, u64)| {
-            of == counter && died_us >= start_s * 1_000_000
-        };
         expected.known += sums.charged - sums.refunded + sums.owed;
         expected.less += sums.perhaps_refunded;
-        expected.more += self.lost.iter().filter(could).map(|&(_, amount, _)| amount).sum::<i64>();
+        expected.owed += sums.owed;
+        for perhaps in &self.perhaps {
+            if perhaps.counter == counter && perhaps.over_us >= start_s * 1_000_000 {
+                expected.more += perhaps.amount;
+                expected.owed += if perhaps.owed { perhaps.amount } else { 0 };
+            }
+        }
     }
 
     fn take(&mut self, other: Self) {
@@ -106,7 +120,7 @@ impl Ledger {
             all.perhaps_refunded += sums.perhaps_refunded;
             all.owed += sums.owed;
         }
-        self.lost.extend(other.lost);
+        self.perhaps.extend(other.perhaps);
     }
 }
 
@@ -149,9 +163,8 @@ impl WindowJudge {
     /// nothing: as little as nothing may be left of either.
     pub(crate) fn done(&mut self, effect: Effect, at_us: u64) {
         match effect {
-            Effect::Charge { counter, amount, start_s: 0 }
-            | Effect::Owe { counter, amount, start_s: 0 } => {
-                self.seat.lost.push((counter, amount, at_us));
+            Effect::Charge { start_s: 0, .. } | Effect::Owe { start_s: 0, .. } => {
+                self.lost(effect, at_us);
             }
             Effect::Refund { start_s: 0, .. } => {}
             Effect::Owe { counter, amount, start_s } => {
@@ -171,7 +184,8 @@ impl WindowJudge {
     pub(crate) fn lost(&mut self, effect: Effect, died_us: u64) {
         match effect {
             Effect::Charge { counter, amount, .. } | Effect::Owe { counter, amount, .. } => {
-                self.seat.lost.push((counter, amount, died_us));
+                let owed = matches!(effect, Effect::Owe { .. });
+                self.seat.perhaps.push(Perhaps { counter, amount, over_us: died_us, owed });
             }
             Effect::Refund { start_s: 0, .. } => {}
             Effect::Refund { counter, amount, start_s } => {
@@ -206,12 +220,12 @@ impl WindowJudge {
             }
         }
         self.all.sums.retain(|&(counter, start_s), _| over(counter, start_s) > now_us);
-        self.all.lost.retain(|&(_, _, died_us)| died_us + 10_000_000 > now_us);
+        self.all.perhaps.retain(|perhaps| perhaps.over_us + 10_000_000 > now_us);
     }
 
     fn compare(&mut self, reading: Reading, expected: Expected, faults: &mut Faults) {
         let Reading { counter, start_s, count } = reading;
-        let Expected { known, more, less } = expected;
+        let Expected { known, more, less, owed } = expected;
         self.uncertain.0 += count - known;
         self.uncertain.1 += more;
         let text = || {
@@ -220,7 +234,7 @@ impl WindowJudge {
         };
         if count > known + more {
             faults.add(Fault::UnderAdmitted, text);
-        } else if count < known - less {
+        } else if count < known - less || count > COUNTERS[counter].limit + owed {
             faults.add(Fault::OverAdmitted, text);
         }
     }
@@ -245,6 +259,7 @@ fn expect_under_way(under_way: &[Op], reading: &Reading, expected: &mut Expected
                 if counter == reading.counter =>
             {
                 expected.more += amount;
+                expected.owed += if matches!(effect, Effect::Owe { .. }) { amount } else { 0 };
             }
             Effect::Refund { counter, amount, start_s }
                 if counter == reading.counter && [0, reading.start_s].contains(&start_s) =>
