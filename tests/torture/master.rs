@@ -1,10 +1,13 @@
 //! The master: one thread that forks workers, kills and stops them at random, waits for them, reaps them
 //! or leaves that to the others, and after each epoch has everything judged.
 
+use crate::admission::sliding_limiters;
 use crate::control::Control;
+use crate::crowd::{SCENES, Scene};
 use crate::entry::{Answer, Op};
-use crate::judge::{Fault, Faults, Judge, Reach, Reading, Snapshot};
-use crate::limits::{COUNTERS, SEATS, SLOTS, VARYING};
+use crate::flights::statuses;
+use crate::judge::{Fault, Faults, Judge, Reach, Reading, Rest, Room, Snapshot};
+use crate::limits::{COUNTERS, CROWD_COUNTER, NEW_KEYS, SEATS, SLIDING, SLOTS, VARYING};
 use crate::log::Log;
 use crate::mix::Mix;
 use crate::process::{self, Ended, monotonic_ns};
@@ -13,8 +16,9 @@ use crate::random::Random;
 use crate::sabotage::Sabotage;
 use crate::worker::{self, Life, RESERVE};
 use fast_litellm::clock::MonotonicClock;
-use fast_litellm::config::Capacity;
-use fast_litellm::engine::Engine;
+use fast_litellm::config::{Capacity, Overflow};
+use fast_litellm::engine::sliding::SlidingLimiter;
+use fast_litellm::engine::{Counter, Engine};
 use fast_litellm::inspect::counters;
 use fast_litellm::region::{BackingKind, Placement, create};
 use fast_litellm::sync::Ordering;
@@ -26,18 +30,22 @@ use std::time::Duration;
 pub(crate) const LINES: usize = 1 << 18;
 /// Kills between two judgements, unless the logs are full before.
 const EPOCH_KILLS: u64 = 2_000;
-/// Keys of a region.
-const KEYS: u64 = 1 << 16;
+/// Kills in a region without room, which is judged once.
+const CROWDED_KILLS: u64 = 400;
+/// Keys of a region: so few that new ones find room only where idle ones are given up.
+const KEYS: i128 = 1 << 11;
+/// GCRA keys after which a region is replaced by a new one.
+const REGION_KEYS: u64 = 1 << 14;
 /// Rows of the worker table: few enough that dead workers fill it when nobody reaps.
 const ROWS: i128 = 24;
-/// New GCRA keys in each round: enough that a second worker catches up with the first that inserts them.
-const NEW_KEYS: u64 = 32;
 /// Workers killed in a round, on average.
 const VICTIMS: u64 = 4;
 /// Longest pause between two rounds, microseconds.
 const PAUSE_US: u64 = 4_000;
 /// Longest time a worker is stopped, microseconds.
 const STOP_US: u64 = 40_000;
+/// A run that has not reached every limit may go on for so long, nanoseconds.
+const REACH_NS: u64 = 60_000_000_000;
 
 /// What all runs share.
 pub(crate) struct Stage {
@@ -58,6 +66,9 @@ pub(crate) struct Orders {
     pub(crate) seed: u64,
     /// What is broken on purpose.
     pub(crate) sabotage: Option<Sabotage>,
+    /// Whether to go on until every limit was reached: with at most as many kills again, or for a minute if
+    /// that is longer.
+    pub(crate) reach: bool,
 }
 
 /// What came of it.
@@ -90,6 +101,8 @@ pub(crate) struct Master<'a> {
     stage: &'a mut Stage,
     orders: Orders,
     random: Random,
+    scene: Scene,
+    regions: usize,
     engine: Engine,
     judge: Judge,
     seats: [Seat; SEATS],
@@ -101,13 +114,17 @@ pub(crate) struct Master<'a> {
 }
 
 /// A region in a memfd, as a preforking master makes it.
-pub(crate) fn new_engine() -> Engine {
-    let capacity = Capacity::checked(KEYS.into(), 64, ROWS).expect("a valid capacity");
+pub(crate) fn new_engine(scene: Scene) -> Engine {
+    let keys = if scene == Scene::Usual { KEYS } else { 1 };
+    let capacity = Capacity::checked(keys, 64, ROWS).expect("a valid capacity");
     let mut placement = Placement::inherited("torture");
     if let Placement::Inherited { kinds, .. } = &mut placement {
         *kinds = vec![BackingKind::Memfd];
     }
-    Engine::new(create(&placement, capacity, Box::new(MonotonicClock)).expect("a memfd"))
+    let region = create(&placement, capacity, Box::new(MonotonicClock)).expect("a memfd");
+    let engine = Engine::new(region);
+    scene.set(&engine);
+    engine
 }
 
 /// The fine clock at second 0 of the region. Both monotonic clocks count from the same instant.
@@ -119,8 +136,11 @@ impl<'a> Master<'a> {
     /// A master with a fresh region.
     pub(crate) fn new(stage: &'a mut Stage, orders: Orders) -> Self {
         stage.control.frontier().store(0, Ordering::Relaxed);
-        let engine = new_engine();
+        let scene = orders.sabotage.map_or(Scene::Usual, Sabotage::scene);
+        let engine = new_engine(scene);
         Self {
+            scene,
+            regions: 0,
             stage,
             orders,
             random: Random::new(orders.seed),
@@ -138,7 +158,7 @@ impl<'a> Master<'a> {
     /// Kills as many workers as it was told. `progress` is called after each epoch.
     pub(crate) fn run(mut self, mut progress: impl FnMut(&Outcome)) -> Outcome {
         let begun = monotonic_ns();
-        while self.kills < self.orders.kills {
+        while self.kills < self.orders.kills || self.must_go_on(begun) {
             self.epoch();
             self.outcome.figures.insert("kills", self.kills);
             self.outcome.figures.insert("milliseconds", (monotonic_ns() - begun) / 1_000_000);
@@ -146,13 +166,21 @@ impl<'a> Master<'a> {
             if !self.outcome.faults.is_empty() {
                 break;
             }
-            // Until idle keys can be reclaimed, a region lasts until it begins to fill.
-            if self.stage.control.frontier().load(Ordering::Relaxed) > KEYS / 4 {
+            let used_up = self.stage.control.frontier().load(Ordering::Relaxed) > REGION_KEYS;
+            if used_up || self.scene != Scene::Usual && self.orders.sabotage.is_none() {
                 self.renew_region();
             }
         }
         self.close_region();
         self.outcome
+    }
+
+    /// How much comes of so many kills depends on the machine: a limit may not have been reached yet.
+    fn must_go_on(&self, begun: u64) -> bool {
+        let in_bounds = self.kills < 2 * self.orders.kills || monotonic_ns() - begun < REACH_NS;
+        let mut reach = self.outcome.reach.clone();
+        reach.join(&self.judge.reach());
+        self.orders.reach && in_bounds && !reach.untested().is_empty()
     }
 
     fn close_region(&mut self) {
@@ -166,7 +194,13 @@ impl<'a> Master<'a> {
         for ((name, _), sum) in counters().into_iter().zip(&self.sums) {
             if matches!(
                 name,
-                "lease_expired" | "lease_reaped" | "workers_reaped" | "table_full" | "contended"
+                "lease_expired"
+                    | "lease_reaped"
+                    | "workers_reaped"
+                    | "table_full"
+                    | "contended"
+                    | "keys_reclaimed"
+                    | "misplaced"
             ) {
                 self.outcome.count(name, *sum);
             }
@@ -178,7 +212,9 @@ impl<'a> Master<'a> {
         self.close_region();
         self.stage.control.frontier().store(0, Ordering::Relaxed);
         self.sums.fill(0);
-        self.engine = new_engine();
+        self.regions += 1;
+        self.scene = SCENES[self.regions % SCENES.len()];
+        self.engine = new_engine(self.scene);
         self.judge = Judge::new(base_ns(&self.engine));
     }
 
@@ -191,8 +227,13 @@ impl<'a> Master<'a> {
             self.start(seat);
         }
         // A broken engine is judged often, so that little is enough.
-        let kills = if self.orders.sabotage.is_some() { 30 } else { EPOCH_KILLS };
-        let kills = kills.min(self.orders.kills - self.kills);
+        let kills = match (self.orders.sabotage, self.scene) {
+            (Some(_), _) => 30,
+            (None, Scene::Crowded(_)) => CROWDED_KILLS,
+            (None, Scene::Usual) => EPOCH_KILLS,
+        };
+        let ordered = self.orders.kills.saturating_sub(self.kills);
+        let kills = if ordered > 0 { kills.min(ordered) } else { kills };
         let end = self.kills + kills.saturating_sub(SEATS as u64);
         while self.kills < end && self.stage.logs.iter().all(|log| log.room() > 2 * RESERVE) {
             self.round();
@@ -293,10 +334,11 @@ impl<'a> Master<'a> {
         let (log, epoch, sabotage) =
             (self.stage.logs[seat], self.stage.epoch, self.orders.sabotage);
         let mut random = Random::new(self.orders.seed ^ self.lives << 8);
-        let name = format!("{epoch}.{}", self.lives);
+        let (scene, life) = (self.scene, self.lives);
+        let name = format!("{epoch}.{life}");
         let pid = process::fork(move || {
-            let mix = Mix::new(engine, control, Random::new(random.word()), name);
-            Life { engine, mix, log, epoch, sabotage, random }.run()
+            let mix = Mix::new(engine, control, Random::new(random.word()), scene, (life, name));
+            Life { engine, mix, log, epoch, base_ns: base_ns(engine), sabotage, random }.run()
         });
         let pid = pid.expect("room for another process");
         control.pid(seat).store(u64::from(pid.unsigned_abs()), Ordering::Relaxed);
@@ -362,7 +404,9 @@ impl<'a> Master<'a> {
     /// Everybody is dead: what do the logs and the region say?
     fn judge(&mut self) {
         self.take_snapshot();
-        if self.orders.sabotage.is_none() && self.random.one_in(2) {
+        let rest = Rest { rooms: self.rooms(), statuses: statuses(&self.engine) };
+        let usual = self.orders.sabotage.is_none() && self.scene == Scene::Usual;
+        if usual && self.random.one_in(2) {
             self.let_an_heir_take_all();
         }
         if self.orders.sabotage != Some(Sabotage::Row) {
@@ -372,7 +416,7 @@ impl<'a> Master<'a> {
             sabotage.leave_behind(&self.engine);
         }
         self.compare_sums();
-        quiet::examine(&self.engine, &mut self.outcome.faults);
+        quiet::examine(&self.engine, self.scene, &mut self.outcome.faults);
         for log in &self.stage.logs {
             self.outcome.count("refused", log.refused());
             self.outcome.count("decisions", log.refused());
@@ -381,7 +425,15 @@ impl<'a> Master<'a> {
         let snapshots = std::mem::take(&mut self.snapshots);
         self.outcome.count("snapshots", snapshots.len() as u64);
         let now_us = self.engine.now().us();
-        self.judge.judge(logs, snapshots, now_us, &mut self.outcome.faults);
+        self.judge.judge(logs, snapshots, &rest, now_us, &mut self.outcome.faults);
+        self.scene.judge(&self.judge.tally, &mut self.outcome.faults);
+        let overflowed: [Counter; 3] =
+            [|row| &row.overflow_denied, |row| &row.overflow_shared, |row| &row.overflow_local];
+        let total = |policy: Overflow| match self.scene.policy() {
+            Some(present) if present == policy => self.engine.total(overflowed[policy as usize]),
+            _ => 0,
+        };
+        self.judge.overflowed = Overflow::ALL.into_iter().map(total).collect();
         self.outcome.count("epochs", 1);
     }
 
@@ -415,6 +467,17 @@ impl<'a> Master<'a> {
         self.snapshots.push(Snapshot { readings: self.readings(), lines, under_way });
     }
 
+    /// What the sliding windows have room for.
+    fn rooms(&self) -> Vec<Room> {
+        let limiters = sliding_limiters(&self.engine);
+        let room = |(key, limiter): (usize, &SlidingLimiter)| {
+            let begun = self.engine.now().us();
+            let remaining = self.engine.remaining_sliding(limiter, SLIDING[key].key.as_bytes());
+            Room { key, begun, at: self.engine.now().us(), remaining }
+        };
+        limiters.iter().enumerate().map(room).collect()
+    }
+
     /// The counters of all windows that are open now.
     fn readings(&self) -> Vec<Reading> {
         let base_s = self.engine.region().wall_s(0);
@@ -427,6 +490,9 @@ impl<'a> Master<'a> {
                 Reading { counter: number, start_s, count }
             })
         };
-        COUNTERS.iter().enumerate().filter_map(read).collect()
+        // Without room every subject is found where the crowd's is.
+        let usual = self.scene == Scene::Usual;
+        let known = |&(number, _): &(usize, _)| usual || number == CROWD_COUNTER;
+        COUNTERS.iter().enumerate().filter(known).filter_map(read).collect()
     }
 }

@@ -1,8 +1,10 @@
 //! What must be true of a region when no worker lives and the dead have been reaped.
 
+use crate::crowd::Scene;
 use crate::judge::{Fault, Faults};
-use crate::limits::{SLOTS, VARYING};
+use crate::limits::{DEPLOYMENTS, SLOTS, VARYING};
 use fast_litellm::engine::Engine;
+use fast_litellm::engine::health::Departure;
 use fast_litellm::engine::slots::{Grant, SlotAsk};
 use fast_litellm::inspect::Report;
 use fast_litellm::layout::LeaseWord;
@@ -10,7 +12,7 @@ use fast_litellm::sync::{Bits, Ordering};
 use fast_litellm::tables::index::{self, Keyed};
 
 /// Looks at everything.
-pub(crate) fn examine(engine: &Engine, faults: &mut Faults) {
+pub(crate) fn examine(engine: &Engine, scene: Scene, faults: &mut Faults) {
     for (what, identities) in [("key", keys(engine)), ("lease chunk", chunks(engine))] {
         for twice in duplicates(identities) {
             faults.add(Fault::Duplicate, || format!("{what} {twice:#018x} stands in two places"));
@@ -18,7 +20,7 @@ pub(crate) fn examine(engine: &Engine, faults: &mut Faults) {
     }
     rows(engine, faults);
     leases(engine, faults);
-    if faults.count(Fault::Leaked) == 0 {
+    if faults.count(Fault::Leaked) == 0 && scene == Scene::Usual {
         every_slot_again(engine, faults);
     }
     let corrected = engine.total(|row| &row.corrected);
@@ -106,6 +108,24 @@ fn every_slot_again(engine: &Engine, faults: &mut Faults) {
             if left != Ok(0) {
                 faults.add(Fault::WrongHint, || format!("{}: {left:?} {what}, 0 held", slots.key));
             }
+        }
+    }
+    for (id, limit) in DEPLOYMENTS {
+        let sent = (0..=limit).filter_map(|_| match engine.depart(id, Some(limit)) {
+            Ok(Departure::Sent(flight)) => Some(flight),
+            _ => None,
+        });
+        let sent: Vec<_> = sent.collect();
+        if sent.len() as u64 != limit {
+            let sent = sent.len();
+            faults.add(Fault::Leaked, || format!("{id}: {sent} calls of {limit} can be sent"));
+        }
+        for flight in &sent {
+            engine.arrive(flight);
+        }
+        let left = engine.flights_to(id);
+        if left != 0 {
+            faults.add(Fault::WrongHint, || format!("{id}: {left} in flight, 0 sent"));
         }
     }
     for (number, chunk) in engine.region().chunks().iter().enumerate() {

@@ -1,6 +1,7 @@
 //! How long it takes from a worker's death until somebody else holds its slot: measured, not judged.
 
 use crate::control::Control;
+use crate::crowd::Scene;
 use crate::limits::SEATS;
 use crate::master::new_engine;
 use crate::mix::Mix;
@@ -31,11 +32,13 @@ pub(crate) enum Reaper {
 /// Times it so often, under the load of the usual workers: from the return of `waitpid` to the acquire
 /// that got the slot, nanoseconds. 0 where that came first.
 pub(crate) fn measure(control: Control, times: u64, seed: u64, reaper: Reaper) -> Vec<u64> {
-    let engine = new_engine();
+    let engine = new_engine(Scene::Usual);
     let mut others: Vec<i32> = (2..SEATS as u64)
         .map(|number| {
             let random = Random::new(seed ^ number);
-            process::fork(|| load(Mix::new(&engine, control, random, number.to_string())))
+            process::fork(|| {
+                load(Mix::new(&engine, control, random, Scene::Usual, (number, number.to_string())))
+            })
         })
         .collect::<std::io::Result<_>>()
         .expect("room for more processes");

@@ -1,13 +1,14 @@
 //! The life of a worker: note what comes next, do it, note how it ended, until somebody kills it.
 
 use crate::entry::Op;
-use crate::limits::SLOTS;
+use crate::limits::{DEPLOYMENTS, SLOTS};
 use crate::log::Log;
 use crate::mix::Mix;
 use crate::process::monotonic_ns;
 use crate::random::Random;
 use crate::sabotage::Sabotage;
 use fast_litellm::engine::Engine;
+use fast_litellm::engine::health::Departure;
 use fast_litellm::engine::slots::{Grant, SlotAsk};
 
 /// Lines that are left free at the end of a log: for the worker's last one and for its death.
@@ -23,6 +24,8 @@ pub(crate) struct Life<'a> {
     pub(crate) log: Log,
     /// Present epoch of the log.
     pub(crate) epoch: u64,
+    /// The fine clock at second 0 of the region, nanoseconds.
+    pub(crate) base_ns: u64,
     /// What it lies about.
     pub(crate) sabotage: Option<Sabotage>,
     /// When it lies.
@@ -39,7 +42,11 @@ impl Life<'_> {
             if let Some(sabotage) = self.sabotage {
                 answer = sabotage.bend(self.engine, op, answer, &mut self.random);
             }
-            self.log.commit(position, time(self.engine, op), answer);
+            let at = time(self.engine, op);
+            if matches!(op, Op::Admit { .. }) {
+                answer = answer.late(monotonic_ns() - self.base_ns - at * 1_000);
+            }
+            self.log.commit(position, at, answer);
         }
         // The log is full: the master is about to end the epoch.
         loop {
@@ -52,7 +59,8 @@ impl Life<'_> {
 /// every 50 ms.
 const INHERIT_NS: u64 = 10_000_000_000;
 
-/// Acquires every slot of all keys with a fixed limit, which only dead workers hold, and gives them back.
+/// Acquires every slot of all keys with a fixed limit and of all deployments, which only dead workers hold, and
+/// gives them back.
 /// False when that does not succeed in time.
 pub(crate) fn inherits(engine: &Engine) -> bool {
     let end = monotonic_ns() + INHERIT_NS;
@@ -68,7 +76,18 @@ pub(crate) fn inherits(engine: &Engine) -> bool {
     };
     let fixed = SLOTS.iter().filter_map(|slots| Some((slots.key, slots.limit?)));
     let all = |(key, limit)| (0..limit).all(|slot| held(key, limit, &format!("heir-{slot}")));
-    let inherited = fixed.into_iter().all(all);
+    let sent = |&(id, limit): &(&str, u64)| {
+        (0..limit).all(|_| {
+            while !matches!(engine.depart(id, Some(limit)), Ok(Departure::Sent(_))) {
+                if monotonic_ns() > end {
+                    return false;
+                }
+                std::thread::yield_now();
+            }
+            true
+        })
+    };
+    let inherited = fixed.into_iter().all(all) && DEPLOYMENTS.iter().all(sent);
     engine.leave();
     inherited
 }

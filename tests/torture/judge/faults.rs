@@ -15,6 +15,8 @@ pub(crate) enum Fault {
     Unreclaimed,
     /// A key stands in the table twice.
     Duplicate,
+    /// A cooldown that was begun is not seen by somebody.
+    Unseen,
     /// A hint is wrong although its key has been used.
     WrongHint,
     /// A sum of statistics went backwards, or something undamaged was corrected.

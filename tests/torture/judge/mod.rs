@@ -2,17 +2,25 @@
 //! slot is held from after its acquire to before its release, a request happened somewhere between its
 //! two times, and what a killed worker left open may or may not have been done.
 
+mod deployments;
 mod faults;
 mod quotas;
+mod reach;
+mod sliding;
 mod slots;
 mod windows;
 
+pub(crate) use deployments::{BEGAN, Status};
 pub(crate) use faults::{Fault, Faults};
+pub(crate) use reach::Reach;
+pub(crate) use sliding::Room;
 pub(crate) use windows::{Reading, Snapshot};
 
-use crate::entry::{Answer, Entry, Op};
+use crate::entry::{Answer, Effect, Entry, Op};
 use crate::limits::SEATS;
+use deployments::DeploymentJudge;
 use quotas::QuotaJudge;
+use sliding::SlidingJudge;
 use slots::SlotJudge;
 use std::collections::BTreeMap;
 use windows::WindowJudge;
@@ -20,14 +28,29 @@ use windows::WindowJudge;
 /// Numbers of the errors that a worker may meet: no room for a new key, no row for a new worker.
 const EXPECTED_ERRORS: [u64; 2] = [1, 2];
 
+/// What stands in the region at the end of an epoch, when nobody lives.
+#[derive(Default)]
+pub(crate) struct Rest {
+    /// Of sliding windows.
+    pub(crate) rooms: Vec<Room>,
+    /// Of deployments.
+    pub(crate) statuses: Vec<Status>,
+}
+
 /// Judges everything that was logged about one region.
 #[derive(Default)]
 pub(crate) struct Judge {
     quotas: QuotaJudge,
     windows: WindowJudge,
+    sliding: SlidingJudge,
     slots: SlotJudge,
-    /// What each seat's worker has begun and perhaps not finished.
-    open: [Option<Entry>; SEATS],
+    deployments: DeploymentJudge,
+    /// What each seat's worker has begun and perhaps not finished, with the admission that it corrects.
+    open: [Option<(Entry, Option<Entry>)>; SEATS],
+    /// Admissions of each seat's worker, by position in its log.
+    admitted: [BTreeMap<usize, Entry>; SEATS],
+    /// Of each policy, how many operations were about a key without room; noted by the master.
+    pub(crate) overflowed: Vec<u64>,
     /// How many operations were answered, by kind and answer.
     pub(crate) tally: BTreeMap<&'static str, u64>,
 }
@@ -38,12 +61,13 @@ impl Judge {
         Self { slots: SlotJudge::new(base_ns), ..Self::default() }
     }
 
-    /// Judges an epoch at whose end all workers are dead: one log for each seat, and snapshots in the
-    /// order in which they were made.
+    /// Judges an epoch at whose end all workers are dead: one log for each seat, snapshots in the order in
+    /// which they were made, and what was found at rest.
     pub(crate) fn judge(
         &mut self,
         logs: impl IntoIterator<Item = impl Iterator<Item = Entry>>,
         snapshots: Vec<Snapshot>,
+        rest: &Rest,
         now_us: u64,
         faults: &mut Faults,
     ) {
@@ -57,19 +81,27 @@ impl Judge {
         }
         self.quotas.close(faults);
         self.windows.close(now_us, faults);
+        self.sliding.close(&rest.rooms, now_us, faults);
+        self.deployments.close(&rest.statuses, now_us, faults);
         self.slots.close(faults);
     }
 
     /// Reads the next line of a seat's log.
     fn read(&mut self, seat: usize, position: usize, entry: &Entry, faults: &mut Faults) {
         *self.tally.entry(name_of(entry)).or_default() += 1;
+        let origin =
+            entry.op.corrects().and_then(|position| self.admitted[seat].get(&position).copied());
         match entry.end {
-            None => self.open[seat] = Some(*entry),
+            None => self.open[seat] = Some((*entry, origin)),
             Some(end) => {
                 if let (Op::Death, Answer::Admitted(died_us)) = (entry.op, end.answer)
-                    && let Some(lost) = self.open[seat].take()
+                    && let Some((lost, origin)) = self.open[seat].take()
                 {
-                    lost.effects(|effect| self.windows.lost(effect, died_us));
+                    self.deployments.lost(&lost, died_us);
+                    lost.effects(|effect| {
+                        self.windows.lost(effect.of(origin.as_ref()), died_us);
+                        self.sliding.perhaps(effect, died_us);
+                    });
                 }
                 if let Answer::Failed(error) = end.answer
                     && !EXPECTED_ERRORS.contains(&error)
@@ -78,13 +110,30 @@ impl Judge {
                 }
             }
         }
+        self.deployments.done(entry);
+        if matches!(entry.op, Op::Leave | Op::Death) {
+            self.admitted[seat].clear();
+        }
+        let done = entry.end.filter(|end| matches!(end.answer, Answer::Admitted(_)));
+        if matches!(entry.op, Op::Admit { .. }) && done.is_some() {
+            self.admitted[seat].insert(position, *entry);
+        }
         entry.effects(|effect| {
             self.slots.read(seat, position, effect, entry);
-            if let Some(end) = entry.end
-                && matches!(end.answer, Answer::Admitted(_))
-            {
+            if let Some(end) = done {
                 self.quotas.admitted(effect, entry.begun, end.at);
-                self.windows.done(effect);
+                self.sliding.done((seat, position), effect, entry.begun, end.at);
+                self.windows.done(effect.of(origin.as_ref()), end.at);
+            }
+            // From the begin of a correction on nobody knows what is left, finished or not.
+            match (effect, origin, entry.op.corrects()) {
+                (Effect::TakeBack { key }, Some(Entry { begun, end: Some(end), .. }), _) => {
+                    self.quotas.taken_back(key, begun, end.at);
+                }
+                (Effect::Keep { key, kept }, _, Some(admitted)) => {
+                    self.sliding.keep((seat, admitted), key, kept, done.is_some());
+                }
+                _ => {}
             }
         });
     }
@@ -94,37 +143,12 @@ impl Judge {
         Reach {
             quota_slack: self.quotas.slack(),
             full_windows: self.windows.full(),
+            full_sliding: self.sliding.full(),
             slot_peaks: self.slots.peaks(),
+            cooldowns: self.deployments.cooldowns(),
+            overflowed: self.overflowed.clone(),
             uncertain: self.windows.uncertain(),
         }
-    }
-}
-
-/// How near the limits the workers came.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Reach {
-    /// Of each hot key, by how many requests its fullest interval stayed below the bound.
-    pub(crate) quota_slack: Vec<f64>,
-    /// Of each counter, how many windows were charged up to the limit.
-    pub(crate) full_windows: Vec<u64>,
-    /// Of each key, how many slots were certainly held at once.
-    pub(crate) slot_peaks: Vec<u64>,
-    /// Charges that counters held and no log: in all snapshots, and the most that kills and stops explain.
-    pub(crate) uncertain: (i64, i64),
-}
-
-impl Reach {
-    /// The nearer of both.
-    pub(crate) fn join(&mut self, other: &Self) {
-        let nearer = |a: &mut f64, b: &f64| *a = a.min(*b);
-        self.quota_slack.resize(other.quota_slack.len(), f64::INFINITY);
-        self.quota_slack.iter_mut().zip(&other.quota_slack).for_each(|(a, b)| nearer(a, b));
-        self.full_windows.resize(other.full_windows.len(), 0);
-        self.full_windows.iter_mut().zip(&other.full_windows).for_each(|(a, b)| *a += b);
-        self.slot_peaks.resize(other.slot_peaks.len(), 0);
-        self.slot_peaks.iter_mut().zip(&other.slot_peaks).for_each(|(a, b)| *a = (*a).max(*b));
-        self.uncertain.0 += other.uncertain.0;
-        self.uncertain.1 += other.uncertain.1;
     }
 }
 
@@ -141,6 +165,16 @@ fn name_of(entry: &Entry) -> &'static str {
             Op::Refund { .. } => "refunds",
             Op::Acquire { .. } => "slots_acquired",
             Op::Release { .. } => "slots_released",
+            Op::Slide { .. } => "sliding_admitted",
+            Op::Admit { .. } => "admissions",
+            Op::Finish { .. } => "admissions_finished",
+            Op::Cancel { .. } => "admissions_cancelled",
+            Op::Settle { .. } => "admissions_settled",
+            Op::Depart { .. } => "calls_sent",
+            Op::Arrive { .. } => "calls_ended",
+            Op::Count { .. } => "results",
+            Op::Cool { .. } => "cooldowns",
+            Op::Look { .. } => "free_looks",
             Op::Leave => "leaves",
             Op::Death => "deaths",
         },

@@ -6,7 +6,7 @@
 
 use super::{Fault, Faults};
 use crate::entry::Effect;
-use crate::limits::{HOT, rate_of};
+use crate::limits::{CROWD_KEYS, HOT, rate_of};
 use std::collections::BTreeMap;
 
 /// Judges all quota keys.
@@ -34,6 +34,13 @@ impl QuotaJudge {
         }
     }
 
+    /// Forgets a request that was perhaps taken back.
+    pub(crate) fn taken_back(&mut self, key: usize, begun: u64, ended: u64) {
+        let Some(state) = self.keys.get_mut(&key) else { return };
+        let place = state.admitted.iter().rposition(|&request| request == (begun, ended));
+        place.map(|place| state.admitted.swap_remove(place));
+    }
+
     /// Decides about all keys.
     pub(crate) fn close(&mut self, faults: &mut Faults) {
         for (&key, state) in &mut self.keys {
@@ -49,9 +56,10 @@ impl QuotaJudge {
         }
     }
 
-    /// Of each hot key, how many requests its fullest interval stayed below the bound.
+    /// Of each hot key and the crowd, how many requests its fullest interval stayed below the bound.
     pub(crate) fn slack(&self) -> Vec<f64> {
-        let slack = |(key, rate): (usize, &crate::limits::Rate)| {
+        let slack = |key: usize| {
+            let rate = rate_of(key);
             let slack_us = self.keys.get(&key).and_then(|key| key.slack_us);
             slack_us.map_or(f64::INFINITY, |slack_us| {
                 #[allow(clippy::cast_precision_loss, reason = "for people")]
@@ -59,7 +67,7 @@ impl QuotaJudge {
                 slack_us * f64::from(rate.per_minute) / 60e6
             })
         };
-        HOT.iter().enumerate().map(slack).collect()
+        (0..HOT.len()).chain([CROWD_KEYS]).map(slack).collect()
     }
 }
 

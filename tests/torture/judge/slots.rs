@@ -1,9 +1,9 @@
 //! Concurrency slots: never more held at one instant than the limit; under a limit that moves, nobody is
-//! let in while others hold all of it throughout.
+//! let in while others hold all of it throughout. A call to a deployment holds a slot of that.
 
 use super::{Fault, Faults};
 use crate::entry::{Answer, Effect, Entry};
-use crate::limits::{SEATS, SLOTS};
+use crate::limits::{HOLDERS, SEATS, holder};
 
 /// Judges the slots of all keys.
 #[derive(Default)]
@@ -11,7 +11,7 @@ pub(crate) struct SlotJudge {
     holds: Vec<Hold>,
     /// What each seat's worker holds: position in its log, and number of the hold.
     open: [Vec<(usize, usize)>; SEATS],
-    peaks: [u64; SLOTS.len()],
+    peaks: [u64; HOLDERS],
     /// The fine clock at second 0 of the region, nanoseconds.
     base_ns: u64,
 }
@@ -36,12 +36,13 @@ impl SlotJudge {
     /// Reads what a line did. A release counts from its begin, finished or not.
     pub(crate) fn read(&mut self, seat: usize, position: usize, effect: Effect, entry: &Entry) {
         match (effect, entry.end) {
-            (Effect::Hold { slots, limit, until_s }, Some(end))
+            (Effect::Hold { slots, limit, late_ns, until_s }, Some(end))
                 if matches!(end.answer, Answer::Admitted(_)) =>
             {
                 let over = |second: u64| self.base_ns + second * 1_000_000_000;
                 let to = until_s.map_or(u64::MAX, over);
-                let hold = Hold { slots, limit, asked: entry.begun, from: end.at, to };
+                let from = late_ns.map_or(end.at, |late| self.base_ns + end.at * 1_000 + late);
+                let hold = Hold { slots, limit, asked: entry.begun, from, to };
                 self.open[seat].push((position, self.holds.len()));
                 self.holds.push(hold);
             }
@@ -66,21 +67,22 @@ impl SlotJudge {
 
     /// Decides about all slots of workers that are dead by now.
     pub(crate) fn close(&mut self, faults: &mut Faults) {
-        let mut of_key: Vec<Vec<Hold>> = vec![Vec::new(); SLOTS.len()];
+        let mut of_key: Vec<Vec<Hold>> = vec![Vec::new(); HOLDERS];
         for hold in std::mem::take(&mut self.holds) {
             of_key[hold.slots].push(hold);
         }
         self.open = Default::default();
-        for (number, (slots, holds)) in SLOTS.iter().zip(&mut of_key).enumerate() {
+        for (number, holds) in of_key.iter_mut().enumerate() {
+            let (name, limit) = holder(number);
             let peak = peak(holds);
             self.peaks[number] = self.peaks[number].max(peak);
-            let (found, limit) = match slots.limit {
+            let (found, limit) = match limit {
                 Some(limit) => (peak, limit),
                 None => worst_entry(holds),
             };
             if found > limit {
                 faults.add(Fault::OverAdmitted, || {
-                    format!("{}: {found} slots held at once, the limit is {limit}", slots.key)
+                    format!("{name}: {found} slots held at once, the limit is {limit}")
                 });
             }
         }

@@ -48,8 +48,18 @@ pub(crate) struct WindowJudge {
 struct Ledger {
     /// By counter and start of the window.
     sums: BTreeMap<(usize, u64), Sums>,
-    /// What killed workers had begun: counter, amount, and when the worker was surely dead.
-    lost: Vec<(usize, i64, u64)>,
+    /// What killed workers had begun, and what was done in an unknown window.
+    perhaps: Vec<Perhaps>,
+}
+
+/// A charge of some window that began before this was surely over.
+#[derive(Clone, Copy)]
+struct Perhaps {
+    counter: usize,
+    amount: i64,
+    over_us: u64,
+    /// Whatever the limit said.
+    owed: bool,
 }
 
 #[derive(Default, Clone, Copy)]
@@ -57,6 +67,17 @@ struct Sums {
     charged: i64,
     refunded: i64,
     perhaps_refunded: i64,
+    /// Charged whatever the limit said.
+    owed: i64,
+    /// It has been counted among the full ones.
+    full: bool,
+}
+
+impl Sums {
+    /// What was certainly admitted and surely not taken back.
+    fn net(&self) -> i64 {
+        self.charged - self.refunded - self.perhaps_refunded
+    }
 }
 
 /// What a counter should be.
@@ -68,6 +89,8 @@ struct Expected {
     more: i64,
     /// So much was perhaps taken back.
     less: i64,
+    /// So much was charged at most whatever the limit said.
+    owed: i64,
 }
 
 impl Ledger {
@@ -78,12 +101,15 @@ impl Ledger {
     fn expect(&self, reading: &Reading, expected: &mut Expected) {
         let Reading { counter, start_s, .. } = *reading;
         let sums = self.sums.get(&(counter, start_s)).copied().unwrap_or_default();
-        let could = |&&(of, _, died_us): &&(usize, i64, u64)| {
-            of == counter && died_us >= start_s * 1_000_000
-        };
-        expected.known += sums.charged - sums.refunded;
+        expected.known += sums.charged - sums.refunded + sums.owed;
         expected.less += sums.perhaps_refunded;
-        expected.more += self.lost.iter().filter(could).map(|&(_, amount, _)| amount).sum::<i64>();
+        expected.owed += sums.owed;
+        for perhaps in &self.perhaps {
+            if perhaps.counter == counter && perhaps.over_us >= start_s * 1_000_000 {
+                expected.more += perhaps.amount;
+                expected.owed += if perhaps.owed { perhaps.amount } else { 0 };
+            }
+        }
     }
 
     fn take(&mut self, other: Self) {
@@ -92,8 +118,9 @@ impl Ledger {
             all.charged += sums.charged;
             all.refunded += sums.refunded;
             all.perhaps_refunded += sums.perhaps_refunded;
+            all.owed += sums.owed;
         }
-        self.lost.extend(other.lost);
+        self.perhaps.extend(other.perhaps);
     }
 }
 
@@ -132,9 +159,17 @@ impl WindowJudge {
         self.all.take(std::mem::take(&mut self.seat));
     }
 
-    /// Notes what was done.
-    pub(crate) fn done(&mut self, effect: Effect) {
+    /// Notes what was done, at `at_us` at the latest. A refund of a charge to an unknown window changes
+    /// nothing: as little as nothing may be left of either.
+    pub(crate) fn done(&mut self, effect: Effect, at_us: u64) {
         match effect {
+            Effect::Charge { start_s: 0, .. } | Effect::Owe { start_s: 0, .. } => {
+                self.lost(effect, at_us);
+            }
+            Effect::Refund { start_s: 0, .. } => {}
+            Effect::Owe { counter, amount, start_s } => {
+                self.seat.sums(counter, start_s).owed += amount;
+            }
             Effect::Charge { counter, amount, start_s } => {
                 self.seat.sums(counter, start_s).charged += amount;
             }
@@ -148,9 +183,11 @@ impl WindowJudge {
     /// Notes what was perhaps done by a worker that was dead at `died_us`.
     pub(crate) fn lost(&mut self, effect: Effect, died_us: u64) {
         match effect {
-            Effect::Charge { counter, amount, .. } => {
-                self.seat.lost.push((counter, amount, died_us));
+            Effect::Charge { counter, amount, .. } | Effect::Owe { counter, amount, .. } => {
+                let owed = matches!(effect, Effect::Owe { .. });
+                self.seat.perhaps.push(Perhaps { counter, amount, over_us: died_us, owed });
             }
+            Effect::Refund { start_s: 0, .. } => {}
             Effect::Refund { counter, amount, start_s } => {
                 self.seat.sums(counter, start_s).perhaps_refunded += amount;
             }
@@ -168,28 +205,27 @@ impl WindowJudge {
         // Long enough that nobody who lives can still charge it.
         let over =
             |counter: usize, start_s: u64| (start_s + COUNTERS[counter].size_s + 5) * 1_000_000;
-        let windows = std::mem::take(&mut self.all.sums);
-        for (&(counter, start_s), sums) in &windows {
-            let limit = COUNTERS[counter].limit;
-            let net = sums.charged - sums.refunded - sums.perhaps_refunded;
+        for (&(counter, start_s), sums) in &mut self.all.sums {
+            let (limit, net) = (COUNTERS[counter].limit, sums.net());
             if net > limit {
                 let key = COUNTERS[counter].key;
                 faults.add(Fault::OverAdmitted, || {
                     format!("{key}, window {start_s}: admitted {net} of {limit}")
                 });
             }
-            if over(counter, start_s) > now_us {
-                self.all.sums.insert((counter, start_s), *sums);
-            } else if net + MAX_COST > limit {
+            // At once: many a region ends before its windows are over.
+            if net + sums.owed + MAX_COST > limit && !sums.full {
+                sums.full = true;
                 self.full[counter] += 1;
             }
         }
-        self.all.lost.retain(|&(_, _, died_us)| died_us + 10_000_000 > now_us);
+        self.all.sums.retain(|&(counter, start_s), _| over(counter, start_s) > now_us);
+        self.all.perhaps.retain(|perhaps| perhaps.over_us + 10_000_000 > now_us);
     }
 
     fn compare(&mut self, reading: Reading, expected: Expected, faults: &mut Faults) {
         let Reading { counter, start_s, count } = reading;
-        let Expected { known, more, less } = expected;
+        let Expected { known, more, less, owed } = expected;
         self.uncertain.0 += count - known;
         self.uncertain.1 += more;
         let text = || {
@@ -198,7 +234,7 @@ impl WindowJudge {
         };
         if count > known + more {
             faults.add(Fault::UnderAdmitted, text);
-        } else if count < known - less {
+        } else if count < known - less || count > COUNTERS[counter].limit + owed {
             faults.add(Fault::OverAdmitted, text);
         }
     }
@@ -219,11 +255,14 @@ impl WindowJudge {
 fn expect_under_way(under_way: &[Op], reading: &Reading, expected: &mut Expected) {
     for &op in under_way {
         Entry { op, begun: 0, end: None }.effects(|effect| match effect {
-            Effect::Charge { counter, amount, .. } if counter == reading.counter => {
+            Effect::Charge { counter, amount, .. } | Effect::Owe { counter, amount, .. }
+                if counter == reading.counter =>
+            {
                 expected.more += amount;
+                expected.owed += if matches!(effect, Effect::Owe { .. }) { amount } else { 0 };
             }
             Effect::Refund { counter, amount, start_s }
-                if (counter, start_s) == (reading.counter, reading.start_s) =>
+                if counter == reading.counter && [0, reading.start_s].contains(&start_s) =>
             {
                 expected.less += amount;
             }
