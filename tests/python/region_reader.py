@@ -255,9 +255,7 @@ class RegionReader:
         hashed = mix(self.identity(record, index) ^ ordinal * GOLDEN & M64)
         return self._probe("LeaseChunk", "chunk", hashed, self.sections["LeaseChunk"].count)
 
-    def _probe(
-        self, table: str, kind: str, hashed: int, slots: int, first: int = 0
-    ) -> int | None:
+    def _probe(self, table: str, kind: str, hashed: int, slots: int, first: int = 0) -> int | None:
         wanted = (self._value("KeyKind", kind), hashed >> self._field("IdentityWord", "hash").first)
         for place in places(hashed, slots):
             if self._word(table, first + place, "identity") == 0:
@@ -494,12 +492,14 @@ class RegionReader:
         for number in range(slots):
             lease = self._bits("LeaseChunk", index, "holders", number)
             if lease["owner"]:
+                tag = self._bits("LeaseChunk", index, "tags", number)
                 holds.append(
                     Hold(
                         ordinal * slots + number,
                         self.owner(lease["owner"]),
                         lease["acquired_s"],
-                        self._bits("LeaseChunk", index, "tags", number)["hash"],
+                        tag["hash"],
+                        tag["writes"],
                     )
                 )
         return Chunk(

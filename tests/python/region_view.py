@@ -96,6 +96,8 @@ class Hold:
     owner: Owner
     acquired_s: int
     tag: int
+    writes: int
+    """How often its tag was written, by whomever."""
 
 
 @dataclass(frozen=True)

@@ -530,12 +530,17 @@ def facts(reader: RegionReader, view: View) -> Iterator[tuple[str, object, objec
         if key.name == "team:red" and isinstance(key.view, Window):
             yield "high water", key.view.high_water, 70
             tags = {
-                reader.hash(reader.identity("Bucket", key.slot), f"{os.getpid()}-{n}".encode()) >> 16
+                reader.hash(reader.identity("Bucket", key.slot), f"{os.getpid()}-{n}".encode())
+                >> 16
                 for n in range(70)
             }
             held = [chunk for chunk in view.chunks if chunk.key == key.slot]
             found = {hold.tag for chunk in held for hold in chunk.holds}
             yield "tags", (found <= tags, len(found)), (True, 64)
+        if key.name == "team:green":
+            # Nobody has given one of these back.
+            held = [chunk for chunk in view.chunks if chunk.key == key.slot]
+            yield "writes", {hold.writes for chunk in held for hold in chunk.holds}, {1}
 
 
 def everything(busy: Busy, reader: RegionReader) -> list[str]:
@@ -634,7 +639,7 @@ def test_both_see_the_same(busy: Busy) -> None:
     # There is something of everything to see.
     assert {key.kind for key in view.keys} == {"gcra", "window", "counter", "tally"}
     assert {liveness(worker) for worker in view.workers} == {"alive", "dead"}
-    assert {chunk.ordinal for chunk in view.chunks} == {0, 1, 2}
+    assert {chunk.ordinal for chunk in view.chunks} == {0, 1, 2, 3, 4}
     assert view.stats["lease_reaped"] == 4
     assert view.stats["keys_reclaimed"] > 1000
     assert len({hold.owner for chunk in view.chunks for hold in chunk.holds}) == 3
@@ -870,7 +875,7 @@ def test_deployments_are_decoded(written: Written) -> None:
     assert written.reader.find_chunk(place, record="Deployment") == slot
     (chunk,) = written.reader.view().chunks
     assert (chunk.key, chunk.deployment) == (None, place)
-    assert chunk.holds == (Hold(1, Owner(3, 5), now_s, 0),)
+    assert chunk.holds == (Hold(1, Owner(3, 5), now_s, 0, 0),)
     assert compare(written.reader, written.region) == []
 
 
