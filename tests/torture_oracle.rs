@@ -14,7 +14,7 @@ mod limits;
 use crowd::{SCENES, Scene};
 use entry::{Answer, End, Entry, Op};
 use fast_litellm::config::Overflow;
-use judge::{BEGAN, Fault, Faults, Judge, Reading, Rest, Room, Snapshot, Status};
+use judge::{BEGAN, Fault, Faults, Judge, Reach, Reading, Rest, Room, Snapshot, Status};
 use limits::{
     ADMISSIONS, BUNDLES, COUNTERS, DEPLOYMENTS, HOT, SEATS, SLIDING, SLOT_BUNDLES, SLOTS, Slots,
     Want,
@@ -681,4 +681,16 @@ fn the_policy_decides_about_keys_without_room() {
         };
         assert_eq!((judged(scene, admitted()), judged(scene, without_room())), (over, unexpected));
     }
+}
+
+#[test]
+fn what_one_region_reached_stays_reached() {
+    let one = |numbers: &[u64]| Reach { overflowed: numbers.to_vec(), ..Reach::default() };
+    let mut reach = Reach::default();
+    for region in [one(&[5_000, 0, 0]), one(&[]), one(&[0, 5_000, 0])] {
+        reach.join(&region);
+    }
+    assert_eq!(reach.overflowed, [5_000, 5_000, 0]);
+    let untested = reach.untested();
+    assert!(untested.len() == 1 && untested[0].contains("Local"), "{untested:?}");
 }

@@ -163,7 +163,7 @@ impl Want {
 /// What is admitted in one call. All but the counters are used by themselves, too; the largest sliding window
 /// only so: what is given back later hides how full it was. What is asked for twice passes the first look
 /// and is often refused by the second charge, when the others must be taken back.
-pub(crate) const ADMISSIONS: [&[Want]; 8] = [
+pub(crate) const ADMISSIONS: [&[Want]; 9] = [
     &[Want::Rate(3), Want::Sliding(1), Want::Window(6), Want::Window(7), Want::Slots(2)],
     &[Want::Window(6), Want::Window(7), Want::Slots(3)],
     &[Want::Sliding(1), Want::Rate(0)],
@@ -172,6 +172,7 @@ pub(crate) const ADMISSIONS: [&[Want]; 8] = [
     &[Want::Window(7), Want::Window(6), Want::Rate(0)],
     &[Want::Window(7), Want::Window(7), Want::Window(7), Want::Window(7)],
     &[Want::Window(8), Want::Rate(1), Want::Rate(1)],
+    &[Want::Window(6)],
 ];
 
 /// One GCRA rate.

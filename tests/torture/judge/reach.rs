@@ -76,7 +76,8 @@ impl Reach {
 }
 
 fn add(sums: &mut Vec<u64>, more: &[u64]) {
-    sums.resize(more.len(), 0);
+    // A region that was not judged says nothing.
+    sums.resize(more.len().max(sums.len()), 0);
     sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
 }
 
