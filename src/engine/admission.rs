@@ -250,8 +250,19 @@ impl Engine {
         Ok(key)
     }
 
+    /// Mends the state of a key that refuses; false = there is nothing to be mended. Whoever only looks, and
+    /// does not charge, would be refused by damage until it is over by itself.
+    fn mend(&self, demand: &Demand<'_>, key: &Key<'_>) -> bool {
+        match demand.rule {
+            Rule::Rate(limiter) => self.repair_quota(limiter.quota(), key),
+            Rule::Sliding(limiter) => self.repair_sliding(limiter.limit(), key),
+            Rule::Window { .. } => self.mend_window(key),
+            Rule::Slots { .. } => false,
+        }
+    }
+
     /// Tells a refusal, and what is left under each limit; `None` when the key that refuses was given up
-    /// meanwhile.
+    /// meanwhile, or mended.
     #[cold]
     fn refuse(
         &self,
@@ -261,7 +272,7 @@ impl Engine {
         now: Instant,
     ) -> Option<Answer> {
         let key = keys.get(refusal.position).copied().flatten()?;
-        if !key.holds() {
+        if !key.holds() || self.mend(demands.get(refusal.position)?, &key) {
             return None;
         }
         for (demand, key) in demands.iter_mut().zip(keys.iter().flatten()) {
@@ -792,5 +803,39 @@ mod tests {
         assert_eq!(engine.value(&format!("{S}:tokens")), Some(admitted * 10));
         assert_eq!(engine.value("{user:u}:tokens"), Some(admitted * 10));
         assert_eq!(engine.in_flight(&format!("{S}:max_parallel_requests"), 0), Ok(0));
+    }
+
+    /// What no charge can have written refuses until it is mended, and an admission looks before it charges.
+    #[test]
+    fn impossible_words_are_mended_by_admissions() {
+        let (engine, clock) = engine();
+        let rate = engine.limiter("", Quota::new(60, 6).unwrap());
+        let mut demands = [Demand::new("k", Rule::Rate(&rate), 1), Demand::new(S, window(9), 9)];
+        granted(&engine, &mut demands);
+        let [rate_at, window_at] =
+            [0, 1].map(|n: usize| &engine.region().buckets()[demands[n].place.unwrap().slot]);
+        rate_at.requests.store(CounterWord::from_bits(u64::MAX >> 2), Ordering::Relaxed);
+        refused(&engine, &mut demands);
+        clock.advance_s(61);
+        granted(&engine, &mut demands);
+        let future = crate::layout::WindowWord::new(1 << 31, 60);
+        window_at.window.store(future, Ordering::Relaxed);
+        window_at.tokens.store(CounterWord::of_window(1 << 31, 9), Ordering::Relaxed);
+        granted(&engine, &mut demands);
+        assert_eq!(engine.total(|row| &row.corrected), 2);
+    }
+
+    /// A word that was left alone for 2^15 windows looks like one of the future.
+    #[test]
+    fn a_sliding_window_that_was_left_alone_refuses_for_two_windows_at_most() {
+        let (engine, clock) = engine();
+        let sliding = engine.sliding_limiter("", SlidingLimit::new(10, 1).unwrap());
+        let mut demands = [Demand::new("k", Rule::Sliding(&sliding), 10)];
+        granted(&engine, &mut demands);
+        clock.advance_s((1 << 15) + 10);
+        let refusal = refused(&engine, &mut demands);
+        assert!(refusal.retry_after_us.unwrap() <= 2_000_000, "{refusal:?}");
+        clock.advance_s(2);
+        granted(&engine, &mut demands);
     }
 }

@@ -174,7 +174,7 @@ impl Engine {
     }
 
     #[cold]
-    fn repair_quota(&self, quota: Quota, key: &Key<'_>) -> bool {
+    pub(super) fn repair_quota(&self, quota: Quota, key: &Key<'_>) -> bool {
         let repaired = gcra::repair(key.state(), || self.now().us(), quota);
         if repaired {
             self.count(|row| &row.corrected);

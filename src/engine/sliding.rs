@@ -93,17 +93,26 @@ impl Engine {
         for _ in 0..ROUNDS {
             let mut suspect = false;
             let decision = sliding::charge(word, now.us(), limit, cost, &mut suspect);
-            if suspect && sliding::repair(word, || self.now().us(), limit) {
-                self.count(|row| &row.corrected);
-            }
+            let repaired = suspect && self.repair_sliding(limit, key);
             match decision {
                 // A charge that was made holds already.
                 Ok(Decision::Denied { .. }) | Err(_) if !key.holds() => return Ok(None),
+                // How long it has to wait is another matter now.
+                Ok(Decision::Denied { .. }) if repaired => now = self.now(),
                 Ok(decision) => return Ok(Some(decision)),
                 Err(_) => now = self.now(),
             }
         }
         Err(self.counted(OpError::Contended))
+    }
+
+    #[cold]
+    pub(super) fn repair_sliding(&self, limit: SlidingLimit, key: &Key<'_>) -> bool {
+        let repaired = sliding::repair(key.state(), || self.now().us(), limit);
+        if repaired {
+            self.count(|row| &row.corrected);
+        }
+        repaired
     }
 }
 

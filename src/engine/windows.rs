@@ -69,11 +69,11 @@ impl Engine {
 
     /// A window that starts in the future can only be damage: the clock is read after the word, and a
     /// start is always written from an earlier reading. It is closed, so that limits go on.
-    pub(super) fn mend_window(&self, key: &Key<'_>) {
-        self.close_future_window(key.window());
+    pub(super) fn mend_window(&self, key: &Key<'_>) -> bool {
+        self.close_future_window(key.window())
     }
 
-    pub(super) fn close_future_window(&self, window: impl Shared<Value = WindowWord>) {
+    pub(super) fn close_future_window(&self, window: impl Shared<Value = WindowWord>) -> bool {
         let seen = window.load(Ordering::Acquire);
         if seen.size_s() != 0 && seen.start_s() > self.now().s() {
             let closed = WindowWord::default();
@@ -81,7 +81,9 @@ impl Engine {
             if swap.is_ok() {
                 self.count(|row| &row.corrected);
             }
+            return swap.is_ok();
         }
+        false
     }
 
     /// Repeats a step on a key's words that runs out of tries; `None` = the key has been given up meanwhile,
