@@ -76,18 +76,18 @@ fn freed(seen: TagWord) -> TagWord {
     TagWord::new(seen.writes().wrapping_add(1), 0)
 }
 
-/// Writes the tag of a held slot; false = somebody else holds it, or nobody.
+/// Writes the tag of a held slot, which may have no hash; false = somebody else holds it, or nobody.
 ///
 /// The tag is read before the holder and swapped from what was read: a process that is stopped in between,
 /// and has lost the slot when it goes on, leaves the next holder's tag alone, or is overwritten by it.
-fn write_tag(chunk: &LeaseChunk, slot: usize, holder: LeaseWord, tag: u64) -> bool {
+fn write_tag(chunk: &LeaseChunk, slot: usize, holder: LeaseWord, hash: u64) -> bool {
     let word = &chunk.tags[slot];
     for _ in 0..MAX_TRIES {
         let seen = word.load(Ordering::Acquire);
         if chunk.holders[slot].load(Ordering::Acquire) != holder {
             return false;
         }
-        let next = TagWord::new(seen.writes().wrapping_add(1), hash_in(tag));
+        let next = TagWord::new(seen.writes().wrapping_add(1), hash);
         if word.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             return true;
         }
@@ -294,7 +294,7 @@ impl<'a> Leases<'a> {
     }
 
     /// Claims a free slot below `limit`, looking first in the chunk `start`; `None` = all are held. With a tag
-    /// the claim can be found by it; without one it keeps what the slot says, see [`Self::tag_of`].
+    /// the claim can be found by it; without one it is known by [`Self::tag_of`].
     ///
     /// Linearization point: the swap of the slot. Lock-free; every slot is tried at most twice.
     ///
@@ -360,9 +360,9 @@ impl<'a> Leases<'a> {
                 return Ok(None);
             };
             let claim = Claim { chunk: part.index, slot, word };
-            if let Some(tag) = tag {
-                write_tag(part.chunk, slot, word, tag);
-            }
+            // Without a hash, too: whoever is late with freeing the slot for its last holder may still move the
+            // tag that it finds there, but not this one.
+            write_tag(part.chunk, slot, word, tag.map_or(0, hash_in));
             // SYNC key-leave, lease-lower: the claim is either seen by who gives the chunk up or lowers the
             // high water, or sees that and is made again.
             if part.holds() && self.raise_high_water(ordinal * SLOTS + slot as u64 + 1) {
@@ -420,7 +420,7 @@ impl<'a> Leases<'a> {
         freed
     }
 
-    /// What a claim without a tag of its own has in its place: it changes before the slot is free again.
+    /// What was written for a claim: it changes before the slot is free again.
     pub fn tag_of(&self, claim: Claim) -> TagWord {
         let tag = self.chunks.get(claim.chunk).and_then(|chunk| chunk.tags.get(claim.slot));
         tag.map_or(TagWord::default(), |tag| tag.load(Ordering::Acquire))

@@ -248,3 +248,24 @@ fn loom_leases_a_record_in_use_is_not_given_up() {
         assert_eq!(counts, (u64::from(mine), u64::from(mine)));
     });
 }
+
+/// Two processes free a dead owner's slot, and one of them is late: whoever claims it meanwhile without a slot id
+/// can still give it back.
+#[test]
+fn loom_leases_who_is_late_with_a_free_slot_takes_nobodys_tag() {
+    super::run(|| {
+        let held = used();
+        held.claim(1, 1).expect("free");
+        let reap = |held: Arc<Held>| {
+            thread::spawn(move || leases::reap(&held.chunks, |gone| gone == owner(1), |_| {}))
+        };
+        let threads = [reap(held.clone()), reap(held.clone())];
+        let next = held.leases().claim(1, 0, owner(2), 5, None).ok().flatten();
+        let next = next.map(|claim| (claim, held.leases().tag_of(claim)));
+        threads.into_iter().for_each(|thread| drop(thread.join().expect("joins")));
+        if let Some((claim, tag)) = next {
+            assert!(held.leases().release_tagged(claim, tag));
+        }
+        assert_eq!(held.in_chunks(), 0);
+    });
+}
