@@ -411,7 +411,9 @@ impl Engine {
                     self.rounds(key, undo).ok().map(|charged| charged.flatten().is_some())
                 })
             }
-            (Receipt::Slot(claim, tag), _) => Some(self.leases(key).release_tagged(claim, tag)),
+            (Receipt::Slot(claim, tag), _) => {
+                Some(self.give_back_mine(&self.leases(key), claim, tag))
+            }
             _ => Some(true),
         };
         if given != Some(true) {
@@ -431,7 +433,7 @@ impl Engine {
             let Receipt::Slot(claim, tag) = demand.receipt else { continue };
             demand.receipt = Receipt::Nothing;
             if let Some(key) = self.key_of(demand)
-                && self.leases(&key).release_tagged(claim, tag)
+                && self.give_back_mine(&self.leases(&key), claim, tag)
             {
                 self.count(|row| &row.lease_released);
             }
@@ -837,5 +839,23 @@ mod tests {
         assert!(refusal.retry_after_us.unwrap() <= 2_000_000, "{refusal:?}");
         clock.advance_s(2);
         granted(&engine, &mut demands);
+    }
+
+    /// The child of a fork has its parent's demands, and no part in its requests.
+    #[test]
+    fn demands_of_another_registration_free_nothing() {
+        let (engine, _) = engine();
+        let mut demands = [Demand::new(S, slots(1), 1)];
+        granted(&engine, &mut demands);
+        let mut copies = [demands.clone(), demands.clone()];
+        let parent = engine.local.me.load(Ordering::Relaxed);
+        engine.local.me.store(u64::MAX << 32, Ordering::Relaxed);
+        assert_ne!(engine.me().map(crate::layout::OwnerTag::raw), Some(parent & 0xffff_ffff));
+        engine.finish(&mut copies[0]);
+        engine.cancel(&mut copies[1]);
+        assert_eq!(engine.in_flight(&format!("{S}:max_parallel_requests"), 0), Ok(1));
+        engine.local.me.store(parent, Ordering::Relaxed);
+        engine.finish(&mut demands);
+        assert_eq!(engine.in_flight(&format!("{S}:max_parallel_requests"), 0), Ok(0));
     }
 }

@@ -234,7 +234,7 @@ impl Engine {
         let record = self.region.deployments().get(flight.slot);
         if let (Some(record), Some((claim, tag))) = (record, flight.claim) {
             let found = Found { slot: flight.slot, identity: flight.identity, record };
-            self.flights(&found).release_tagged(claim, tag);
+            self.give_back_mine(&self.flights(&found), claim, tag);
         }
     }
 

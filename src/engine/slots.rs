@@ -5,7 +5,7 @@ use super::subject::{Part, Subject};
 use super::{Engine, ROUNDS};
 use crate::clock::Instant;
 use crate::error::OpError;
-use crate::layout::OwnerTag;
+use crate::layout::{OwnerTag, TagWord};
 use crate::sync::{Bits, Ordering};
 use crate::tables::index;
 use crate::tables::leases::{self, Claim, Leases};
@@ -242,6 +242,12 @@ impl Engine {
         // Before the cache is believed: after a fork it is the parent's.
         let owner = self.me()?;
         self.local.held.get(wanted.tag).map(|place| claim_at(place, owner.raw()))
+    }
+
+    /// Gives a claim without a slot id back, if this process made it: the child of a fork has its parent's, too.
+    pub(super) fn give_back_mine(&self, leases: &Leases<'_>, claim: Claim, tag: TagWord) -> bool {
+        let mine = self.me().is_some_and(|owner| owner.raw() == claim.word.owner());
+        mine && leases.release_tagged(claim, tag)
     }
 
     fn give_back(&self, wanted: &Wanted<'_>, claim: Claim) -> bool {
