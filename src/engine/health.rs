@@ -208,13 +208,14 @@ impl Engine {
     /// `TableFull` or `Contended` when the deployment cannot be recorded; `LeasesFull` or `WorkersFull` when
     /// there is a limit and the request cannot be counted.
     pub fn depart(&self, id: &str, limit: Option<u64>) -> Result<Departure, OpError> {
-        self.on_deployment(id, |found| {
-            let leases = self.flights(found);
+        self.until_settled(|| {
+            let found = self.deployment(id)?;
+            let leases = self.flights(&found);
             let most = limit.unwrap_or(u64::from(u32::MAX));
             leases.note_limit(limit.unwrap_or(0).min(u64::from(u32::MAX)));
             let claim = match self.claim_slot(&leases, found.slot, most, 0, self.now(), None) {
                 Ok(Some(claim)) => Some((claim, leases.tag_of(claim))),
-                Ok(None) => return Ok(Departure::Full),
+                Ok(None) => return Ok(found.holds().then_some(Departure::Full)),
                 Err(error) if limit.is_some() => return Err(error),
                 Err(_) => {
                     self.count(|row| &row.uncounted);
@@ -222,10 +223,12 @@ impl Engine {
                 }
             };
             let flight = Flight { slot: found.slot, identity: found.identity, claim };
-            if !found.holds() {
-                self.arrive(&flight);
+            // Asked once: a flight that was ended is not sent, even if the deployment is back in its record.
+            if found.holds() {
+                return Ok(Some(Departure::Sent(flight)));
             }
-            Ok(Departure::Sent(flight))
+            self.arrive(&flight);
+            Ok(None)
         })
     }
 
