@@ -156,6 +156,10 @@ impl Engine {
         if demands.len() > MAX_LIMITS || demands.iter().any(Demand::holds_slot) {
             return Err(OpError::OutOfRange);
         }
+        // Of all, before any of them fails: what was given before is not this admission's to give back.
+        for demand in demands.iter_mut() {
+            demand.receipt = Receipt::Nothing;
+        }
         for _ in 0..super::ROUNDS {
             if let Some(answer) = self.try_admit(demands)? {
                 return Ok(answer);
@@ -176,7 +180,6 @@ impl Engine {
             // Several limits of one subject are looked up once.
             demand.place = demand.place.or_else(|| same_subject(demand, before));
             keys[position] = Some(self.find_demand(demand, now)?);
-            demand.receipt = Receipt::Nothing;
             any_slots |= demand.is_slots();
         }
         if let Some(refusal) = view_all(demands, &keys, now) {
@@ -857,5 +860,18 @@ mod tests {
         engine.local.me.store(parent, Ordering::Relaxed);
         engine.finish(&mut demands);
         assert_eq!(engine.in_flight(&format!("{S}:max_parallel_requests"), 0), Ok(0));
+    }
+
+    /// An admission that fails leaves no receipt of the one before it.
+    #[test]
+    fn a_failed_admission_leaves_nothing_to_give_back() {
+        let (engine, _) = engine();
+        let mut demands =
+            [Demand::new(S, window(100), 10), Demand::new("{user:u}", window(100), 10)];
+        granted(&engine, &mut demands);
+        demands[0].rule = Rule::Window { part: Part::Own, limit: 1, size_s: 60 };
+        assert_eq!(engine.admit(&mut demands), Err(OpError::OutOfRange));
+        engine.cancel(&mut demands);
+        assert_eq!(engine.value("{user:u}:tokens"), Some(10));
     }
 }
