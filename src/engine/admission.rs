@@ -451,10 +451,12 @@ impl Engine {
         for ((demand, key), &used) in demands.iter_mut().zip(&keys).zip(used) {
             let Some(key) = key.as_ref().filter(|_| demand.is_charged()) else { continue };
             let receipt = std::mem::take(&mut demand.receipt);
-            if used <= demand.cost {
-                self.give_up(demand, key, receipt, demand.cost - used);
-            } else {
-                self.owe(demand, key, used - demand.cost)?;
+            match used.cmp(&demand.cost) {
+                std::cmp::Ordering::Less => {
+                    self.give_up(demand, key, receipt, demand.cost - used);
+                }
+                std::cmp::Ordering::Equal => {}
+                std::cmp::Ordering::Greater => self.owe(demand, key, used - demand.cost)?,
             }
         }
         Ok(())
@@ -873,5 +875,16 @@ mod tests {
         assert_eq!(engine.admit(&mut demands), Err(OpError::OutOfRange));
         engine.cancel(&mut demands);
         assert_eq!(engine.value("{user:u}:tokens"), Some(10));
+    }
+
+    #[test]
+    fn settling_exactly_drops_no_refund() {
+        let (engine, clock) = engine();
+        let rate = engine.limiter("", Quota::new(60, 6).unwrap());
+        let mut demands = [Demand::new("k", Rule::Rate(&rate), 1), Demand::new(S, window(9), 1)];
+        granted(&engine, &mut demands);
+        clock.advance_s(70);
+        engine.settle(&mut demands, &[1, 1]).unwrap();
+        assert_eq!(engine.total(|row| &row.refunds_dropped), 0);
     }
 }
