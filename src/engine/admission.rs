@@ -887,4 +887,26 @@ mod tests {
         engine.settle(&mut demands, &[1, 1]).unwrap();
         assert_eq!(engine.total(|row| &row.refunds_dropped), 0);
     }
+
+    /// A key that found no room is asked for again, however long the caller keeps its demands.
+    #[test]
+    fn a_key_without_room_gets_a_place_of_its_own_when_there_is_one() {
+        let (engine, clock) = engine();
+        engine.region().set_overflow(Overflow::Shared);
+        let rate = engine.limiter("", Quota::new(60, 6).unwrap());
+        for n in 0..2_000 {
+            engine.check(&rate, format!("key-{n}").as_bytes()).unwrap();
+        }
+        let own = engine.region().key_buckets().0.len();
+        let names: Vec<_> = (0..50).map(|n| format!("mine-{n}")).collect();
+        let mut all: Vec<_> =
+            names.iter().map(|name| [Demand::new(name, Rule::Rate(&rate), 1)]).collect();
+        for demands in &mut all {
+            let _ = engine.admit(demands);
+        }
+        let shared = all.iter().position(|demands| demands[0].place.unwrap().slot >= own).unwrap();
+        clock.advance_s(600);
+        granted(&engine, &mut all[shared]);
+        assert!(all[shared][0].place.unwrap().slot < own);
+    }
 }

@@ -112,10 +112,11 @@ impl Engine {
         self.charge_quota(limiter.quota, &found, 1).transpose()
     }
 
-    /// The key at a remembered place, if it still stands there.
+    /// The key at a remembered place, if it still stands there. What keys without room share is remembered by
+    /// nobody: there may be room for them by now.
     #[inline]
     pub(super) fn key_at(&self, place: Place) -> Option<Key<'_>> {
-        let bucket = self.region.buckets().get(place.slot)?;
+        let bucket = self.region.key_buckets().0.get(place.slot)?;
         place.key_in(bucket)
     }
 
