@@ -817,7 +817,7 @@ mod tests {
     fn impossible_words_are_mended_by_admissions() {
         let (engine, clock) = engine();
         let rate = engine.limiter("", Quota::new(60, 6).unwrap());
-        let mut demands = [Demand::new("k", Rule::Rate(&rate), 1), Demand::new(S, window(9), 9)];
+        let mut demands = [Demand::new("k", Rule::Rate(&rate), 1), Demand::new(S, window(20), 9)];
         granted(&engine, &mut demands);
         let [rate_at, window_at] =
             [0, 1].map(|n: usize| &engine.region().buckets()[demands[n].place.unwrap().slot]);
@@ -827,7 +827,7 @@ mod tests {
         granted(&engine, &mut demands);
         let future = crate::layout::WindowWord::new(1 << 31, 60);
         window_at.window.store(future, Ordering::Relaxed);
-        window_at.tokens.store(CounterWord::of_window(1 << 31, 9), Ordering::Relaxed);
+        window_at.tokens.store(CounterWord::of_window(1 << 31, 20), Ordering::Relaxed);
         granted(&engine, &mut demands);
         assert_eq!(engine.total(|row| &row.corrected), 2);
     }

@@ -216,7 +216,9 @@ impl Engine {
             let claim = match self.claim_slot(&leases, found.slot, most, 0, self.now(), None) {
                 Ok(Some(claim)) => Some((claim, leases.tag_of(claim))),
                 Ok(None) => return Ok(found.holds().then_some(Departure::Full)),
-                Err(error) if limit.is_some() => return Err(error),
+                Err(error) if limit.is_some() => {
+                    return if found.holds() { Err(error) } else { Ok(None) };
+                }
                 Err(_) => {
                     self.count(|row| &row.uncounted);
                     None
