@@ -358,6 +358,13 @@ MUTATIONS = (
         "loom_leases_a_second_release_frees_nobody_else",
     ),
     Mutation(
+        "lease-claim-without-tag",
+        "src/tables/leases.rs",
+        "            write_tag(part.chunk, slot, word, tag.map_or(0, hash_in));\n",
+        "            tag.map(|tag| write_tag(part.chunk, slot, word, hash_in(tag)));\n",
+        "loom_leases_who_is_late_with_a_free_slot_takes_nobodys_tag",
+    ),
+    Mutation(
         "lease-ignore-overhang",
         "src/tables/leases.rs",
         "if self.high_water() > limit && self.count() > limit {",

@@ -251,6 +251,8 @@ fn loom_leases_a_record_in_use_is_not_given_up() {
 
 /// Two processes free a dead owner's slot, and one of them is late: whoever claims it meanwhile without a slot id
 /// can still give it back.
+///
+/// Mutation `lease-claim-without-tag`.
 #[test]
 fn loom_leases_who_is_late_with_a_free_slot_takes_nobodys_tag() {
     super::run(|| {

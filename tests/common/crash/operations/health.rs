@@ -120,6 +120,8 @@ fn arrive(stage: &Stage) -> Effect {
 }
 
 fn depart_and_arrive(stage: &Stage) -> Effect {
+    // What has departed before is its own process's to end.
+    stage.flight.set(None);
     sum(depart(stage), arrive(stage))
 }
 
