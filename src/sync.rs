@@ -29,9 +29,10 @@ pub fn stand_back() {
     }
 }
 
-/// How long a process stands back: some 2 microseconds where a spin takes 40 ns.
+/// How long a process stands back: 11 microseconds where a spin takes 11 ns, which are many operations of whoever
+/// goes on. See `docs/adr/0014-who-loses-a-swap-stands-back.md`.
 #[cfg(not(loom))]
-const SPINS: u32 = 64;
+const SPINS: u32 = 1_024;
 
 /// A type that is exactly 64 plain bits, every pattern of which is valid.
 pub trait Bits: bytemuck::Pod {

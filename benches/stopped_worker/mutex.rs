@@ -29,8 +29,8 @@ struct Counter {
 impl State {
     /// The counter of a key, which is given its place at first use.
     fn counter(&mut self, region: &Region, key: &str) -> &mut i64 {
-        let (hash, home) = region.hash(0, key.as_bytes());
-        let mut place = usize::try_from(home).unwrap_or(0) % COUNTERS;
+        let hash = region.hash(0, key.as_bytes());
+        let mut place = usize::try_from(hash).unwrap_or(0) % COUNTERS;
         while self.counters[place].key != 0 && self.counters[place].key != hash {
             place = (place + 1) % COUNTERS;
         }

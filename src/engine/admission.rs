@@ -174,12 +174,12 @@ impl Engine {
         let now = self.now();
         let mut keys: Keys<'_> = [None; MAX_LIMITS];
         let mut any_slots = false;
-        for position in 0..demands.len() {
-            let (before, rest) = demands.split_at_mut(position);
+        for (position, key) in keys.iter_mut().enumerate() {
+            let (before, rest) = demands.split_at_mut(position.min(demands.len()));
             let Some(demand) = rest.first_mut() else { break };
             // Several limits of one subject are looked up once.
             demand.place = demand.place.or_else(|| same_subject(demand, before));
-            keys[position] = Some(self.find_demand(demand, now)?);
+            *key = Some(self.find_demand(demand, now)?);
             any_slots |= demand.is_slots();
         }
         if let Some(refusal) = view_all(demands, &keys, now) {
