@@ -16,7 +16,7 @@ use super::sliding::SlidingLimiter;
 use super::subject::{Part, Subject};
 use crate::clock::Instant;
 use crate::error::OpError;
-use crate::layout::{CounterWord, GcraWord, KeyKind, SlidingWord, TagWord};
+use crate::layout::{CounterWord, GcraWord, KeyKind, OwnerTag, SlidingWord, TagWord};
 use crate::primitives::gcra::{self, Decision, NEVER};
 use crate::primitives::sliding;
 use crate::primitives::window::{self, Outcome};
@@ -85,12 +85,17 @@ impl<'a> Demand<'a> {
 
     /// Whether a slot is held that has not been given back.
     pub fn holds_slot(&self) -> bool {
-        matches!(self.receipt, Receipt::Slot(..))
+        matches!(self.receipt.given, Given::Slot(..))
+    }
+
+    fn note(&mut self, given: Given, spare: u64) {
+        self.receipt = Receipt { given, cost: self.cost, owner: 0 };
+        self.spare = spare;
     }
 
     /// Whether something was charged that has not been given back or settled.
     fn is_charged(&self) -> bool {
-        !matches!(self.receipt, Receipt::Nothing | Receipt::Slot(..))
+        !matches!(self.receipt.given, Given::Nothing | Given::Slot(..))
     }
 
     fn is_subject(&self) -> bool {
@@ -102,22 +107,27 @@ impl<'a> Demand<'a> {
     }
 }
 
-/// What a granted demand was given. Means something to the engine that gave it only.
+/// What a granted demand was given, by whom, and what it cost. Copies of it, and those that the child of a fork
+/// has, give nothing back a second time as far as slots are concerned; charges are given back by the process
+/// that made them, once for each copy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Receipt {
+pub struct Receipt {
+    given: Given,
+    cost: u64,
+    /// `OwnerTag` of the process; 0 = it has no row.
+    owner: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Given {
     /// Nothing, or nothing that has not been given back or settled.
     #[default]
     Nothing,
-    /// A charge of a rate.
     Rate(gcra::Charge),
-    /// A charge of a sliding window.
     Sliding {
-        /// Its number.
         window: u64,
     },
-    /// A charge of an anchored window.
     Window {
-        /// Its start, seconds of the region.
         start_s: u64,
     },
     /// A slot, and what its tag must still be.
@@ -158,7 +168,7 @@ impl Engine {
         }
         // Of all, before any of them fails: what was given before is not this admission's to give back.
         for demand in demands.iter_mut() {
-            demand.receipt = Receipt::Nothing;
+            demand.receipt = Receipt::default();
         }
         for _ in 0..super::ROUNDS {
             if let Some(answer) = self.try_admit(demands)? {
@@ -206,7 +216,9 @@ impl Engine {
                 }
             }
         }
-        for (position, key) in keys.iter().flatten().enumerate() {
+        let owner = self.me().map_or(0, OwnerTag::raw);
+        for (position, (key, demand)) in keys.iter().flatten().zip(demands).enumerate() {
+            demand.receipt.owner = owner;
             // Once for a key of several limits.
             if !keys[..position].iter().flatten().any(|other| other.slot == key.slot) {
                 key.bucket.allowed.fetch_add(1, Ordering::Relaxed);
@@ -314,7 +326,7 @@ impl Engine {
                         return Ok(Met::No(Some(retry_after_us)));
                     }
                     Some(Decision::Allowed { spare_us, charge }) => {
-                        (demand.receipt, demand.spare) = (Receipt::Rate(charge), spare_us);
+                        demand.note(Given::Rate(charge), spare_us);
                     }
                 }
             }
@@ -325,7 +337,7 @@ impl Engine {
                         return Ok(Met::No(Some(retry_after_us)));
                     }
                     Some(sliding::Decision::Allowed { remaining, window }) => {
-                        (demand.receipt, demand.spare) = (Receipt::Sliding { window }, remaining);
+                        demand.note(Given::Sliding { window }, remaining);
                     }
                 }
             }
@@ -351,8 +363,8 @@ impl Engine {
         let charge = || window::charge(pair, now.s(), size_s, cost, fits);
         Ok(match self.rounds(key, charge)? {
             Some(Outcome::Admitted(charged)) => {
-                demand.receipt = Receipt::Window { start_s: charged.window.start_s() };
-                demand.spare = u64::try_from(limit - charged.count).unwrap_or(0);
+                let spare = u64::try_from(limit - charged.count).unwrap_or(0);
+                demand.note(Given::Window { start_s: charged.window.start_s() }, spare);
                 Met::Yes
             }
             Some(Outcome::Refused { .. }) if key.holds() => {
@@ -380,8 +392,8 @@ impl Engine {
             leases.release(claim);
             return Ok(Met::Moved);
         }
-        demand.receipt = Receipt::Slot(claim, leases.tag_of(claim));
-        demand.spare = limit.saturating_sub(leases.about_with(claim));
+        let spare = limit.saturating_sub(leases.about_with(claim));
+        demand.note(Given::Slot(claim, leases.tag_of(claim)), spare);
         Ok(Met::Yes)
     }
 
@@ -390,7 +402,7 @@ impl Engine {
         for (demand, key) in demands.iter_mut().zip(keys).rev() {
             let receipt = std::mem::take(&mut demand.receipt);
             if let Some(key) = key {
-                self.give_up(demand, key, receipt, demand.cost);
+                self.give_up(demand, key, receipt, receipt.cost);
             }
         }
     }
@@ -398,23 +410,23 @@ impl Engine {
     /// Gives `cost` of a receipt back.
     fn give_up(&self, demand: &Demand<'_>, key: &Key<'_>, receipt: Receipt, cost: u64) {
         let now = self.now();
-        let given = match (receipt, demand.rule) {
-            (Receipt::Rate(charge), Rule::Rate(limiter)) => {
+        let given = match (receipt.given, demand.rule) {
+            (Given::Rate(charge), Rule::Rate(limiter)) => {
                 let charge = gcra::Charge { cost, ..charge };
                 gcra::refund(key.state(), now.us(), limiter.quota(), charge).ok()
             }
-            (Receipt::Sliding { window }, Rule::Sliding(limiter)) => {
+            (Given::Sliding { window }, Rule::Sliding(limiter)) => {
                 let (word, limit) = (key.state(), limiter.limit());
-                let kept = demand.cost.saturating_sub(cost);
-                Some(sliding::refund(word, now.us(), limit, window, demand.cost, kept))
+                let kept = receipt.cost.saturating_sub(cost);
+                Some(sliding::refund(word, now.us(), limit, window, receipt.cost, kept))
             }
-            (Receipt::Window { start_s }, Rule::Window { part, .. }) => {
+            (Given::Window { start_s }, Rule::Window { part, .. }) => {
                 key.pair(part).and_then(|pair| {
                     let undo = || window::charge_if_window(pair, now.s(), start_s, -count(cost));
                     self.rounds(key, undo).ok().map(|charged| charged.flatten().is_some())
                 })
             }
-            (Receipt::Slot(claim, tag), _) => {
+            (Given::Slot(claim, tag), _) => {
                 Some(self.give_back_mine(&self.leases(key), claim, tag))
             }
             _ => Some(true),
@@ -426,38 +438,45 @@ impl Engine {
 
     /// Gives everything back, as if the request had not been made.
     pub fn cancel(&self, demands: &mut [Demand<'_>]) {
-        let keys = self.keys_of(demands);
-        self.take_all_back(demands, &keys);
+        for demand in demands.iter_mut().rev() {
+            if let Some(key) = self.mine(demand) {
+                let receipt = std::mem::take(&mut demand.receipt);
+                self.give_up(demand, &key, receipt, receipt.cost);
+            }
+        }
     }
 
     /// Releases the slots, once. What was charged stays charged.
     pub fn finish(&self, demands: &mut [Demand<'_>]) {
         for demand in demands {
-            let Receipt::Slot(claim, tag) = demand.receipt else { continue };
-            demand.receipt = Receipt::Nothing;
-            if let Some(key) = self.key_of(demand)
+            let Given::Slot(claim, tag) = demand.receipt.given else { continue };
+            if let Some(key) = self.mine(demand)
                 && self.give_back_mine(&self.leases(&key), claim, tag)
             {
                 self.count(|row| &row.lease_released);
             }
+            demand.receipt = Receipt::default();
         }
     }
 
     /// Corrects the charges to what was used in the end, in the order of the demands: less is given back as
     /// far as that mints no credit, more is charged whether the limit has room or not. Once: what has been
     /// corrected is not given back by [`Self::cancel`]. Slots stay held.
+    ///
+    /// # Errors
+    /// `Contended` when a key does not stand still; its demand and those after it can be settled again.
     pub fn settle(&self, demands: &mut [Demand<'_>], used: &[u64]) -> Result<(), OpError> {
-        let keys = self.keys_of(demands);
-        for ((demand, key), &used) in demands.iter_mut().zip(&keys).zip(used) {
-            let Some(key) = key.as_ref().filter(|_| demand.is_charged()) else { continue };
-            let receipt = std::mem::take(&mut demand.receipt);
-            match used.cmp(&demand.cost) {
+        for (demand, &used) in demands.iter_mut().zip(used) {
+            let Some(key) = self.mine(demand).filter(|_| demand.is_charged()) else { continue };
+            let receipt = demand.receipt;
+            match used.cmp(&receipt.cost) {
                 std::cmp::Ordering::Less => {
-                    self.give_up(demand, key, receipt, demand.cost - used);
+                    self.give_up(demand, &key, receipt, receipt.cost - used);
                 }
                 std::cmp::Ordering::Equal => {}
-                std::cmp::Ordering::Greater => self.owe(demand, key, used - demand.cost)?,
+                std::cmp::Ordering::Greater => self.owe(demand, &key, used - receipt.cost)?,
             }
+            demand.receipt = Receipt::default();
         }
         Ok(())
     }
@@ -484,17 +503,12 @@ impl Engine {
         Ok(())
     }
 
-    /// The keys where they were found when they were admitted; one that has been given up since owes nothing.
-    fn keys_of(&self, demands: &[Demand<'_>]) -> Keys<'_> {
-        let mut keys: Keys<'_> = [None; MAX_LIMITS];
-        for (key, demand) in keys.iter_mut().zip(demands) {
-            *key = self.key_of(demand);
-        }
-        keys
-    }
-
-    fn key_of(&self, demand: &Demand<'_>) -> Option<Key<'_>> {
-        demand.place.and_then(|place| place.key_in(self.bucket_at(place.slot)?))
+    /// The key of a demand that this process was given something for, where it was found then. One that has been
+    /// given up since owes nothing; and what the child of a fork has of its parent's is not its own.
+    fn mine(&self, demand: &Demand<'_>) -> Option<Key<'_>> {
+        let place = demand.place.filter(|_| demand.receipt.given != Given::Nothing)?;
+        let mine = demand.receipt.owner == self.me().map_or(0, OwnerTag::raw);
+        if mine { place.key_in(self.bucket_at(place.slot)?) } else { None }
     }
 }
 
@@ -850,14 +864,16 @@ mod tests {
     #[test]
     fn demands_of_another_registration_free_nothing() {
         let (engine, _) = engine();
-        let mut demands = [Demand::new(S, slots(1), 1)];
+        let mut demands = [Demand::new(S, window(50), 10), Demand::new(S, slots(1), 1)];
         granted(&engine, &mut demands);
-        let mut copies = [demands.clone(), demands.clone()];
+        let mut copies = [(); 3].map(|()| demands.clone());
         let parent = engine.local.me.load(Ordering::Relaxed);
         engine.local.me.store(u64::MAX << 32, Ordering::Relaxed);
         assert_ne!(engine.me().map(crate::layout::OwnerTag::raw), Some(parent & 0xffff_ffff));
         engine.finish(&mut copies[0]);
         engine.cancel(&mut copies[1]);
+        engine.settle(&mut copies[2], &[0, 0]).unwrap();
+        assert_eq!(engine.value(&format!("{S}:tokens")), Some(10));
         assert_eq!(engine.in_flight(&format!("{S}:max_parallel_requests"), 0), Ok(1));
         engine.local.me.store(parent, Ordering::Relaxed);
         engine.finish(&mut demands);
@@ -875,6 +891,20 @@ mod tests {
         assert_eq!(engine.admit(&mut demands), Err(OpError::OutOfRange));
         engine.cancel(&mut demands);
         assert_eq!(engine.value("{user:u}:tokens"), Some(10));
+    }
+
+    /// What is given back is what was charged, whatever the demand says by then.
+    #[test]
+    fn a_demand_that_was_changed_gives_back_what_it_was_given() {
+        let (engine, _) = engine();
+        let rate = engine.limiter("", Quota::new(60, 6).unwrap());
+        let mut demands = [Demand::new("k", Rule::Rate(&rate), 1), Demand::new(S, window(50), 5)];
+        granted(&engine, &mut demands.clone());
+        granted(&engine, &mut demands);
+        (demands[0].cost, demands[1].cost) = (5, 50);
+        engine.cancel(&mut demands);
+        assert_eq!(engine.value(&format!("{S}:tokens")), Some(5));
+        assert_eq!(engine.remaining(&rate, b"k"), 5);
     }
 
     #[test]

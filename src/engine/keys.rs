@@ -335,8 +335,16 @@ impl Engine {
         let (_, shared) = self.region.key_buckets();
         let bytes = limits.bits().to_le_bytes();
         let (identity, probe) = self.identify(KeyKind::Tally, TALLIES, &bytes);
-        let slot = index::insert(shared, probe, identity, index::nonce).ok()?;
-        let tally = &shared[slot.index];
+        let slot = index::find(shared, probe, identity).or_else(|| {
+            // Half of the places are for what keys without room share.
+            let is_tally = |bucket: &&Bucket| {
+                bucket.identity.load(Ordering::Acquire).kind() == KeyKind::Tally as u64
+            };
+            let room = shared.iter().filter(is_tally).count() < shared.len() / 2;
+            let insert = || index::insert(shared, probe, identity, index::nonce).ok();
+            room.then(insert)?.map(|slot| slot.index)
+        })?;
+        let tally = &shared[slot];
         tally.limits.store(limits, Ordering::Relaxed);
         Some(tally)
     }
@@ -348,6 +356,19 @@ mod tests {
     use super::*;
     use crate::primitives::gcra::Quota;
     use std::sync::Barrier;
+
+    #[test]
+    fn tallies_leave_room_for_what_keys_without_room_share() {
+        let (engine, _) = engine();
+        let limits = |n| PairWord::new(n, 1);
+        assert_eq!((1..=100).filter(|&n| engine.tally(limits(n)).is_some()).count(), 32);
+        assert!(engine.tally(limits(1)).is_some());
+        engine.region().set_overflow(Overflow::Shared);
+        let limiter = engine.limiter("", Quota::new(60, 1).unwrap());
+        let check = |n: u32| engine.check(&limiter, format!("key-{n}").as_bytes());
+        assert!((0..2_000).all(|n| check(n).is_ok()));
+        assert!(engine.total(|row| &row.overflow_shared) > 0);
+    }
 
     /// Two processes give the same key up at once while a third one counts late. Nothing is booked twice or
     /// lost, and what had been counted before is booked for the key's limiter.

@@ -187,6 +187,10 @@ impl<'a> Leases<'a> {
             match index::insert(self.chunks, probe, identity, self.nonce) {
                 Ok(slot) => {
                     let chunk = self.chunks.get(slot.index).ok_or(ChunksFull)?;
+                    if ordinal == 0 {
+                        // The one before may have been given up while slots of others were held.
+                        self.correct_held();
+                    }
                     return Ok(Part { index: slot.index, ordinal, identity, chunk });
                 }
                 Err(NotInserted::Full) => {

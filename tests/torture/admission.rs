@@ -41,7 +41,7 @@ struct Granted {
 }
 
 fn receipts(demands: &[Demand<'_>]) -> [Receipt; admission::MAX_LIMITS] {
-    std::array::from_fn(|n| demands.get(n).map_or(Receipt::Nothing, |demand| demand.receipt))
+    std::array::from_fn(|n| demands.get(n).map_or_else(Receipt::default, |demand| demand.receipt))
 }
 
 /// The limiters of all sliding keys.
