@@ -255,7 +255,7 @@ fn loom_leases_a_record_in_use_is_not_given_up() {
 /// Mutation `lease-claim-without-tag`.
 #[test]
 fn loom_leases_who_is_late_with_a_free_slot_takes_nobodys_tag() {
-    super::run(|| {
+    super::bounded(2, || {
         let held = used();
         held.claim(1, 1).expect("free");
         let reap = |held: Arc<Held>| {
