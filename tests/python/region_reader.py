@@ -27,6 +27,7 @@ from region_view import (
     Quota,
     Series,
     Sliding,
+    Standing,
     View,
     Window,
     Worker,
@@ -265,6 +266,20 @@ class RegionReader:
             if stands and (identity["kind"], identity["hash"]) == wanted:
                 return first + place
         return None
+
+    def standing(self, table: str, index: int) -> Standing | None:
+        """The key in a record, from one look at its word; `None` when there is none.
+
+        As `identity`, but by taking away what changes instead of putting together what stays.
+        """
+        word = key = self._word(table, index, "identity")
+        if self._state(self.unpack("IdentityWord", word)) not in ("taken", "leaving"):
+            return None
+        for field in ("version", "state"):
+            bits = self._field("IdentityWord", field)
+            key &= ~(((1 << bits.last - bits.first + 1) - 1) << bits.first)
+        taken = self._value("SlotState", "taken")
+        return Standing(word, key | taken << self._field("IdentityWord", "state").first)
 
     def _state(self, identity: dict[str, int]) -> str:
         return self.document.values["SlotState"][identity["state"]]

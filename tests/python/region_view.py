@@ -89,6 +89,14 @@ class Key:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """What stands in a record: its identity word, which no other stay of a key has soon, and the key."""
+
+    word: int
+    key: int
+
+
+@dataclass(frozen=True)
 class Hold:
     """A held concurrency slot; `slot` counts through all chunks of the key."""
 

@@ -527,6 +527,9 @@ def facts(reader: RegionReader, view: View) -> Iterator[tuple[str, object, objec
             wanted = total if max(each.ordinal for each in same) >= 4 else 0
             yield f"count of chunk {chunk.record}", chunk.held, wanted
     for key in view.keys:
+        identity = reader.identity("Bucket", key.slot)
+        stands = reader.standing("Bucket", key.slot)
+        yield "identity", identity, stands and stands.key
         if key.name == "team:red" and isinstance(key.view, Window):
             yield "high water", key.view.high_water, 70
             tags = {
@@ -1127,12 +1130,28 @@ def broken(reader: RegionReader, view: View) -> list[str]:
         for hold in chunk.holds:
             if hold.slot >= SLOTS or hold.owner.row >= rows or hold.owner.generation == 0:
                 found.append(f"{chunk} is held by nobody, or above the limit")
-    twice = Tally((key.kind, key.hash, key.slot < reader.buckets) for key in view.keys)
-    if any(count > 1 for count in twice.values()):
-        # A key may have moved while the view was taken; now it stands in one place.
-        again = Tally((key.kind, key.hash, key.slot < reader.buckets) for key in reader.view().keys)
-        found += [f"{key} stands twice" for key in twice if twice[key] > 1 and again[key] > 1]
+    places: dict[tuple[str, int, bool], list[int]] = defaultdict(list)
+    for key in view.keys:
+        places[key.kind, key.hash, key.slot < reader.buckets].append(key.slot)
+    for name, slots in places.items():
+        for pair in itertools.combinations(slots, 2):
+            if stand_at_once(reader, *pair):
+                found.append(f"{name} stands in {pair}")
     return found
+
+
+def stand_at_once(reader: RegionReader, one: int, other: int) -> bool:
+    """Whether two buckets that had the same key in a view have it at one instant.
+
+    A key may have moved while the view was taken. Each time that a key comes or goes, the bucket has another
+    word.
+    """
+    before = reader.standing("Bucket", one)
+    there = reader.standing("Bucket", other)
+    after = reader.standing("Bucket", one)
+    if before is None or there is None:
+        return False
+    return before == after and before.key == there.key
 
 
 def test_nothing_is_ever_impossible_while_processes_work_and_die() -> None:
