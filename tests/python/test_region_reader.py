@@ -1143,8 +1143,8 @@ def broken(reader: RegionReader, view: View) -> list[str]:
 def stand_at_once(reader: RegionReader, one: int, other: int) -> bool:
     """Whether two buckets that had the same key in a view have it at one instant.
 
-    A key may have moved while the view was taken. Each time that a key comes or goes, the bucket has another
-    word.
+    A key may have moved while the view was taken. Each time that a key comes or goes, its bucket has
+    another word.
     """
     before = reader.standing("Bucket", one)
     there = reader.standing("Bucket", other)

@@ -201,7 +201,7 @@ pub(crate) const NEW_KEYS: u64 = 32;
 pub(crate) const RETURNING: u64 = 8;
 
 /// Rate of the crowd's keys.
-pub(crate) const CROWD_RATE: Rate = Rate { per_minute: 6_000, burst: 10 };
+pub(crate) const CROWD_RATE: Rate = Rate { per_minute: 600, burst: 3 };
 /// From here on quota keys are of the crowd: this one is all of them together, then come those of each life.
 pub(crate) const CROWD_KEYS: usize = 1 << 31;
 

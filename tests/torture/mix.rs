@@ -128,8 +128,9 @@ impl<'a> Mix<'a> {
         let local = policy == Overflow::Local;
         match self.random.below(2_000) {
             0 => Op::Leave,
-            1..400 if local => {
-                let of_life = (self.life % (1 << 20) + 1) * CROWD + self.random.below(CROWD);
+            1..1_200 if local => {
+                // Few of them: lives are short, and each key has its quota anew in each life.
+                let of_life = (self.life % (1 << 20) + 1) * CROWD + self.random.below(CROWD / 8);
                 Op::Check { key: CROWD_KEYS + usize::try_from(of_life).unwrap_or(0) }
             }
             1..400 => Op::Check { key: CROWD_KEYS },
