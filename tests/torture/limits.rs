@@ -28,7 +28,7 @@ pub(crate) const COUNTERS: [Counter; 10] = [
     counter("{model:c}:window", "{model:c}:tokens", 1_500, 2, true),
     counter("{team:d}:window", "{team:d}:requests", 60, 1, false),
     counter("{team:d}:window", "{team:d}:tokens", 3_000, 1, true),
-    counter("{org:e}:window", "{org:e}:requests", 20, 1, false),
+    counter("{org:e}:window", "{org:e}:requests", 80, 1, false),
     counter("{org:e}:window", "{org:e}:tokens", 300, 1, true),
     counter("{org:f}:window", "{org:f}:tokens", UNREACHED, 1, true),
     counter("{crowd:0}:window", "{crowd:0}:tokens", 100, 1, true),
