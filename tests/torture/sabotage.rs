@@ -105,10 +105,9 @@ impl Sabotage {
     ) -> Answer {
         let refused = answer == Answer::Refused;
         match (self, op) {
-            (Self::Quota, Op::Check { .. }) if refused && random.one_in(8) => Answer::Admitted(0),
-            (Self::Shared, Op::Check { .. }) if refused && random.one_in(8) => Answer::Admitted(0),
-            // Always: it is judged by what one life admits to one key, and lives are short.
-            (Self::Local, Op::Check { .. }) if refused => Answer::Admitted(0),
+            (Self::Quota | Self::Shared, Op::Check { .. }) if refused && random.one_in(8) => {
+                Answer::Admitted(0)
+            }
             (Self::Deny, Op::Check { .. }) if random.one_in(1_000) => Answer::Admitted(0),
             (Self::Forget, Op::Check { key }) if refused && random.one_in(8) => {
                 forget(engine, key);
@@ -148,7 +147,11 @@ impl Sabotage {
                 }
                 answer
             }
-            (Self::Flight, Op::Depart { .. }) if refused => Answer::Admitted(0),
+            // Always: what a worker decides for itself is judged by what one life admits to one key, and
+            // lives are short.
+            (Self::Local, Op::Check { .. }) | (Self::Flight, Op::Depart { .. }) if refused => {
+                Answer::Admitted(0)
+            }
             (Self::Cooldown, Op::Cool { deployment, .. }) => {
                 let _ = engine.end_cooldown(DEPLOYMENTS[deployment].0);
                 answer
