@@ -449,6 +449,13 @@ MUTATIONS = (
         "loom_tally_is_handed_over_once",
     ),
     Mutation(
+        "tally-lost-count",
+        "src/sync.rs",
+        "        stand_back();\n        word.fetch_add(1, Ordering::Relaxed);\n",
+        "        stand_back();\n",
+        "loom_tally_is_handed_over_once",
+    ),
+    Mutation(
         "tally-blind-take",
         "src/tables/buckets.rs",
         "        let seen = counter.load(Ordering::Acquire);\n",

@@ -152,6 +152,18 @@ impl Word<u64> {
     }
 }
 
+/// Adds one, wrapping, and stands back when another process does so at the same time. For a word whose cache line
+/// the caller has not just won with a swap.
+#[inline]
+pub fn add_one(word: &Word<u64>) {
+    let seen = word.load(Ordering::Relaxed);
+    let next = seen.wrapping_add(1);
+    if word.compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+        stand_back();
+        word.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// A field that may stand in a shared record: words only, so that no byte of the region is ever seen
 /// through anything but an atomic, and so that all zeroes is a legal value.
 pub trait SharedField: sealed::Sealed {

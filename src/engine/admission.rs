@@ -20,7 +20,7 @@ use crate::layout::{CounterWord, GcraWord, KeyKind, OwnerTag, SlidingWord, TagWo
 use crate::primitives::gcra::{self, Decision, NEVER};
 use crate::primitives::sliding;
 use crate::primitives::window::{self, Outcome};
-use crate::sync::{Bits, Ordering};
+use crate::sync::{Bits, Ordering, add_one};
 use crate::tables::leases::Claim;
 
 /// Most limits of one admission.
@@ -293,7 +293,7 @@ impl Engine {
         for (demand, key) in demands.iter_mut().zip(keys.iter().flatten()) {
             demand.spare = self.spare(demand, key, now);
         }
-        key.bucket.denied.fetch_add(1, Ordering::Relaxed);
+        add_one(&key.bucket.denied);
         self.count(|row| &row.refused);
         Some(Answer::Refused(refusal))
     }

@@ -6,7 +6,7 @@ use crate::clock::Instant;
 use crate::error::OpError;
 use crate::layout::{Bucket, GcraWord, IdentityWord, KeyKind, PairWord};
 use crate::primitives::gcra::{self, Decision, Quota};
-use crate::sync::{Bits, Ordering};
+use crate::sync::{Bits, Ordering, add_one};
 use crate::tables::index;
 use crate::tables::names::redact;
 
@@ -144,7 +144,7 @@ impl Engine {
                 key.bucket.allowed.fetch_add(1, Ordering::Relaxed);
             }
             Some(Decision::Denied { .. }) => {
-                key.bucket.denied.fetch_add(1, Ordering::Relaxed);
+                add_one(&key.bucket.denied);
             }
             None => {}
         }

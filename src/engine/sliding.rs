@@ -6,7 +6,7 @@ use crate::clock::Instant;
 use crate::error::OpError;
 use crate::layout::{KeyKind, PairWord, SlidingWord};
 use crate::primitives::sliding::{self, Decision, SlidingLimit};
-use crate::sync::{Bits, Ordering};
+use crate::sync::{Bits, Ordering, add_one};
 use crate::tables::names::redact;
 
 /// A limiter: a limit under a name. Two limiters share a key's window only if they agree in name, limit and
@@ -48,7 +48,7 @@ impl Engine {
                     found.bucket.allowed.fetch_add(1, Ordering::Relaxed);
                 }
                 Some(Decision::Denied { .. }) => {
-                    found.bucket.denied.fetch_add(1, Ordering::Relaxed);
+                    add_one(&found.bucket.denied);
                 }
                 None => {}
             }

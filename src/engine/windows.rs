@@ -7,7 +7,7 @@ use crate::error::OpError;
 use crate::layout::{CounterWord, PairWord, WindowWord};
 use crate::primitives::window::{self, Charged, Outcome};
 use crate::primitives::{Contended, Shared};
-use crate::sync::{Bits, Ordering};
+use crate::sync::{Bits, Ordering, add_one};
 
 /// One conditional charge of a batch.
 #[derive(Debug, Clone, Copy)]
@@ -173,7 +173,7 @@ impl Engine {
     /// Counts a refusal that the caller decided, from a value it read or after an unconditional hit.
     pub fn note_refusal(&self, subject: &str) {
         if let Some(key) = self.known_subject(Subject { name: subject, part: Part::Window }) {
-            key.bucket.denied.fetch_add(1, Ordering::Relaxed);
+            add_one(&key.bucket.denied);
         }
     }
 
@@ -252,7 +252,7 @@ impl Engine {
         if !entry.key.holds() {
             return None;
         }
-        entry.key.bucket.denied.fetch_add(1, Ordering::Relaxed);
+        add_one(&entry.key.bucket.denied);
         self.count(|row| &row.window_denied);
         Some(Verdict::Refused { position, count, limit })
     }
