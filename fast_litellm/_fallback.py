@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
+import os
 import threading
 import time
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 try:
     VERSION = importlib.metadata.version("fast-litellm")
@@ -50,6 +51,85 @@ class LimiterScripts:
     """Stands for a class that needs the extension."""
 
     __init__ = _no_region
+
+
+class Deployments:
+    """Stands for a class that needs the extension."""
+
+    __init__ = _no_region
+
+
+class Flight:
+    """Stands for a class that needs the extension."""
+
+    __init__ = _no_region
+
+
+class Board:
+    """Stands for a class that needs the extension."""
+
+    __init__ = _no_region
+
+
+class Leader:
+    """Leadership of a job within this process, which is all there is."""
+
+    _terms: ClassVar[dict[str, tuple[Leader, int, float]]] = {}
+    _numbers: ClassVar[dict[str, int]] = {}
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, job: str, *, ttl_s: float = 30.0, region: object = None) -> None:
+        if not isinstance(job, str):
+            raise TypeError(f"job must be a str, not {type(job).__name__}")
+        if region is not None:
+            _no_region()
+        if not 1.0 <= ttl_s <= 31_536_000.0:
+            raise OutOfRangeError(f"ttl_s={ttl_s}: use 1 to 31,536,000")
+        self._job = job
+        self._ttl_s = ttl_s
+
+    def _held(self) -> tuple[Leader, int, float] | None:
+        held = self._terms.get(self._job)
+        return held if held is not None and held[2] > time.monotonic() else None
+
+    def acquire(self) -> bool:
+        """Lead, or go on leading. False = another object does."""
+        with self._lock:
+            held = self._held()
+            if held is not None and held[0] is not self:
+                return False
+            if held is None:
+                self._numbers[self._job] = self._numbers.get(self._job, 0) + 1
+            number = self._numbers[self._job]
+            self._terms[self._job] = (self, number, time.monotonic() + self._ttl_s)
+            return True
+
+    @property
+    def leads(self) -> bool:
+        """Whether this object leads now."""
+        held = self._held()
+        return held is not None and held[0] is self
+
+    @property
+    def term_number(self) -> int | None:
+        """Number of the leadership; None = this object does not lead."""
+        held = self._held()
+        return held[1] if held is not None and held[0] is self else None
+
+    def release(self) -> bool:
+        """Let another object lead. False = this one did not."""
+        with self._lock:
+            if not self.leads:
+                return False
+            del self._terms[self._job]
+            return True
+
+    def holder(self) -> tuple[int, int] | None:
+        """Process id of whoever leads, and for how many seconds; None = nobody."""
+        held = self._held()
+        if held is None:
+            return None
+        return os.getpid(), max(0, int(self._ttl_s - (held[2] - time.monotonic())))
 
 
 def default_region() -> None:

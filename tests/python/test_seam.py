@@ -61,7 +61,7 @@ def region() -> Any:
 def seam() -> Any:
     from fast_litellm.integrations import litellm
 
-    return litellm._limiter
+    return litellm._seams["rate_limiting"]
 
 
 def new_handler(module: ModuleType, redis: object = None) -> Any:
