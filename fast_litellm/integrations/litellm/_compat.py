@@ -427,9 +427,10 @@ def probe_deployment_slots(module: ModuleType) -> str:
     reason = _probe_version()
     if reason:
         return reason
-    owner: Any = getattr(module, SLOTS_CLASS, None)
+    owner = getattr(module, SLOTS_CLASS, None)
     if not inspect.isclass(owner):
         return f"{module.__name__} has no class {SLOTS_CLASS}"
+    make: Any = owner
     constructor = {"__init__": ("max_parallel_requests", "model_id", "model_group")}
     reason = _probe_methods(owner, {**constructor, "acquire": (), "release": ()})
     if reason:
@@ -437,7 +438,7 @@ def probe_deployment_slots(module: ModuleType) -> str:
     for name in ("acquire", "release"):
         if name not in vars(owner) or inspect.iscoroutinefunction(vars(owner)[name]):
             return f"{SLOTS_CLASS}.{name} is not what it was"
-    made = owner(max_parallel_requests=1, model_id="id", model_group="group")
+    made = make(max_parallel_requests=1, model_id="id", model_group="group")
     if not all(hasattr(made, name) for name in ("in_flight", "max_parallel_requests", "model_id")):
         return f"{SLOTS_CLASS} counts otherwise"
     return ""
