@@ -86,7 +86,11 @@ class Feed:
         """Give back the flights of calls whose end was not told."""
         oldest_allowed = time.monotonic() - _FORGOTTEN_S
         while self._calls:
-            key = next(iter(self._calls))
+            try:
+                key = next(iter(self._calls))
+            except (RuntimeError, StopIteration):
+                # Another thread has changed it; the next call will do.
+                return
             calls = self._calls.get(key)
             if not calls or calls[0][0] > oldest_allowed:
                 return

@@ -8,22 +8,22 @@ When the leader dies, the next one to look leads.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
-import time
 from types import ModuleType
 from typing import Any
 
 from fast_litellm import _native
 from fast_litellm.integrations.litellm import _compat
 from fast_litellm.integrations.litellm.deployments import Routing
-from fast_litellm.integrations.litellm.seam import Seam, logger
+from fast_litellm.integrations.litellm.seam import Seam
 
 #: Name of the job, and of the notice with the result.
 JOB = "litellm:health_check"
 #: How often a worker looks for a result that another is about to publish, seconds.
 _POLL_S = 0.25
-#: A leader that was not heard of for so many intervals is not waited for.
+#: A leader that was not heard of for so many intervals leads no more.
 _PATIENCE = 3.0
 
 
@@ -37,8 +37,8 @@ class HealthCheckSeam(Seam):
         self._routing = routing
         self._board = routing.shared.board
         self._leader: _native.Leader | None = None
-        #: Number of the newest result that this worker has taken.
-        self._taken = 0.0
+        #: Leadership and round of the newest result that this worker has taken.
+        self._taken = [0, 0]
         #: Whether the last round's result was another worker's.
         self._followed = False
 
@@ -82,7 +82,6 @@ class HealthCheckSeam(Seam):
         interval = _compat.health_check_interval(module)
         if not self.active or interval is None or self._routing.breaker.open:
             return await original(*args, **kwargs)
-        until = time.monotonic() + _PATIENCE * interval
         while True:
             try:
                 if self._leads(interval):
@@ -92,24 +91,33 @@ class HealthCheckSeam(Seam):
                 self._routing.breaker.failed("health check", error)
                 return await original(*args, **kwargs)
             if result is not None:
+                healthy, unhealthy = result
+                if healthy is None:
+                    # The leader could not publish what it found.
+                    return await original(*args, **kwargs)
                 self._followed = True
-                return (*result, {})
-            if time.monotonic() >= until:
-                logger.warning(
-                    "no result of the leading health check came; this worker checks itself"
-                )
-                return await original(*args, **kwargs)
+                return healthy, unhealthy, {}
             await asyncio.sleep(_POLL_S)
-        result = await original(*args, **kwargs)
+        result = await self._leading(original(*args, **kwargs), interval)
         self._publish(result, interval)
         return result
 
     def _leads(self, interval: float) -> bool:
         if self._leader is None:
-            self._leader = _native.Leader(
-                JOB, ttl_s=_PATIENCE * interval, region=self._routing.region
-            )
+            ttl_s = max(1.0, _PATIENCE * interval)
+            self._leader = _native.Leader(JOB, ttl_s=ttl_s, region=self._routing.region)
         return self._leader.acquire()
+
+    async def _leading(self, checks: Any, interval: float) -> Any:
+        """Wait for the checks, and go on leading meanwhile, however long they take."""
+        task = asyncio.ensure_future(checks)
+        try:
+            while not (await asyncio.wait({task}, timeout=interval))[0]:
+                with contextlib.suppress(Exception):
+                    self._leads(interval)
+            return task.result()
+        finally:
+            task.cancel()
 
     def _published(self) -> tuple[Any, Any] | None:
         """A result that this worker has not taken yet."""
@@ -124,9 +132,20 @@ class HealthCheckSeam(Seam):
 
     def _publish(self, result: Any, interval: float) -> None:
         try:
-            self._taken = time.time()
-            notice = {"number": self._taken, "healthy": result[0], "unhealthy": result[1]}
-            text = json.dumps(notice, default=str).encode()
-            self._board.publish(JOB, text, max(1, round(_PATIENCE * interval)))
+            term = self._leader.term_number if self._leader is not None else None
+            if term is None:
+                # Another worker leads by now, and publishes its own.
+                return
+            self._taken = [term, self._taken[1] + 1 if self._taken[0] == term else 1]
+            try:
+                self._post(result[0], result[1], interval)
+            except _native.OutOfRangeError as error:
+                self._routing.breaker.failed("result of a health check", error)
+                self._post(None, None, interval)
         except Exception as error:  # noqa: BLE001  # counted; the others check by themselves
             self._routing.breaker.failed("result of a health check", error)
+
+    def _post(self, healthy: Any, unhealthy: Any, interval: float) -> None:
+        notice = {"number": self._taken, "healthy": healthy, "unhealthy": unhealthy}
+        text = json.dumps(notice, default=str).encode()
+        self._board.publish(JOB, text, max(1, round(_PATIENCE * interval)))

@@ -7,6 +7,7 @@ deployments a group has; this seam tells that when a strategy is asked to pick o
 from __future__ import annotations
 
 import functools
+import inspect
 from types import ModuleType
 from typing import Any
 
@@ -46,6 +47,17 @@ class StrategySeam(Seam):
 
     def _learning(self, original: Any) -> Any:
         seam = self
+        if inspect.iscoroutinefunction(original):
+
+            @functools.wraps(original)
+            async def async_pick(
+                self: Any, model_group: str, healthy_deployments: Any, *args: Any, **kw: Any
+            ) -> Any:
+                if seam.active:
+                    seam._learn(self, model_group, healthy_deployments)
+                return await original(self, model_group, healthy_deployments, *args, **kw)
+
+            return async_pick
 
         @functools.wraps(original)
         def pick(
