@@ -111,6 +111,20 @@ MUTATIONS = (
         "loom_cooldown_counts_every_beginning",
     ),
     Mutation(
+        "cause-without-check",
+        "src/tables/causes.rs",
+        "let whole = len > 0 && check(subject, cause, len, words.iter().copied()) == head.check();",
+        "let whole = len > 0;",
+        "loom_causes_no_mixture_is_read",
+    ),
+    Mutation(
+        "cause-without-mark",
+        "src/tables/causes.rs",
+        "if cause.mark() != mark(subject) {",
+        "if cause.mark() == 0 {",
+        "loom_causes_no_mixture_is_read",
+    ),
+    Mutation(
         "ewma-blind-store",
         "src/primitives/mod.rs",
         "Word::compare_exchange(self, current, new, success, failure)",

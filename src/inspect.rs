@@ -190,6 +190,15 @@ pub struct DeploymentReport {
     /// Why it is cooled down.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cooldown_reason: Option<&'static str>,
+    /// Milliseconds that the cooldown was meant to last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cooldown_for_ms: Option<u64>,
+    /// HTTP status of what caused it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cooldown_status: Option<u64>,
+    /// What was said of it, with secrets masked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cooldown_text: Option<String>,
     /// Successes in the present window.
     pub successes: u64,
     /// Failures in the present window.
@@ -215,6 +224,9 @@ pub struct DeploymentReport {
     /// Average time to the first token in microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_token_us: Option<u64>,
+    /// Latest score, in millionths of its unit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score_us: Option<u64>,
 }
 
 /// One series of measurements.
@@ -563,15 +575,19 @@ fn features(region: &Region) -> Vec<FeatureReport> {
 fn deployments(region: &Region, held: &BTreeMap<u64, u64>) -> Vec<DeploymentReport> {
     let now = region.now();
     let report = |(slot, record): (usize, &crate::layout::Deployment)| {
-        key_of(&record.identity)?;
+        let identity = key_of(&record.identity)?;
         let in_flight = held.get(&health::key_slot(slot)).copied().unwrap_or(0);
         let health = health::health_of(record, now, in_flight);
-        let cooled = health.cooldown_ms > 0;
+        let cooldown = health::cooldown_of(record, identity, || region.now());
+        let cooldown = cooldown.as_ref();
         Some(DeploymentReport {
             deployment: deployment_name(record),
             in_flight,
-            cooldown_ms: health.cooldown_ms,
-            cooldown_reason: cooled.then(|| health.cooldown_reason.name()),
+            cooldown_ms: cooldown.map_or(0, |cooldown| cooldown.left_ms),
+            cooldown_reason: cooldown.map(|cooldown| cooldown.kind.name()),
+            cooldown_for_ms: cooldown.map(|cooldown| cooldown.for_ms),
+            cooldown_status: cooldown.map(|cooldown| cooldown.status).filter(|&s| s > 0),
+            cooldown_text: cooldown.and_then(|cooldown| cooldown.text.clone()),
             successes: health.successes,
             failures: health.failures,
             failures_in_a_row: health.failures_in_a_row,
@@ -582,6 +598,7 @@ fn deployments(region: &Region, held: &BTreeMap<u64, u64>) -> Vec<DeploymentRepo
             last_failure_s: health.last_failure.map(|(.., age_s)| age_s),
             latency_us: health.latency_us,
             first_token_us: health.first_token_us,
+            score_us: health.scores_us.first().copied(),
         })
     };
     region.deployments().iter().enumerate().filter_map(report).collect()
@@ -649,6 +666,7 @@ mod tests {
     use crate::clock::FakeClock;
     use crate::config::Capacity;
     use crate::engine::Engine;
+    use crate::engine::health::Cause;
     use crate::engine::slots::SlotAsk;
     use crate::engine::windows::Ask;
     use crate::layout::FailureKind;
@@ -669,7 +687,9 @@ mod tests {
         let checked = engine.check(&engine.limiter("", Quota::new(60, 6).unwrap()), b"k");
         let _ = engine.depart("gpt", None);
         let _ = engine.deployment_succeeded("gpt", 60, Some(9), None);
-        let _ = engine.cool_down("gpt", 60_000, FailureKind::RateLimited);
+        let cause = Cause { kind: FailureKind::RateLimited, status: 429, text: "no more" };
+        let _ = engine.cool_down("gpt", 60_000, &cause);
+        let _ = engine.deployment_scored("gpt", 7);
         if let Ok(series) = engine.series("routing") {
             engine.measure(series, 5_000);
         }
@@ -703,6 +723,11 @@ mod tests {
         assert_eq!((deployment.deployment.as_str(), deployment.in_flight), ("gpt", 1));
         assert_eq!(deployment.cooldown_reason, Some("rate_limited"));
         assert_eq!((deployment.cooldown_ms, deployment.latency_us), (50_000, Some(9)));
+        assert_eq!(
+            (deployment.cooldown_for_ms, deployment.cooldown_status, deployment.score_us),
+            (Some(60_000), Some(429), Some(7))
+        );
+        assert_eq!(deployment.cooldown_text.as_deref(), Some("no more"));
         assert_eq!((report.series[0].series.as_str(), report.series[0].count), ("routing", 1));
         assert_eq!(report.events[0].event, "cooldown_begun");
         assert_eq!(report.events[0].subject.as_deref(), Some("gpt"));
@@ -743,8 +768,13 @@ mod tests {
             set(&record.first_token, random);
             set(&record.name_head, random);
             record.name.iter().for_each(|word| set(word, random));
-            record.latencies.iter().chain(&record.first_tokens).for_each(|word| set(word, random));
-            for word in [&record.latency_head, &record.first_token_head, &record.successes_total] {
+            let samples = record.latencies.iter().chain(&record.first_tokens);
+            samples.chain(&record.scores).for_each(|word| set(word, random));
+            set(&record.cause, random);
+            set(&record.cause_head, random);
+            record.cause_text.iter().for_each(|word| set(word, random));
+            let heads = [&record.latency_head, &record.first_token_head, &record.score_head];
+            for word in heads.into_iter().chain([&record.successes_total]) {
                 set(word, random);
             }
         }

@@ -168,7 +168,12 @@ fn deployments(out: &mut impl Write, deployments: &[DeploymentReport]) -> Result
     let rows = deployments.iter().map(|deployment| {
         let cooldown = deployment.cooldown_reason.map_or_else(
             || "-".to_string(),
-            |why| format!("{} ({why})", duration(deployment.cooldown_ms.div_ceil(1_000))),
+            |why| {
+                let status = deployment.cooldown_status.map(|status| format!(" {status}"));
+                let left = duration(deployment.cooldown_ms.div_ceil(1_000));
+                let lasts = duration(deployment.cooldown_for_ms.unwrap_or(0).div_ceil(1_000));
+                format!("{left} of {lasts} ({why}{})", status.unwrap_or_default())
+            },
         );
         vec![
             deployment.deployment.clone(),
@@ -179,6 +184,7 @@ fn deployments(out: &mut impl Write, deployments: &[DeploymentReport]) -> Result
             deployment.last_failure.unwrap_or("-").to_string(),
             milliseconds(deployment.latency_us),
             milliseconds(deployment.first_token_us),
+            deployment.cooldown_text.clone().unwrap_or_else(|| "-".to_string()),
         ]
     });
     let head = [
@@ -190,6 +196,7 @@ fn deployments(out: &mut impl Write, deployments: &[DeploymentReport]) -> Result
         "LAST FAILURE",
         "LATENCY",
         "FIRST TOKEN",
+        "CAUSE",
     ];
     table(out, &head, indent(rows))
 }

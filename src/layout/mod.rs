@@ -14,17 +14,17 @@ pub use header::{BYTE_ORDER, HEADER_LEN, Header, MAGIC, SectionRow, State, secti
 pub use packed::BitField;
 pub use records::{
     Bucket, CHUNK_SLOTS, Deployment, Event, Feature, HISTOGRAM_BUCKETS, Histogram, LeaseChunk,
-    NAME_BYTES, Name, SAMPLES, Series, StatsRow, WorkerRow,
+    NAME_BYTES, Name, SAMPLES, Series, StatsRow, TEXT_BYTES, WorkerRow,
 };
 pub use words::{
-    BreakerWord, ClaimWord, CooldownWord, CounterWord, EventKind, EwmaWord, FailureKind,
+    BreakerWord, CauseWord, ClaimWord, CooldownWord, CounterWord, EventKind, EwmaWord, FailureKind,
     FailureWord, FlagMode, FlagWord, GcraWord, IdentityWord, KeyKind, LeaseLimits, LeaseWord,
-    NameWord, OwnerTag, PairWord, SampleWord, SlidingWord, SlotState, TagWord, WindowWord,
-    WorkerState,
+    NameWord, OwnerTag, PairWord, SampleWord, SlidingWord, SlotState, TagWord, TextWord,
+    WindowWord, WorkerState,
 };
 
 /// Layout version: a different major is refused, a newer minor only appends sections.
-pub const VERSION_MAJOR: u16 = 2;
+pub const VERSION_MAJOR: u16 = 3;
 /// See [`VERSION_MAJOR`].
 pub const VERSION_MINOR: u16 = 0;
 

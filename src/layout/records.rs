@@ -1,8 +1,9 @@
 //! The records of all sections.
 
 use super::words::{
-    BreakerWord, ClaimWord, CooldownWord, CounterWord, EwmaWord, FailureWord, FlagWord,
-    IdentityWord, LeaseLimits, LeaseWord, NameWord, PairWord, SampleWord, TagWord, WindowWord,
+    BreakerWord, CauseWord, ClaimWord, CooldownWord, CounterWord, EwmaWord, FailureWord, FlagWord,
+    IdentityWord, LeaseLimits, LeaseWord, NameWord, PairWord, SampleWord, TagWord, TextWord,
+    WindowWord,
 };
 use crate::sync::Word;
 
@@ -14,6 +15,8 @@ pub const CHUNK_SLOTS: usize = 32;
 pub const CHUNK_SLOTS: usize = 2;
 /// Bytes of a printable name.
 pub const NAME_BYTES: usize = 88;
+/// Bytes of the text that says why a deployment is cooled down.
+pub const TEXT_BYTES: usize = 128;
 /// Recent measurements kept of each kind.
 pub const SAMPLES: usize = 16;
 /// Buckets of a histogram.
@@ -173,7 +176,7 @@ super::record! {
 
 super::record! {
     /// The health of one deployment, as all workers know it.
-    #[size(512)] #[align(64)]
+    #[size(768)] #[align(64)]
     pub struct Deployment {
         /// The deployment; 0 = never used.
         identity: Word<IdentityWord>,
@@ -203,8 +206,14 @@ super::record! {
         first_token_head: Word<u64>,
         /// Consecutive failures; a success makes it 0.
         failures_in_a_row: Word<u64>,
+        /// Scores written so far.
+        score_head: Word<u64>,
+        /// What the cooldown is for.
+        cause: Word<CauseWord>,
+        /// Length and check of `cause_text`.
+        cause_head: Word<TextWord>,
         /// Reserved, zero.
-        reserved: [Word<u64>; 6],
+        reserved: [Word<u64>; 3],
         /// Whether `name` is complete.
         name_head: Word<NameWord>,
         /// Printable name, UTF-8.
@@ -213,6 +222,10 @@ super::record! {
         latencies: [Word<SampleWord>; 16],
         /// Recent times to the first token.
         first_tokens: [Word<SampleWord>; 16],
+        /// Recent scores: what a router measures a deployment by, in its own unit.
+        scores: [Word<SampleWord>; 16],
+        /// Why it is cooled down, in words: UTF-8, without secrets.
+        cause_text: [Word<u64>; 16],
     }
 }
 

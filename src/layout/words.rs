@@ -167,6 +167,28 @@ packed! {
 }
 
 packed! {
+    /// What a cooldown is for: how long it is meant to last, and what caused it.
+    pub struct CauseWord {
+        /// Milliseconds that it lasts from its beginning, or from when it was lengthened.
+        for_ms @ 0, 32;
+        /// HTTP status of the failure that caused it, 0 = none.
+        status @ 32, 10;
+        /// Hash of the deployment and its `CooldownWord`: a cause of another cooldown does not agree with it.
+        mark @ 42, 22;
+    }
+}
+
+packed! {
+    /// A text that many may write at once; 0 = none.
+    pub struct TextWord {
+        /// Bytes of UTF-8.
+        length @ 0, 8;
+        /// Hash of the text and of what it belongs to: a mixture of two does not agree with it.
+        check @ 8, 56;
+    }
+}
+
+packed! {
     /// The latest failure of a deployment.
     pub struct FailureWord {
         /// `FailureKind`; 0 = none yet.
@@ -614,6 +636,8 @@ pub fn all() -> Vec<PackedInfo> {
         CooldownWord::INFO,
         EwmaWord::INFO,
         SampleWord::INFO,
+        CauseWord::INFO,
+        TextWord::INFO,
         FailureWord::INFO,
     ]
 }

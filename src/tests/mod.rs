@@ -2,6 +2,7 @@
 //! operations. `scripts/mutate.py` breaks the code in the named ways and expects the model to fail.
 
 mod loom_breaker;
+mod loom_causes;
 mod loom_charge;
 mod loom_cooldown;
 mod loom_events;

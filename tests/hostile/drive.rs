@@ -6,7 +6,7 @@ use fast_litellm::config::Overflow;
 use fast_litellm::engine::Engine;
 use fast_litellm::engine::admission::{Answer, Demand, Rule};
 use fast_litellm::engine::features::BREAKER;
-use fast_litellm::engine::health::{Departure, Flight};
+use fast_litellm::engine::health::{Cause, Cooldown, Departure, Flight};
 use fast_litellm::engine::quota::{Limiter, Place};
 use fast_litellm::engine::sliding::SlidingLimiter;
 use fast_litellm::engine::slots::SlotAsk;
@@ -19,6 +19,11 @@ use fast_litellm::primitives::sliding::SlidingLimit;
 
 /// Names of keys. A key's number chooses the same row everywhere.
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+const TEXTS: [&str; 3] = [
+    "",
+    "no more",
+    "Bearer 0123456789abcdef is not known, and this goes on for longer than a record can hold it: it is cut, and what comes then is not seen",
+];
 pub const SUBJECTS: [&str; 4] = ["{user:a}", "{user:b}", "{team:c}", "{tag:d}"];
 const WINDOWS: [&str; 4] =
     ["{user:a}:window", "{user:b}:window", "{team:c}:window", "{tag:d}:window"];
@@ -160,7 +165,7 @@ fn silent(operation: impl FnOnce()) -> String {
 }
 
 /// All operations by their names.
-pub const OPERATIONS: [(&str, Run); 64] = [
+pub const OPERATIONS: [(&str, Run); 67] = [
     ("check", |c, o| told(c.engine.check(c.rate(o), NAMES[o.key].as_bytes()))),
     ("check_cost", |c, o| told(c.engine.check_cost(c.rate(o), NAMES[o.key].as_bytes(), o.amount))),
     ("place", |c, o| c.place(o)),
@@ -245,10 +250,22 @@ pub const OPERATIONS: [(&str, Run); 64] = [
         told(c.engine.deployment_failed(NAMES[o.key], WINDOW_S, kind, o.amount))
     }),
     ("cool_down", |c, o| {
-        told(c.engine.cool_down(NAMES[o.key], o.amount, FailureKind::RateLimited))
+        let kind = FailureKind::RateLimited;
+        let cause = Cause { kind, status: o.amount, text: TEXTS[o.which % TEXTS.len()] };
+        told(c.engine.cool_down(NAMES[o.key], o.amount, &cause))
     }),
     ("end_cooldown", |c, o| told(c.engine.end_cooldown(NAMES[o.key]))),
     ("cooldown_left_ms", |c, o| told(c.engine.cooldown_left_ms(NAMES[o.key]))),
+    ("cooldown", |c, o| {
+        let found = c.engine.cooldown(NAMES[o.key]);
+        let adds_up = |c: &Cooldown| {
+            c.began_ms + c.for_ms == c.until_ms && c.left_ms <= c.for_ms && c.left_ms > 0
+        };
+        assert!(found.as_ref().is_none_or(adds_up), "{found:?}");
+        told(found)
+    }),
+    ("deployment_scored", |c, o| told(c.engine.deployment_scored(NAMES[o.key], o.amount))),
+    ("scores", |c, o| told(c.engine.scores(NAMES[o.key], o.which))),
     ("flights_to", |c, o| told(c.engine.flights_to(NAMES[o.key]))),
     ("health", |c, o| told(c.engine.health(NAMES[o.key]))),
     // From here on operations concern more than their keys.

@@ -6,6 +6,7 @@ use super::ground::{Ground, offset_of, smallest};
 use super::source::Source;
 use fast_litellm::config::Capacity;
 use fast_litellm::engine::Engine;
+use fast_litellm::engine::health::Cause;
 use fast_litellm::engine::slots::SlotAsk;
 use fast_litellm::engine::windows::Ask;
 use fast_litellm::layout::section::{
@@ -96,7 +97,9 @@ fn furnished() -> Ground {
     engine.add("spend:a", 1, 60).expect("room");
     engine.deployment_succeeded("a", WINDOW_S, Some(1_000), Some(10)).expect("room");
     engine.deployment_failed("a", WINDOW_S, FailureKind::Server, 500).expect("room");
-    engine.cool_down("a", 5_000, FailureKind::Server).expect("room");
+    let cause = Cause { kind: FailureKind::Server, status: 503, text: "the provider is away" };
+    engine.cool_down("a", 5_000, &cause).expect("room");
+    engine.deployment_scored("a", 40).expect("room");
     let series = engine.series("routing").expect("room");
     engine.measure(series, 1_000);
     engine.feature_error(1);
@@ -198,6 +201,9 @@ fn cases() -> Vec<Case> {
         (DEPLOYMENTS, named, "successes_total", u64::MAX, Damage, "successes_total"),
         (DEPLOYMENTS, named, "latencies", 1 << 40, Harmless, "latencies"),
         (DEPLOYMENTS, named, "first_tokens", u64::MAX, Harmless, "first_tokens"),
+        (DEPLOYMENTS, named, "scores", u64::MAX, Harmless, "scores"),
+        (DEPLOYMENTS, named, "cause", u64::MAX, Harmless, "cause"),
+        (DEPLOYMENTS, named, "cause_head", 129, Harmless, "cause_head"),
         (DEPLOYMENTS, named, "name", 1, Harmless, "name"),
         (DEPLOYMENTS, named, "reserved", 1, Damage, "reserved"),
         (DEPLOYMENTS, Unused, "window", 1, Damage, "identity"),

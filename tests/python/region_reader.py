@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeVar
 from keyed_hash import GOLDEN, M64, mix, places, siphash
 from layout_document import Bits, LayoutDocument
 from region_view import (
+    Cause,
     Chunk,
     Counter,
     Deployment,
@@ -549,6 +550,7 @@ class RegionReader:
             self._name("Deployment", index, "name_head", "name"),
             cooling_ms if 0 < cooling_ms <= LONGEST_COOLDOWN_MS else 0,
             kinds[cooldown["reason"]],
+            self._cause(index),
             cooldown["trips"],
             self._count(successes, start_s, now_us),
             self._count(failures, start_s, now_us),
@@ -560,8 +562,26 @@ class RegionReader:
             self._average_us(bits("first_token")),
             self._samples(index, "latencies", word("latency_head"), now_us),
             self._samples(index, "first_tokens", word("first_token_head"), now_us),
+            self._samples(index, "scores", word("score_head"), now_us),
             lease["limit"],
         )
+
+    def _cause(self, index: int) -> Cause | None:
+        """Why the deployment is cooled down; `None` when that was written for another cooldown."""
+        identity, cooldown = self.identity("Deployment", index), self._word("Deployment", index, "cooldown")
+        head, cause = self._bits("Deployment", index, "cause_head"), self._bits("Deployment", index, "cause")
+        if cause["mark"] != self._field("CauseWord", "mark").low(mix(identity ^ mix(cooldown))):
+            return None
+        length, text = head["length"], None
+        count = self.document.records["Deployment"].fields["cause_text"].count
+        if 0 < length <= 8 * count:
+            body = [self._word("Deployment", index, "cause_text", item) for item in range(divided_up(length, 8))]
+            first = [identity, cooldown, self._word("Deployment", index, "cause")]
+            check = name_check([*first, *body], length)
+            if check >> self._field("TextWord", "check").first == head["check"]:
+                raw = b"".join(word.to_bytes(8, "little") for word in body)
+                text = raw[:length].decode("utf-8", "replace")
+        return Cause(cause["for_ms"], cause["status"], text)
 
     def _average_us(self, average: dict[str, int]) -> float | None:
         return average["value"] / 16 if average["samples"] else None
@@ -635,7 +655,7 @@ def divided_up(value: int, by: int) -> int:
 
 
 def name_check(words: list[int], length: int) -> int:
-    """What the check of a name is taken from."""
+    """What the check of a name, or of a text and what it belongs to, is taken from."""
     check = length
     for word in words:
         check = mix(check ^ word) + check & M64

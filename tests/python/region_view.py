@@ -123,6 +123,14 @@ class Chunk:
     holds: tuple[Hold, ...]
 
 
+class Cause(NamedTuple):
+    """What a cooldown is for, as far as it was written for exactly this one."""
+
+    for_ms: int
+    status: int
+    text: str | None
+
+
 @dataclass(frozen=True)
 class Deployment:
     """What all workers know of a deployment."""
@@ -131,6 +139,7 @@ class Deployment:
     name: str | None
     cooling_ms: int
     cooldown_reason: str
+    cooldown_cause: Cause | None
     cooldowns: int
     successes: int
     failures: int
@@ -142,6 +151,7 @@ class Deployment:
     first_token_us: float | None
     latencies_us: tuple[int, ...]
     first_tokens_us: tuple[int, ...]
+    scores_us: tuple[int, ...]
     lease_limit: int
 
 

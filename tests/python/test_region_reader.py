@@ -33,13 +33,14 @@ from fast_litellm._rust import LimiterScripts, Region, SimpleRateLimiter, Unavai
 from keyed_hash import mix, places, siphash
 from layout_document import Bits, LayoutDocument
 from region_reader import (
+    LONGEST_COOLDOWN_MS,
     NotARegion,
     RegionReader,
     event_check,
     histogram_bucket,
     name_check,
 )
-from region_view import Deployment, Event, Hold, Key, Owner, Quota, Series, Sliding, View, Window
+from region_view import Cause, Deployment, Event, Hold, Key, Owner, Quota, Series, Sliding, View, Window
 from support import Forked, Worker, until
 
 DOCUMENT = LayoutDocument.load()
@@ -216,7 +217,14 @@ def deployment_report(each: Deployment, view: View, in_flight: int) -> dict[str,
         "failures_total": each.failures_total,
     }
     if each.cooling_ms:
+        cause = each.cooldown_cause
+        lasts_ms = min(max(cause.for_ms if cause else 0, each.cooling_ms), LONGEST_COOLDOWN_MS)
         report["cooldown_reason"] = spelt(each.cooldown_reason)
+        report["cooldown_for_ms"] = lasts_ms
+        if cause and cause.status:
+            report["cooldown_status"] = cause.status
+        if cause and cause.text:
+            report["cooldown_text"] = cause.text
     if each.last_failure:
         kind, status, at_s = each.last_failure
         report["last_failure"] = spelt(kind)
@@ -226,6 +234,7 @@ def deployment_report(each: Deployment, view: View, in_flight: int) -> dict[str,
         average = getattr(each, name)
         if average is not None:
             report[name] = int(average + 0.5)
+    report.update({"score_us": each.scores_us[-1]} if each.scores_us else {})
     return report
 
 
@@ -765,6 +774,8 @@ UNWRITTEN = (
     "Cooldown",
     "Ewma",
     "Sample",
+    "Cause",
+    "Text",
     "Failure",
 )
 
@@ -851,12 +862,17 @@ def test_deployments_are_decoded(written: Written) -> None:
             30 | (now_s - 3_601) % (1 << 24) << 40,
             40 | now_s + 9 << 40,
         ],
+        score_head=1,
+        scores=[12_345 | now_s << 40],
         lease=7 | 3 << 26,
     )
+    said = "quota of gpt-4o is used up: é"
+    write_cause(written, place, for_ms=5_500, status=429, text=said)
     (deployment,) = written.reader.view(now_us).deployments
     assert (deployment.record, deployment.name) == (place, "gpt-4o/eu-west")
     assert 4_999 <= deployment.cooling_ms <= 5_000
     assert (deployment.cooldown_reason, deployment.cooldowns) == ("rate limited", 9)
+    assert deployment.cooldown_cause == Cause(5_500, 429, said)
     assert (deployment.successes, deployment.failures) == (17, 0)
     assert deployment.last_failure == ("server", 503, now_s)
     assert (deployment.latency_us, deployment.first_token_us) == (1250.5, None)
@@ -864,6 +880,7 @@ def test_deployments_are_decoded(written: Written) -> None:
     assert totals == (100, 30, 2)
     assert deployment.latencies_us == tuple(range(1003, 1019))
     assert deployment.first_tokens_us == (10, 20, 40)
+    assert deployment.scores_us == (12_345,)
     assert deployment.lease_limit == 7
     # Its slots are found like those of any other key.
     identity = written.reader.identity("Deployment", place)
@@ -880,6 +897,39 @@ def test_deployments_are_decoded(written: Written) -> None:
     assert (chunk.key, chunk.deployment) == (None, place)
     assert chunk.holds == (Hold(1, Owner(3, 5), now_s, 0, 0),)
     assert compare(written.reader, written.region) == []
+
+
+def write_cause(written: Written, place: int, for_ms: int, status: int, text: str) -> None:
+    """Say why the deployment in a record is cooled down, as the document's prose says."""
+    identity = written.reader.identity("Deployment", place)
+    offset = DOCUMENT.records["Deployment"].fields["cooldown"].offset
+    at = written.reader.sections["Deployment"].offset + place * 768 + offset
+    (cooldown,) = struct.unpack_from("<Q", written.memory, at)
+    raw = text.encode()
+    words = [int.from_bytes(raw[at : at + 8], "little") for at in range(0, len(raw), 8)]
+    cause = for_ms | status << 32 | mix(identity ^ mix(cooldown)) % (1 << 22) << 42
+    check = name_check([identity, cooldown, cause, *words], len(raw)) >> 8
+    head = len(raw) | check << 8
+    written.put("Deployment", place, cause=cause, cause_head=head, cause_text=words)
+
+
+def test_a_cause_of_another_cooldown_is_not_shown(written: Written) -> None:
+    now_ms = written.reader.now_us() // 1000
+    place = written.insert("Deployment", b"gpt-4o")
+    written.put("Deployment", place, cooldown=now_ms + 50_000 | 6 << 40 | 1 << 48)
+    write_cause(written, place, for_ms=50_500, status=503, text="one of two causes")
+
+    def cause() -> Cause | None:
+        (deployment,) = written.reader.view().deployments
+        assert compare(written.reader, written.region) == []
+        return deployment.cooldown_cause
+
+    assert cause() == Cause(50_500, 503, "one of two causes")
+    # Another writer has got as far as one word of the text.
+    written.put("Deployment", place, cause_text=[int.from_bytes(b"another ", "little")])
+    assert cause() == Cause(50_500, 503, None)
+    written.put("Deployment", place, cooldown=now_ms + 50_000 | 6 << 40 | 2 << 48)
+    assert cause() is None
 
 
 def test_series_are_decoded_and_their_histograms_added_up(written: Written) -> None:
