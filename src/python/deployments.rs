@@ -10,7 +10,6 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Longest time that is told in microseconds, seconds: some 11 days.
 const LONGEST_S: f64 = 1e6;
@@ -19,7 +18,7 @@ const LONGEST_S: f64 = 1e6;
 #[pyclass(frozen, module = "fast_litellm._rust")]
 pub(super) struct Flight {
     engine: Arc<Engine>,
-    flight: CoreFlight,
+    inner: CoreFlight,
     ended: AtomicBool,
 }
 
@@ -28,7 +27,7 @@ impl Flight {
     /// Ends it. Does nothing the second time.
     fn end(&self) {
         if !self.ended.swap(true, Ordering::Relaxed) {
-            self.engine.arrive(&self.flight);
+            self.engine.arrive(&self.inner);
         }
     }
 }
@@ -59,7 +58,7 @@ impl Deployments {
             Departure::Full => None,
             Departure::Sent(flight) => Some(Flight {
                 engine: Arc::clone(&self.engine),
-                flight,
+                inner: flight,
                 ended: AtomicBool::new(false),
             }),
         })
@@ -130,22 +129,19 @@ impl Deployments {
         Ok(self.engine.cool_down(&key_text(deployment)?, for_ms, &cause)? == Begun::First)
     }
 
-    /// The cooldown that runs: `began` (Unix time), `seconds` (from then on), `left` (seconds), `status`,
-    /// `text`, `kind`; None = there is none.
+    /// The cooldown that runs: `seconds` (in all), `left` (of them), `status` (HTTP, 0 = none), `text`,
+    /// `kind`; None = there is none.
     fn cooldown<'py>(
         &self,
         py: Python<'py>,
         deployment: &Bound<'_, PyAny>,
     ) -> PyResult<Option<Bound<'py, PyDict>>> {
         let Some(cooldown) = self.engine.cooldown(&key_text(deployment)?) else { return Ok(None) };
-        let (seconds, left) = (seconds_of_ms(cooldown.for_ms), seconds_of_ms(cooldown.left_ms));
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let shown = PyDict::new(py);
-        shown.set_item("began", now + left - seconds)?;
-        shown.set_item("seconds", seconds)?;
-        shown.set_item("left", left)?;
+        shown.set_item("seconds", seconds_of_ms(cooldown.for_ms))?;
+        shown.set_item("left", seconds_of_ms(cooldown.left_ms))?;
         shown.set_item("status", cooldown.status)?;
-        shown.set_item("text", cooldown.text)?;
+        shown.set_item("text", cooldown.text.unwrap_or_default())?;
         shown.set_item("kind", cooldown.kind.name())?;
         Ok(Some(shown))
     }

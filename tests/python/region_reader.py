@@ -568,14 +568,23 @@ class RegionReader:
 
     def _cause(self, index: int) -> Cause | None:
         """Why the deployment is cooled down; `None` when that was written for another cooldown."""
-        identity, cooldown = self.identity("Deployment", index), self._word("Deployment", index, "cooldown")
-        head, cause = self._bits("Deployment", index, "cause_head"), self._bits("Deployment", index, "cause")
+        identity, cooldown = (
+            self.identity("Deployment", index),
+            self._word("Deployment", index, "cooldown"),
+        )
+        head, cause = (
+            self._bits("Deployment", index, "cause_head"),
+            self._bits("Deployment", index, "cause"),
+        )
         if cause["mark"] != self._field("CauseWord", "mark").low(mix(identity ^ mix(cooldown))):
             return None
         length, text = head["length"], None
         count = self.document.records["Deployment"].fields["cause_text"].count
         if 0 < length <= 8 * count:
-            body = [self._word("Deployment", index, "cause_text", item) for item in range(divided_up(length, 8))]
+            body = [
+                self._word("Deployment", index, "cause_text", item)
+                for item in range(divided_up(length, 8))
+            ]
             first = [identity, cooldown, self._word("Deployment", index, "cause")]
             check = name_check([*first, *body], length)
             if check >> self._field("TextWord", "check").first == head["check"]:

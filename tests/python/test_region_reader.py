@@ -40,7 +40,19 @@ from region_reader import (
     histogram_bucket,
     name_check,
 )
-from region_view import Cause, Deployment, Event, Hold, Key, Owner, Quota, Series, Sliding, View, Window
+from region_view import (
+    Cause,
+    Deployment,
+    Event,
+    Hold,
+    Key,
+    Owner,
+    Quota,
+    Series,
+    Sliding,
+    View,
+    Window,
+)
 from support import Forked, Worker, until
 
 DOCUMENT = LayoutDocument.load()

@@ -43,6 +43,7 @@ def accelerate() -> dict[str, str]:
     """Switch on what the test process has switched off; the state of the limiter's seam."""
     warnings.simplefilter("ignore")
     os.environ.pop("FAST_LITELLM_ENABLED", None)
+    os.environ["FAST_LITELLM_RUST_ROUTING"] = "false"
     assert fast_litellm.apply_acceleration() is True
     return seam_status()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -24,7 +25,7 @@ class Key(Protocol):
     """One key of the Router's cache."""
 
     def read(self) -> Any:
-        """Its value, None, or `LOCAL`."""
+        """Its value; `LOCAL` = none: what the region had no room for is in LiteLLM's own memory."""
 
     def write(self, value: Any, ttl_s: float) -> bool:
         """Replace its value; False = it cannot hold that one."""
@@ -57,7 +58,7 @@ class Counter:
         self._key = key
 
     def read(self) -> Any:
-        """The count; where there is none, LiteLLM's memory may hold something else of that name."""
+        """The count."""
         value = self._counters.value(self._key)
         return LOCAL if value is None else value
 
@@ -87,7 +88,8 @@ class Money:
 
     def read(self) -> Any:
         """The sum."""
-        return self._counters.spent(self._key)
+        value = self._counters.spent(self._key)
+        return LOCAL if value is None else value
 
     def write(self, value: Any, ttl_s: float) -> bool:
         """Start a new sum."""
@@ -117,11 +119,11 @@ class Cooldown:
         """The cooldown that runs, as LiteLLM's `CooldownCacheValue`."""
         running = self._deployments.cooldown(self._deployment)
         if running is None:
-            return None
+            return LOCAL
         return {
             "exception_received": running["text"],
             "status_code": str(running["status"]),
-            "timestamp": running["began"],
+            "timestamp": time.time() + running["left"] - running["seconds"],
             "cooldown_time": running["seconds"],
         }
 
@@ -177,9 +179,9 @@ class Moment:
         self._counter = Counter(shared, key)
 
     def read(self) -> Any:
-        """The time as LiteLLM's float, None = not set."""
+        """The time as LiteLLM's float."""
         value = self._counter.read()
-        return None if value is LOCAL else float(value)
+        return value if value is LOCAL else float(value)
 
     def write(self, value: Any, ttl_s: float) -> bool:
         """Set it."""
@@ -227,7 +229,7 @@ class Notice:
     def read(self) -> Any:
         """The value."""
         text = self._board.read(self._key)
-        return None if text is None else json.loads(text)
+        return LOCAL if text is None else json.loads(text)
 
     def write(self, value: Any, ttl_s: float) -> bool:
         """Replace it."""
