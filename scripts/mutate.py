@@ -125,6 +125,29 @@ MUTATIONS = (
         "loom_causes_no_mixture_is_read",
     ),
     Mutation(
+        "lease-renew-blind",
+        "src/tables/leases.rs",
+        "if holder.compare_exchange(seen, word, Ordering::SeqCst, Ordering::Relaxed).is_ok() {\n"
+        "                return Some(Claim { word, ..claim });\n"
+        "            }",
+        "holder.store(word, Ordering::SeqCst);\n            return Some(Claim { word, ..claim });",
+        "loom_leader_a_lease_is_renewed_or_lost",
+    ),
+    Mutation(
+        "term-blind-store",
+        "src/primitives/term.rs",
+        "if word.compare_exchange(seen, next, Ordering::SeqCst, Ordering::Relaxed).is_ok() {",
+        "word.store(next, Ordering::SeqCst);\n        if true {",
+        "loom_leader_the_later_term_has_the_larger_number",
+    ),
+    Mutation(
+        "term-without-look",
+        "src/primitives/term.rs",
+        "        if !holds() {\n            return Ok(None);\n        }\n",
+        "",
+        "loom_leader_the_later_term_has_the_larger_number",
+    ),
+    Mutation(
         "ewma-blind-store",
         "src/primitives/mod.rs",
         "Word::compare_exchange(self, current, new, success, failure)",

@@ -2,7 +2,7 @@
 //! before it is used, every value is computed by the engine's own functions at the region's own clock.
 
 use crate::clock::Instant;
-use crate::engine::health;
+use crate::engine::{health, leader};
 use crate::layout::{
     Bucket, ClaimWord, CounterWord, EventKind, FlagMode, GcraWord, IdentityWord, KeyKind,
     LeaseWord, OwnerTag, SlidingWord, StatsRow, WorkerRow,
@@ -14,6 +14,7 @@ use crate::primitives::window::{self, Pair};
 use crate::region::{BackingKind, Region, Vantage, host};
 use crate::sync::{Bits, Ordering, Word};
 use crate::tables::histograms::Histograms;
+use crate::tables::leases::Leases;
 use crate::tables::{events, index, names, workers};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -34,6 +35,8 @@ pub struct Report {
     pub limits: Vec<LimitReport>,
     /// Held concurrency slots by owner and key.
     pub leases: Vec<LeaseReport>,
+    /// Who leads which job.
+    pub leaders: Vec<LeaderReport>,
     /// Health of deployments.
     pub deployments: Vec<DeploymentReport>,
     /// Errors and switches of accelerated features.
@@ -160,6 +163,27 @@ pub struct LeaseReport {
     pub oldest_s: u64,
 }
 
+/// One job that is led.
+#[derive(Debug, Clone, Serialize)]
+pub struct LeaderReport {
+    /// Redacted name of the job.
+    pub job: String,
+    /// Row of the leader.
+    pub row: u32,
+    /// Process id of the leader; absent when it is no longer registered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<i32>,
+    /// `alive`, `dead` or `unknown`.
+    pub owner: &'static str,
+    /// Number of its term; absent while it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub term: Option<u64>,
+    /// Seconds that it has led.
+    pub held_s: u64,
+    /// Seconds since it last renewed its lease.
+    pub renewed_s: u64,
+}
+
 /// Errors of one feature.
 #[derive(Debug, Clone, Serialize)]
 pub struct FeatureReport {
@@ -260,7 +284,7 @@ pub struct EventReport {
     /// Row of the worker that recorded it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub row: Option<u32>,
-    /// Name of the deployment that it is about, or `#` and a key's hash.
+    /// Name of the deployment or job that it is about, or `#` and a key's hash.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// First detail.
@@ -319,6 +343,7 @@ impl Report {
             schema: SCHEMA,
             workers: worker_reports(region, &prove, &holdings.by_owner),
             limits: limits(region, &holdings.by_key),
+            leaders: leaders(region, &prove),
             deployments: deployments(region, &holdings.by_key),
             leases: holdings.leases,
             features: features(region),
@@ -410,8 +435,11 @@ fn holdings(region: &Region, prove: &Prove<'_>) -> Holdings {
     holdings
 }
 
-/// Name of the key or deployment that a chunk's `key_slot` names.
+/// Name of the key, deployment or job that a chunk's `key_slot` names.
 fn holder_name(region: &Region, key_slot: u64) -> String {
+    if let Some(job) = leader::slot_of(key_slot).and_then(|slot| region.jobs().get(slot)) {
+        return job_name(job);
+    }
     let deployment = health::slot_of(key_slot).and_then(|slot| region.deployments().get(slot));
     let slot = usize::try_from(key_slot.wrapping_sub(1)).unwrap_or(usize::MAX);
     deployment.map_or_else(|| key_name(region, slot), deployment_name)
@@ -604,6 +632,27 @@ fn deployments(region: &Region, held: &BTreeMap<u64, u64>) -> Vec<DeploymentRepo
     region.deployments().iter().enumerate().filter_map(report).collect()
 }
 
+fn leaders(region: &Region, prove: &Prove<'_>) -> Vec<LeaderReport> {
+    let now_s = region.now().s();
+    let report = |(slot, record): (usize, &crate::layout::Job)| {
+        let key = key_of(&record.identity)?;
+        let (limits, key_slot) = (&record.lease, leader::key_slot(slot));
+        let leases = Leases { chunks: region.chunks(), key, key_slot, limits, nonce: index::nonce };
+        let holder = leases.first_held()?.word;
+        let (row, pid, owner) = owner_of(region, holder.owner(), prove);
+        let tag = OwnerTag::from_raw(holder.owner())?;
+        let found = leader::leader_of(record, tag, pid.unwrap_or(0), holder, now_s);
+        let leader::Leader { term, held_s, renewed_s, .. } = found;
+        Some(LeaderReport { job: job_name(record), row, pid, owner, term, held_s, renewed_s })
+    };
+    region.jobs().iter().enumerate().filter_map(report).collect()
+}
+
+fn job_name(record: &crate::layout::Job) -> String {
+    let place = names::Place { head: &record.name_head, bytes: &record.name };
+    names::read(place).unwrap_or_else(|| format!("#{:013x}", get(&record.identity).hash()))
+}
+
 fn deployment_name(record: &crate::layout::Deployment) -> String {
     let place = names::Place { head: &record.name_head, bytes: &record.name };
     names::read(place).unwrap_or_else(|| format!("#{:013x}", get(&record.identity).hash()))
@@ -637,6 +686,12 @@ fn events(region: &Region) -> Vec<EventReport> {
         .deployments()
         .iter()
         .filter_map(|record| Some((key_of(&record.identity)?.bits(), deployment_name(record))))
+        .chain(
+            region
+                .jobs()
+                .iter()
+                .filter_map(|job| Some((key_of(&job.identity)?.bits(), job_name(job)))),
+        )
         .collect();
     let report = |entry: events::Entry| EventReport {
         number: entry.number,
@@ -690,6 +745,7 @@ mod tests {
         let cause = Cause { kind: FailureKind::RateLimited, status: 429, text: "no more" };
         let _ = engine.cool_down("gpt", 60_000, &cause);
         let _ = engine.deployment_scored("gpt", 7);
+        let _ = engine.lead("sync", 60);
         if let Ok(series) = engine.series("routing") {
             engine.measure(series, 5_000);
         }
@@ -714,11 +770,15 @@ mod tests {
             Some((1, Some(5)))
         );
         assert_eq!(limit("k").remaining, Some(6));
-        assert_eq!(report.leases.len(), 2);
+        assert_eq!(report.leases.len(), 3);
+        let leader = &report.leaders[0];
+        assert_eq!((leader.job.as_str(), leader.owner, leader.term), ("sync", "alive", Some(1)));
+        assert_eq!((leader.held_s, leader.renewed_s, report.leaders.len()), (10, 10, 1));
+        assert_eq!(report.leases.iter().filter(|lease| lease.key == "sync").count(), 1);
         assert_eq!((report.leases[0].owner, report.leases[0].oldest_s), ("alive", 10));
-        assert_eq!((report.workers.len(), report.workers[0].leases), (1, 2));
+        assert_eq!((report.workers.len(), report.workers[0].leases), (1, 3));
         assert_eq!((limit("k").allowed, report.stats["window_charged"]), (1, 1));
-        assert!(report.header.keys == 3 && report.header.chunks == 2);
+        assert!(report.header.keys == 3 && report.header.chunks == 3);
         let deployment = &report.deployments[0];
         assert_eq!((deployment.deployment.as_str(), deployment.in_flight), ("gpt", 1));
         assert_eq!(deployment.cooldown_reason, Some("rate_limited"));
@@ -729,8 +789,10 @@ mod tests {
         );
         assert_eq!(deployment.cooldown_text.as_deref(), Some("no more"));
         assert_eq!((report.series[0].series.as_str(), report.series[0].count), ("routing", 1));
-        assert_eq!(report.events[0].event, "cooldown_begun");
-        assert_eq!(report.events[0].subject.as_deref(), Some("gpt"));
+        assert_eq!(report.events[0].event, "leader_began");
+        assert_eq!(report.events[0].subject.as_deref(), Some("sync"));
+        assert_eq!(report.events[1].event, "cooldown_begun");
+        assert_eq!(report.events[1].subject.as_deref(), Some("gpt"));
         assert_eq!(report.leases.iter().filter(|lease| lease.key == "gpt").count(), 1);
     }
 
@@ -777,6 +839,12 @@ mod tests {
             for word in heads.into_iter().chain([&record.successes_total]) {
                 set(word, random);
             }
+        }
+        for job in region.jobs() {
+            set(&job.lease, random);
+            set(&job.term, random);
+            set(&job.since, random);
+            set(&job.name_head, random);
         }
         for event in region.events() {
             for word in [&event.sequence, &event.at_us, &event.kind, &event.owner, &event.subject] {

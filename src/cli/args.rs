@@ -85,6 +85,7 @@ pub(super) enum Section {
     Workers,
     Limits,
     Leases,
+    Leaders,
     Deployments,
     Events,
     Stats,

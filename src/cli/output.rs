@@ -2,7 +2,8 @@
 
 use super::args::Section;
 use crate::inspect::{
-    DeploymentReport, EventReport, LeaseReport, LimitReport, Report, Usage, WorkerReport,
+    DeploymentReport, EventReport, LeaderReport, LeaseReport, LimitReport, Report, Usage,
+    WorkerReport,
 };
 use std::io::{Result, Write};
 
@@ -135,6 +136,9 @@ pub(super) fn report(
     if wanted(Section::Leases) {
         leases(out, &report.leases)?;
     }
+    if wanted(Section::Leaders) && !report.leaders.is_empty() {
+        leaders(out, &report.leaders)?;
+    }
     if wanted(Section::Deployments) && !report.deployments.is_empty() {
         deployments(out, &report.deployments)?;
     }
@@ -213,6 +217,21 @@ fn events(out: &mut impl Write, events: &[EventReport]) -> Result<()> {
         ]
     });
     table(out, &["  WHEN", "EVENT", "SUBJECT", "A", "B"], indent(rows))
+}
+
+fn leaders(out: &mut impl Write, leaders: &[LeaderReport]) -> Result<()> {
+    writeln!(out, "\nleaders")?;
+    let rows = leaders.iter().map(|leader| {
+        vec![
+            leader.job.clone(),
+            leader.pid.map_or_else(|| "-".to_string(), |pid| pid.to_string()),
+            leader.owner.to_string(),
+            leader.term.map_or_else(|| "-".to_string(), |term| term.to_string()),
+            duration(leader.held_s),
+            format!("{} ago", duration(leader.renewed_s)),
+        ]
+    });
+    table(out, &["  JOB", "PID", "STATE", "TERM", "LEADS SINCE", "RENEWED"], indent(rows))
 }
 
 /// Slots held by owner and key.

@@ -31,6 +31,8 @@ pub mod section {
     pub const HISTOGRAMS: u64 = 9;
     /// Event ring.
     pub const EVENTS: u64 = 10;
+    /// Jobs that one process leads.
+    pub const JOBS: u64 = 11;
 }
 
 /// Life of a region.

@@ -13,14 +13,14 @@ mod words;
 pub use header::{BYTE_ORDER, HEADER_LEN, Header, MAGIC, SectionRow, State, section};
 pub use packed::BitField;
 pub use records::{
-    Bucket, CHUNK_SLOTS, Deployment, Event, Feature, HISTOGRAM_BUCKETS, Histogram, LeaseChunk,
+    Bucket, CHUNK_SLOTS, Deployment, Event, Feature, HISTOGRAM_BUCKETS, Histogram, Job, LeaseChunk,
     NAME_BYTES, Name, SAMPLES, Series, StatsRow, TEXT_BYTES, WorkerRow,
 };
 pub use words::{
     BreakerWord, CauseWord, ClaimWord, CooldownWord, CounterWord, EventKind, EwmaWord, FailureKind,
     FailureWord, FlagMode, FlagWord, GcraWord, IdentityWord, KeyKind, LeaseLimits, LeaseWord,
-    NameWord, OwnerTag, PairWord, SampleWord, SlidingWord, SlotState, TagWord, TextWord,
-    WindowWord, WorkerState,
+    NameWord, OwnerTag, PairWord, SampleWord, SinceWord, SlidingWord, SlotState, TagWord, TermWord,
+    TextWord, WindowWord, WorkerState,
 };
 
 /// Layout version: a different major is refused, a newer minor only appends sections.
@@ -137,6 +137,7 @@ pub fn records() -> Vec<RecordInfo> {
         Series::info(),
         Histogram::info(),
         Event::info(),
+        Job::info(),
     ]
 }
 

@@ -2,8 +2,8 @@
 
 use super::words::{
     BreakerWord, CauseWord, ClaimWord, CooldownWord, CounterWord, EwmaWord, FailureWord, FlagWord,
-    IdentityWord, LeaseLimits, LeaseWord, NameWord, PairWord, SampleWord, TagWord, TextWord,
-    WindowWord,
+    IdentityWord, LeaseLimits, LeaseWord, NameWord, PairWord, SampleWord, SinceWord, TagWord,
+    TermWord, TextWord, WindowWord,
 };
 use crate::sync::Word;
 
@@ -148,7 +148,8 @@ super::record! {
         identity: Word<IdentityWord>,
         /// Hint: bit i set = slot i was met while it was held, and not freed since. The slots decide.
         hint: Word<u64>,
-        /// Bucket of the key, or 2^32 plus the deployment's record, plus one; 0 = unknown, or a key without room.
+        /// Bucket of the key, or 2^32 plus the deployment's record, or 2^33 plus the job's, plus one; 0 = unknown,
+        /// or a key without room.
         key_slot: Word<u64>,
         /// Which 32 slots of that key these are.
         ordinal: Word<u64>,
@@ -281,5 +282,24 @@ super::record! {
         b: Word<u64>,
         /// Mix of all the others: an entry that two writers met in does not agree with it.
         check: Word<u64>,
+    }
+}
+
+super::record! {
+    /// A job that one process leads.
+    #[size(128)] #[align(64)]
+    pub struct Job {
+        /// The job; 0 = never used.
+        identity: Word<IdentityWord>,
+        /// What is known of the lease that its leader holds.
+        lease: Word<LeaseLimits>,
+        /// The latest leader and its term.
+        term: Word<TermWord>,
+        /// When that term began.
+        since: Word<SinceWord>,
+        /// Whether `name` is complete.
+        name_head: Word<NameWord>,
+        /// Printable name, UTF-8.
+        name: [Word<u64>; 11],
     }
 }

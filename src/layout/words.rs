@@ -189,6 +189,26 @@ packed! {
 }
 
 packed! {
+    /// Who leads a job, and the number of its term.
+    pub struct TermWord {
+        /// Counts the terms, wrapping.
+        number @ 0, 32;
+        /// `OwnerTag` of the leader; 0 = none yet, or it has resigned.
+        owner @ 32, 32;
+    }
+}
+
+packed! {
+    /// When a term began, for display.
+    pub struct SinceWord {
+        /// Seconds since the region's clock base.
+        began_s @ 0, 32;
+        /// Number of the term.
+        number @ 32, 32;
+    }
+}
+
+packed! {
     /// The latest failure of a deployment.
     pub struct FailureWord {
         /// `FailureKind`; 0 = none yet.
@@ -282,7 +302,7 @@ pub enum KeyKind {
     Tally = 5,
     /// In another table than the keys: a chunk of lease slots.
     Chunk = 6,
-    /// In another table than the keys: a deployment, or a series of measurements.
+    /// In another table than the keys: a deployment, a series of measurements, a job.
     Named = 7,
 }
 
@@ -450,11 +470,13 @@ pub enum EventKind {
     LimitsChanged = 12,
     /// An impossible value was corrected. a: the word as it was found. b: as it was left.
     Corrected = 13,
+    /// A process was given a job to lead. a: number of the term. b: its pid.
+    LeaderBegan = 14,
 }
 
 impl EventKind {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::CooldownBegun,
         Self::CooldownCleared,
         Self::WorkerReaped,
@@ -468,6 +490,7 @@ impl EventKind {
         Self::RegionAdopted,
         Self::LimitsChanged,
         Self::Corrected,
+        Self::LeaderBegan,
     ];
 
     /// Decodes the word of an event; `None` = a newer build's, or damage.
@@ -491,6 +514,7 @@ impl EventKind {
             Self::RegionAdopted => "region_adopted",
             Self::LimitsChanged => "limits_changed",
             Self::Corrected => "corrected",
+            Self::LeaderBegan => "leader_began",
         }
     }
 }
@@ -638,6 +662,8 @@ pub fn all() -> Vec<PackedInfo> {
         SampleWord::INFO,
         CauseWord::INFO,
         TextWord::INFO,
+        TermWord::INFO,
+        SinceWord::INFO,
         FailureWord::INFO,
     ]
 }

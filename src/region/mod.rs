@@ -22,8 +22,8 @@ pub use vantage::{Obstacle, Vantage};
 use crate::clock::{Clock, Instant};
 use crate::config::Overflow;
 use crate::layout::{
-    Bucket, Deployment, Event, Feature, Header, Histogram, LeaseChunk, Name, SectionRow, Series,
-    StatsRow, WorkerRow, section,
+    Bucket, Deployment, Event, Feature, Header, Histogram, Job, LeaseChunk, Name, SectionRow,
+    Series, StatsRow, WorkerRow, section,
 };
 use crate::sync::{Ordering, Word};
 use crate::verify::Counts;
@@ -61,6 +61,7 @@ struct Tables {
     series: Table<Series>,
     histograms: Table<Histogram>,
     events: Table<Event>,
+    jobs: Table<Job>,
 }
 
 impl std::fmt::Debug for Region {
@@ -91,6 +92,7 @@ impl Region {
             series: mapping.table(sections.at(section::SERIES)),
             histograms: mapping.table(sections.at(section::HISTOGRAMS)),
             events: mapping.table(sections.at(section::EVENTS)),
+            jobs: mapping.table(sections.at(section::JOBS)),
         };
         Self {
             header,
@@ -245,5 +247,10 @@ impl Region {
     /// Event ring.
     pub fn events(&self) -> &[Event] {
         &self.tables.events
+    }
+
+    /// Jobs that one process leads.
+    pub fn jobs(&self) -> &[Job] {
+        &self.tables.jobs
     }
 }

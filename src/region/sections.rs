@@ -4,7 +4,7 @@
 use super::mapping::Span;
 use crate::config::Capacity;
 use crate::layout::{
-    Bucket, Deployment, Event, Feature, HEADER_LEN, Histogram, LeaseChunk, Name, SectionRow,
+    Bucket, Deployment, Event, Feature, HEADER_LEN, Histogram, Job, LeaseChunk, Name, SectionRow,
     Series, StatsRow, WorkerRow, section,
 };
 
@@ -12,12 +12,13 @@ use crate::tables::histograms::STRIPES;
 
 const PAGE: u64 = 4096;
 const FEATURE_CAPACITY: u64 = 16;
+const JOB_CAPACITY: u64 = 16;
 // Less where an interpreter would take minutes to look at all of them.
 const SERIES_CAPACITY: u64 = if cfg!(miri) { 8 } else { 32 };
 const EVENT_CAPACITY: u64 = if cfg!(miri) { 64 } else { 4096 };
 /// Buckets at the end of their section that keys without room share.
 pub(crate) const SHARED_BUCKETS: usize = 64;
-const SECTIONS: usize = 10;
+const SECTIONS: usize = 11;
 
 /// One section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +54,7 @@ impl Sections {
             (section::SERIES, size_of::<Series>(), SERIES_CAPACITY),
             (section::HISTOGRAMS, size_of::<Histogram>(), SERIES_CAPACITY * STRIPES as u64),
             (section::EVENTS, size_of::<Event>(), EVENT_CAPACITY),
+            (section::JOBS, size_of::<Job>(), JOB_CAPACITY),
         ];
         let mut offset = PAGE;
         let list = rows.map(|(id, stride, count)| {

@@ -9,6 +9,7 @@ mod loom_events;
 mod loom_ewma;
 mod loom_gcra;
 mod loom_index;
+mod loom_leader;
 mod loom_leases;
 mod loom_names;
 mod loom_sliding;

@@ -12,6 +12,7 @@
 
 mod health;
 mod identities;
+mod jobs;
 mod keys;
 mod leases;
 mod measures;
@@ -189,6 +190,7 @@ impl<'a> Walk<'a> {
         self.series();
         self.histograms();
         self.events();
+        self.jobs();
     }
 
     /// Looks at the records of a section that were ever written. `examine` loads all words of its record
@@ -241,6 +243,7 @@ fn name_of(id: u64) -> &'static str {
         section::SERIES => "series",
         section::HISTOGRAMS => "histograms",
         section::EVENTS => "events",
+        section::JOBS => "jobs",
         _ => "header",
     }
 }

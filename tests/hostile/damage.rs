@@ -85,9 +85,9 @@ pub fn scramble(ground: &Ground, source: &mut Source<'_>, kept: &[u64]) {
 
 /// Places of the first words of all records that are in use: where keys stand.
 pub fn identities(ground: &Ground) -> Vec<u64> {
-    use fast_litellm::layout::section::{BUCKETS, DEPLOYMENTS, LEASES, SERIES};
+    use fast_litellm::layout::section::{BUCKETS, DEPLOYMENTS, JOBS, LEASES, SERIES};
     let mut places = Vec::new();
-    for id in [BUCKETS, LEASES, DEPLOYMENTS, SERIES] {
+    for id in [BUCKETS, LEASES, DEPLOYMENTS, SERIES, JOBS] {
         let (offset, stride, count) = ground.section(id);
         places.extend((0..count).map(|record| offset + record * stride));
     }

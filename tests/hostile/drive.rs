@@ -7,6 +7,7 @@ use fast_litellm::engine::Engine;
 use fast_litellm::engine::admission::{Answer, Demand, Rule};
 use fast_litellm::engine::features::BREAKER;
 use fast_litellm::engine::health::{Cause, Cooldown, Departure, Flight};
+use fast_litellm::engine::leader::Term;
 use fast_litellm::engine::quota::{Limiter, Place};
 use fast_litellm::engine::sliding::SlidingLimiter;
 use fast_litellm::engine::slots::SlotAsk;
@@ -147,6 +148,7 @@ pub struct Caller<'a> {
     places: Vec<(usize, Place)>,
     flights: Vec<(usize, Flight)>,
     probes: Vec<(usize, breaker::Probe)>,
+    terms: Vec<Term>,
 }
 
 type Run = for<'a> fn(&mut Caller<'a>, &Operation) -> String;
@@ -165,7 +167,7 @@ fn silent(operation: impl FnOnce()) -> String {
 }
 
 /// All operations by their names.
-pub const OPERATIONS: [(&str, Run); 67] = [
+pub const OPERATIONS: [(&str, Run); 71] = [
     ("check", |c, o| told(c.engine.check(c.rate(o), NAMES[o.key].as_bytes()))),
     ("check_cost", |c, o| told(c.engine.check_cost(c.rate(o), NAMES[o.key].as_bytes(), o.amount))),
     ("place", |c, o| c.place(o)),
@@ -268,6 +270,17 @@ pub const OPERATIONS: [(&str, Run); 67] = [
     ("scores", |c, o| told(c.engine.scores(NAMES[o.key], o.which))),
     ("flights_to", |c, o| told(c.engine.flights_to(NAMES[o.key]))),
     ("health", |c, o| told(c.engine.health(NAMES[o.key]))),
+    ("lead", |c, o| {
+        let led = c.engine.lead(NAMES[o.key], o.small());
+        if let Ok(Some(term)) = led {
+            c.terms = vec![term];
+        }
+        // Numbers of terms depend on who has led before.
+        told(led.map(|term| term.is_some()))
+    }),
+    ("still_leads", |c, _| told(c.terms.last().map(|term| c.engine.still_leads(term)))),
+    ("resign", |c, _| told(c.terms.pop().map(|term| c.engine.resign(&term)))),
+    ("leader", |c, o| told(c.engine.leader(NAMES[o.key]).map(|leader| leader.pid))),
     // From here on operations concern more than their keys.
     (FIRST_OF_ALL, |c, o| {
         let quota = c.rate(o).quota();
@@ -327,6 +340,7 @@ impl<'a> Caller<'a> {
             places: Vec::new(),
             flights: Vec::new(),
             probes: Vec::new(),
+            terms: Vec::new(),
         }
     }
 

@@ -73,8 +73,8 @@ impl Size {
             | "feature_errors" | "feature_admits" | "feature_recovered" | "reset_feature"
             | "set_overflow" | "check_at" | "remaining" | "remaining_sliding" | "note_refusal"
             | "forget" | "spent" | "cooldown" | "scores" | "cooldown_left_ms" | "end_cooldown"
-            | "flights_to" | "health" | "arrive" | "cancel" | "finish" | "settle" | "series"
-            | "measure" | "measure_failure" => LOOK,
+            | "flights_to" | "health" | "still_leads" | "resign" | "leader" | "arrive"
+            | "cancel" | "finish" | "settle" | "series" | "measure" | "measure_failure" => LOOK,
             "value" => 4 * LOOK,
             "release" | "holds_slot" => 2 * self.count() + LOOK,
             "total" | "limiter_totals" | "measured" | "all_measured" | "recent_events" => {
@@ -84,6 +84,7 @@ impl Size {
             "in_flight" | "count_slots" | "reap_dead" | "reap_all" => {
                 self.reap() + 2 * self.free() + LOOK
             }
+            "lead" => self.slots(1) + self.reap(),
             "admit" => self.slots(4),
             "acquire_all" | "admit_all" | "hit_all" => self.slots(2),
             _ => self.slots(1),

@@ -23,6 +23,7 @@ from region_view import (
     Event,
     Feature,
     Hold,
+    Job,
     Key,
     Owner,
     Quota,
@@ -49,7 +50,8 @@ HISTOGRAMS = 8
 
 DOMAIN_KEY, DOMAIN_SLIDING = 0, 4
 DOMAIN_TALLY, DOMAIN_DEPLOYMENT, DOMAIN_SERIES = 0x74616C6C, 0x6465706C, 0x73657269
-DEPLOYMENT_MARK = 1 << 32
+DOMAIN_JOB = 0x6A6F6273
+DEPLOYMENT_MARK, JOB_MARK = 1 << 32, 2 << 32
 SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
 HOUR_S = 3_600
@@ -242,8 +244,9 @@ class RegionReader:
         return self._find("Bucket", kind, data, domain, first, slots)
 
     def find_named(self, record: str, data: bytes) -> int | None:
-        """The record of a deployment or a series, by hash and probe."""
-        domain = {"Deployment": DOMAIN_DEPLOYMENT, "Series": DOMAIN_SERIES}[record]
+        """The record of a deployment, a series or a job, by hash and probe."""
+        domains = {"Deployment": DOMAIN_DEPLOYMENT, "Series": DOMAIN_SERIES, "Job": DOMAIN_JOB}
+        domain = domains[record]
         return self._find(record, "named", data, domain, 0, self.sections[record].count)
 
     def _find(
@@ -327,6 +330,7 @@ class RegionReader:
         view.deployments = self._standing("Deployment", lambda slot: self._deployment(slot, at_us))
         view.series = self._standing("Series", self._one_series)
         view.events = list(self._events())
+        view.jobs = self._standing("Job", self._job)
         return view
 
     def _workers(self) -> Iterator[Worker]:
@@ -501,7 +505,6 @@ class RegionReader:
     def _chunk(self, index: int) -> Chunk:
         identity = self._bits("LeaseChunk", index, "identity")
         place = self._word("LeaseChunk", index, "key_slot")
-        of_deployment = place > DEPLOYMENT_MARK
         ordinal = self._word("LeaseChunk", index, "ordinal")
         holds = []
         slots = self.document.records["LeaseChunk"].fields["holders"].count
@@ -523,8 +526,9 @@ class RegionReader:
             self._state(identity),
             identity["hash"],
             ordinal,
-            place - 1 if place and not of_deployment else None,
-            place - DEPLOYMENT_MARK - 1 if of_deployment else None,
+            place - 1 if 0 < place <= DEPLOYMENT_MARK else None,
+            place - DEPLOYMENT_MARK - 1 if DEPLOYMENT_MARK < place <= JOB_MARK else None,
+            place - JOB_MARK - 1 if place > JOB_MARK else None,
             self._word("LeaseChunk", index, "hint"),
             self._word("LeaseChunk", index, "held"),
             tuple(holds),
@@ -607,6 +611,16 @@ class RegionReader:
             if sample["value_us"] and recent:
                 samples.append(sample["value_us"])
         return tuple(samples)
+
+    def _job(self, index: int) -> Job:
+        term, since = self._bits("Job", index, "term"), self._bits("Job", index, "since")
+        return Job(
+            index,
+            self._name("Job", index, "name_head", "name"),
+            term["number"],
+            self.owner(term["owner"]),
+            since["began_s"] if since["number"] == term["number"] else None,
+        )
 
     def _one_series(self, index: int) -> Series:
         rows = range(HISTOGRAMS * index, HISTOGRAMS * index + HISTOGRAMS)

@@ -110,7 +110,7 @@ class Hold:
 
 @dataclass(frozen=True)
 class Chunk:
-    """32 slots of a key: of the one in bucket `key`, or of deployment `deployment`."""
+    """32 slots of a key: of the one in bucket `key`, of a deployment, or of a job."""
 
     record: int
     state: str
@@ -118,6 +118,7 @@ class Chunk:
     ordinal: int
     key: int | None
     deployment: int | None
+    job: int | None
     hint: int
     held: int
     holds: tuple[Hold, ...]
@@ -153,6 +154,17 @@ class Deployment:
     first_tokens_us: tuple[int, ...]
     scores_us: tuple[int, ...]
     lease_limit: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that one process leads; `since_s` is that of the present term, if that is known."""
+
+    record: int
+    name: str | None
+    term: int
+    leader: Owner
+    since_s: int | None
 
 
 @dataclass(frozen=True)
@@ -208,3 +220,4 @@ class View:
     deployments: list[Deployment] = field(default_factory=list)
     series: list[Series] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)

@@ -170,25 +170,26 @@ def limit_reports(view: View) -> list[dict[str, Any]]:
 
 
 def lease_reports(view: View) -> list[dict[str, Any]]:
-    names: dict[tuple[int | None, int | None], str | None] = {
-        **{(key.slot, None): name_of(key) for key in view.keys},
-        **{(None, each.record): each.name for each in view.deployments},
+    names: dict[tuple[int | None, int | None, int | None], str | None] = {
+        **{(key.slot, None, None): name_of(key) for key in view.keys},
+        **{(None, each.record, None): each.name for each in view.deployments},
+        **{(None, None, each.record): each.name for each in view.jobs},
     }
     owners = {worker.owner: worker for worker in view.workers}
     grouped = defaultdict(list)
     for chunk in view.chunks:
         for hold in chunk.holds:
-            grouped[chunk.key, chunk.deployment, hold.owner].append(
+            grouped[chunk.key, chunk.deployment, chunk.job, hold.owner].append(
                 view.at_us // 1_000_000 - hold.acquired_s
             )
     reports = []
-    for (slot, deployment, owner), ages in grouped.items():
+    for (slot, deployment, job, owner), ages in grouped.items():
         worker = owners.get(owner)
         who: dict[str, Any] = {"owner": "dead"}
         if worker is not None and worker.state == "live":
             who = {"pid": worker.pid, "owner": liveness(worker)}
         held = {"held": len(ages), "oldest_s": max(ages)}
-        reports.append({"key": names.get((slot, deployment)), "row": owner.row, **who, **held})
+        reports.append({"key": names.get((slot, deployment, job)), "row": owner.row, **who, **held})
     return reports
 
 
@@ -210,6 +211,27 @@ def feature_reports(view: View) -> list[dict[str, int]]:
 def spelt(words: str) -> str:
     """As the engine's report spells what the document calls by words."""
     return words.replace(" ", "_")
+
+
+def leader_reports(view: View) -> list[dict[str, Any]]:
+    owners = {worker.owner: worker for worker in view.workers}
+    now_s = view.at_us // 1_000_000
+    reports = []
+    for job in view.jobs:
+        holds = [hold for chunk in view.chunks if chunk.job == job.record for hold in chunk.holds]
+        for hold in holds:
+            worker = owners.get(hold.owner)
+            report: dict[str, Any] = {"job": job.name, "row": hold.owner.row, "owner": "dead"}
+            if worker is not None and worker.state == "live":
+                report.update({"pid": worker.pid, "owner": liveness(worker)})
+            renewed_s = now_s - hold.acquired_s
+            report.update({"renewed_s": renewed_s, "held_s": renewed_s})
+            if job.leader == hold.owner:
+                report["term"] = job.term
+                if job.since_s is not None:
+                    report["held_s"] = now_s - job.since_s
+            reports.append(report)
+    return reports
 
 
 def deployment_reports(view: View) -> list[dict[str, Any]]:
@@ -275,6 +297,7 @@ def series_report(each: Series) -> dict[str, Any]:
 
 def event_reports(reader: RegionReader, view: View) -> list[dict[str, Any]]:
     names = {reader.identity("Deployment", each.record): each.name for each in view.deployments}
+    names.update({reader.identity("Job", each.record): each.name for each in view.jobs})
     kinds = DOCUMENT.values["EventKind"]
     reports = []
     for event in reversed(view.events[-50:]):
@@ -300,6 +323,7 @@ def report_of(reader: RegionReader, view: View) -> dict[str, Any]:
         "workers": worker_reports(reader, view),
         "limits": limit_reports(view),
         "leases": lease_reports(view),
+        "leaders": leader_reports(view),
         "deployments": deployment_reports(view),
         "features": feature_reports(view),
         "series": [series_report(each) for each in view.series],
@@ -789,6 +813,9 @@ UNWRITTEN = (
     "Cause",
     "Text",
     "Failure",
+    "Job",
+    "Term",
+    "Since",
 )
 
 
@@ -827,7 +854,7 @@ class Written:
 
     def insert(self, record: str, name: bytes) -> int:
         """Put a named key where it belongs."""
-        domain = {"Deployment": 0x6465706C, "Series": 0x73657269}[record]
+        domain = {"Deployment": 0x6465706C, "Series": 0x73657269, "Job": 0x6A6F6273}[record]
         hashed = self.reader.hash(domain ^ 7, name)
         slots = self.reader.sections[record].count
         place = next(places(hashed, slots))
@@ -942,6 +969,31 @@ def test_a_cause_of_another_cooldown_is_not_shown(written: Written) -> None:
     assert cause() == Cause(50_500, 503, None)
     written.put("Deployment", place, cooldown=now_ms + 50_000 | 6 << 40 | 2 << 48)
     assert cause() is None
+
+
+def test_jobs_are_decoded(written: Written) -> None:
+    now_s = written.reader.now_us() // 1_000_000
+    place = written.insert("Job", b"sync")
+    (me,) = (worker for worker in written.reader.view().workers if worker.pid == os.getpid())
+    tag = me.owner.row | me.owner.generation << 10
+    written.put("Job", place, term=7 | tag << 32, since=now_s | 7 << 32, lease=1 | 1 << 26)
+    identity = written.reader.identity("Job", place)
+    slot = next(places(mix(identity), written.reader.sections["LeaseChunk"].count))
+    written.put(
+        "LeaseChunk",
+        slot,
+        identity=2 | 6 << 2 | 1 << 5 | mix(identity) >> 13 << 13,
+        key_slot=(2 << 32) + place + 1,
+        holders=[tag | now_s << 32],
+    )
+    (job,) = written.reader.view().jobs
+    assert (job.record, job.name, job.term, job.leader) == (place, "sync", 7, me.owner)
+    assert job.since_s == now_s
+    assert written.reader.find_chunk(place, record="Job") == slot
+    assert compare(written.reader, written.region) == []
+    # Another process has the slot, and no number yet.
+    written.put("LeaseChunk", slot, holders=[9 | 5 << 10 | now_s << 32])
+    assert compare(written.reader, written.region) == []
 
 
 def test_series_are_decoded_and_their_histograms_added_up(written: Written) -> None:

@@ -9,6 +9,7 @@ use fast_litellm::config::Capacity;
 use fast_litellm::engine::Engine;
 use fast_litellm::engine::admission::Receipt;
 use fast_litellm::engine::health::Flight;
+use fast_litellm::engine::leader::Term;
 use fast_litellm::engine::quota::{Limiter, Place};
 use fast_litellm::engine::sliding::SlidingLimiter;
 use fast_litellm::layout::KeyKind;
@@ -94,6 +95,8 @@ pub(crate) struct Stage {
     pub(crate) granted: Cell<Option<Granted>>,
     /// A flight of a process, for its arrival.
     pub(crate) flight: Cell<Option<Flight>>,
+    /// A term of a process, for its resignation.
+    pub(crate) term: Cell<Option<Term>>,
     /// A probe of a process, for its report.
     pub(crate) probe: Cell<Option<Probe>>,
     /// The idle key that gives its place to the operation's.
@@ -131,6 +134,7 @@ impl Stage {
             window_start: Cell::default(),
             granted: Cell::default(),
             flight: Cell::default(),
+            term: Cell::default(),
             probe: Cell::default(),
             doomed: RefCell::default(),
             usurper: RefCell::default(),

@@ -4,6 +4,7 @@
 mod admission;
 mod features;
 mod health;
+mod jobs;
 mod measures;
 mod overflow;
 mod quotas;
@@ -147,6 +148,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Operation> {
         workers::OPERATIONS,
         features::OPERATIONS,
         health::OPERATIONS,
+        jobs::OPERATIONS,
         measures::OPERATIONS,
     ];
     tables.into_iter().flatten()
