@@ -72,11 +72,10 @@ class Board:
 
 
 class Leader:
-    """Leadership of a job within this process, which is all there is."""
+    """Leadership of a job within this process, which is all there is: it always leads what it asks for."""
 
-    _terms: ClassVar[dict[str, tuple[Leader, int, float]]] = {}
+    _terms: ClassVar[dict[str, tuple[int, float]]] = {}
     _numbers: ClassVar[dict[str, int]] = {}
-    _lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, job: str, *, ttl_s: float = 30.0, region: object = None) -> None:
         if not isinstance(job, str):
@@ -86,50 +85,32 @@ class Leader:
         if not 1.0 <= ttl_s <= 31_536_000.0:
             raise OutOfRangeError(f"ttl_s={ttl_s}: use 1 to 31,536,000")
         self._job = job
-        self._ttl_s = ttl_s
-
-    def _held(self) -> tuple[Leader, int, float] | None:
-        held = self._terms.get(self._job)
-        return held if held is not None and held[2] > time.monotonic() else None
 
     def acquire(self) -> bool:
-        """Lead, or go on leading. False = another object does."""
-        with self._lock:
-            held = self._held()
-            if held is not None and held[0] is not self:
-                return False
-            if held is None:
-                self._numbers[self._job] = self._numbers.get(self._job, 0) + 1
-            number = self._numbers[self._job]
-            self._terms[self._job] = (self, number, time.monotonic() + self._ttl_s)
-            return True
+        """Lead, or go on leading."""
+        if self._job not in self._terms:
+            self._numbers[self._job] = self._numbers.get(self._job, 0) + 1
+            self._terms[self._job] = (self._numbers[self._job], time.monotonic())
+        return True
 
     @property
     def leads(self) -> bool:
-        """Whether this object leads now."""
-        held = self._held()
-        return held is not None and held[0] is self
+        """Whether this process leads now."""
+        return self._job in self._terms
 
     @property
     def term_number(self) -> int | None:
-        """Number of the leadership; None = this object does not lead."""
-        held = self._held()
-        return held[1] if held is not None and held[0] is self else None
+        """Number of the leadership; None = this process does not lead."""
+        return self._terms[self._job][0] if self.leads else None
 
     def release(self) -> bool:
-        """Let another object lead. False = this one did not."""
-        with self._lock:
-            if not self.leads:
-                return False
-            del self._terms[self._job]
-            return True
+        """Stop leading. False = this process did not lead."""
+        return self._terms.pop(self._job, None) is not None
 
     def holder(self) -> tuple[int, int] | None:
         """Process id of whoever leads, and for how many seconds; None = nobody."""
-        held = self._held()
-        if held is None:
-            return None
-        return os.getpid(), max(0, int(self._ttl_s - (held[2] - time.monotonic())))
+        held = self._terms.get(self._job)
+        return None if held is None else (os.getpid(), int(time.monotonic() - held[1]))
 
 
 def default_region() -> None:

@@ -87,7 +87,7 @@ impl Leader {
     }
 
     /// Process id of whoever leads, and for how many seconds; None = nobody.
-    fn holder(&self) -> Option<(u32, u64)> {
-        self.engine.leader(&self.job)
+    fn holder(&self) -> Option<(i32, u64)> {
+        self.engine.leader(&self.job).map(|leader| (leader.pid, leader.held_s))
     }
 }
