@@ -18,7 +18,7 @@ pytest.importorskip("gunicorn")
 
 from harness import load
 from harness.proxy import FakeBackend, Proxy, RedisServer
-from harness.scenarios import SCENARIOS, warm_up
+from harness.scenarios import measure, warm_up
 
 pytestmark = [pytest.mark.proxy, pytest.mark.timeout(300)]
 
@@ -42,7 +42,7 @@ def running(proxy: Proxy) -> Iterator[Proxy]:
 
 def measured(proxy: Proxy, backend: FakeBackend, scenario: str) -> dict[str, Any]:
     """What a scenario measured, once it is known to mean something."""
-    result = SCENARIOS[scenario].run(proxy, backend)
+    result = measure(scenario, proxy, backend)
     assert result["unexpected"] == []
     assert result["within_window"], f"took {result['elapsed_s']} s, longer than the limits' window"
     return result
