@@ -225,7 +225,8 @@ def _limited(proxy: Proxy, backend: FakeBackend) -> Result:
 
 def _narrow(proxy: Proxy, backend: FakeBackend, *, stream: bool) -> Result:
     backend.reset()
-    backend.configure("narrow", latency=1.5)
+    # Longer than it takes to send all of them.
+    backend.configure("narrow", latency=2.5)
     key = new_key()
     burst = load.burst(proxy.base_url, [key], 100, 100, model="narrow", stream=stream)
     peak = backend.stats("narrow")["peak"]
