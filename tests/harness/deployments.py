@@ -132,10 +132,15 @@ def latency(proxy: Proxy, backend: FakeBackend) -> Result:
 def health_checks(proxy: Proxy, backend: FakeBackend) -> Result:
     """Two deployments in background health checks, one of which becomes ill and well by turns.
 
+    Before that the oldest worker dies and another one takes its place, in the middle of an interval: the
+    workers that boot together would have their rounds of checks together.
+
     Reports how often the sound one was asked per interval (`probes_per_interval`), and for how long at
     most `/health` still told the old state after it had told the new one (`disagreed_s`, None if the
     new one was not seen at all).
     """
+    backend.reset()
+    _renew_a_worker(proxy, backend)
     backend.reset()
     start = time.monotonic()
     periods = asyncio.run(_watch_health(proxy, backend))
@@ -174,6 +179,14 @@ class _Period:
             return None
         stale = [answer.begun for answer in self.answers if answer.unhealthy != self.unhealthy]
         return max(0.0, max(stale, default=0.0) - min(known))
+
+
+def _renew_a_worker(proxy: Proxy, backend: FakeBackend) -> None:
+    proxy.wait_until(lambda: _total(backend, "sound") > 0, 3 * FLIP_S, "check any health")
+    time.sleep(HEALTH_INTERVAL_S / 2)
+    boots = proxy.boots()
+    proxy.kill_worker(proxy.worker_pids()[0])
+    proxy.wait_for_boots(boots + 1)
 
 
 async def _watch_health(proxy: Proxy, backend: FakeBackend) -> list[_Period]:
@@ -230,6 +243,7 @@ def _narrow(proxy: Proxy, backend: FakeBackend, *, stream: bool) -> Result:
     key = new_key()
     burst = load.burst(proxy.base_url, [key], 100, 100, model="narrow", stream=stream)
     peak = backend.stats("narrow")["peak"]
+    backend.configure("narrow", latency=1.0)
     time.sleep(SETTLE_S)
     after = load.burst(proxy.base_url, [key], PARALLEL, PARALLEL, model="narrow", stream=stream)
     return {"peak": peak, "after": after.admitted, "burst": burst}

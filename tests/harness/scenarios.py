@@ -47,6 +47,10 @@ def _freed(result: Result) -> str:
     return f"> {FREED_TIMEOUT_S:.0f}" if seconds is None else f"{seconds:.2f}"
 
 
+def _refilled(result: Result) -> str:
+    return "-" if result["admitted_when_full"] else f"{result['refilled']}/{result['killed_held']}"
+
+
 def _disagreed(result: Result) -> str:
     seconds = result["disagreed_s"]
     return "never agreed" if seconds is None else f"{seconds:.2f}"
@@ -56,11 +60,7 @@ def _kill_figures(subject: str) -> tuple[Figure, ...]:
     return (
         Figure(f"{subject}, all held, 20 more: admitted", "0", _number("admitted_when_full")),
         Figure("  a holder killed: seconds until one is admitted", "< 1", _freed),
-        Figure(
-            "  its slots used again / held",
-            "n/n",
-            lambda result: f"{result['refilled']}/{result['killed_held']}",
-        ),
+        Figure("  its slots used again / held", "n/n", _refilled),
     )
 
 

@@ -111,7 +111,7 @@ SETUPS: dict[str, Setup] = {
     "general": Setup(
         (
             Deployment("sound", probed=True),
-            # The provider's client would ask it again, and a round of checks takes as long as its longest.
+            # Else its client asks it again, and a round of checks takes as long as its longest.
             Deployment("sick", params={"max_retries": 0}, probed=True),
         ),
         general={
