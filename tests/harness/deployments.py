@@ -30,7 +30,7 @@ SLOW_S = 3.0
 
 QUICK_S = 0.05
 
-FLIPS = (500, 200, 500)
+FLIPS = (500, 200)
 """What the sick deployment answers, one after the other."""
 
 FLIP_S = HEALTH_INTERVAL_S + 2.0
