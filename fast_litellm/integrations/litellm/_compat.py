@@ -12,7 +12,7 @@ import importlib.metadata
 import inspect
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -598,7 +598,9 @@ def descriptors_method(handler_class: Any) -> Any:
 def limit_of_all_requests() -> int | None:
     """The proxy's `global_max_parallel_requests`; None = none is set."""
     settings = getattr(sys.modules.get(_PROXY_MODULE), "general_settings", None)
-    limit = settings.get("global_max_parallel_requests") if isinstance(settings, dict) else None
+    if not isinstance(settings, Mapping):
+        return None
+    limit = settings.get("global_max_parallel_requests")
     return limit if isinstance(limit, int) and not isinstance(limit, bool) else None
 
 
