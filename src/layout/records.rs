@@ -333,7 +333,7 @@ super::record! {
 
 super::record! {
     /// One of the two sheets of a notice.
-    #[size(131072)] #[align(64)]
+    #[size(131_072)] #[align(64)]
     pub struct Sheet {
         /// The bytes, eight to a word, little-endian.
         words: [Word<u64>; 16384],

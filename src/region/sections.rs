@@ -117,7 +117,7 @@ mod tests {
             assert_eq!(sections.at(section.id), section.span);
         }
         assert!(sections.total_len() >= end);
-        assert!(sections.total_len() < 28 << 20, "the default is about 26 MiB");
+        assert!(sections.total_len() < 28 << 20, "the default is about 25 MiB");
         assert_eq!(sections.at(0).count, 0);
         assert_eq!(sections.at(99).count, 0);
     }
