@@ -148,6 +148,20 @@ MUTATIONS = (
         "loom_leader_the_later_term_has_the_larger_number",
     ),
     Mutation(
+        "notice-without-check",
+        "src/tables/board.rs",
+        "(mix(hash) == check).then_some(",
+        "(check != 0).then_some(",
+        "loom_board_no_mixture_is_read",
+    ),
+    Mutation(
+        "notice-over-the-current",
+        "src/tables/board.rs",
+        "if readable { seen.sheet() ^ 1 } else { seen.sheet() }",
+        "if readable { seen.sheet() } else { seen.sheet() ^ 1 }",
+        "loom_board_the_old_notice_can_be_read_until_the_new_one_can",
+    ),
+    Mutation(
         "ewma-blind-store",
         "src/primitives/mod.rs",
         "Word::compare_exchange(self, current, new, success, failure)",

@@ -2,7 +2,7 @@
 //! before it is used, every value is computed by the engine's own functions at the region's own clock.
 
 use crate::clock::Instant;
-use crate::engine::{health, leader};
+use crate::engine::{board, health, leader};
 use crate::layout::{
     Bucket, ClaimWord, CounterWord, EventKind, FlagMode, GcraWord, IdentityWord, KeyKind,
     LeaseWord, OwnerTag, SlidingWord, StatsRow, WorkerRow,
@@ -39,6 +39,8 @@ pub struct Report {
     pub leaders: Vec<LeaderReport>,
     /// Health of deployments.
     pub deployments: Vec<DeploymentReport>,
+    /// What is published on the board.
+    pub notices: Vec<NoticeReport>,
     /// Errors and switches of accelerated features.
     pub features: Vec<FeatureReport>,
     /// Measured durations.
@@ -182,6 +184,24 @@ pub struct LeaderReport {
     pub held_s: u64,
     /// Seconds since it last renewed its lease.
     pub renewed_s: u64,
+}
+
+/// One notice. Its bytes may be secret and are not reported.
+#[derive(Debug, Clone, Serialize)]
+pub struct NoticeReport {
+    /// Its redacted name.
+    pub notice: String,
+    /// Bytes; absent when no sheet is whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Seconds since it was published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_s: Option<u64>,
+    /// Seconds that it is still shown, 0 = it is over; absent when it always is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_in_s: Option<u64>,
+    /// How often something was published under the name.
+    pub published: u64,
 }
 
 /// Errors of one feature.
@@ -346,6 +366,7 @@ impl Report {
             leaders: leaders(region, &prove),
             deployments: deployments(region, &holdings.by_key),
             leases: holdings.leases,
+            notices: notices(region),
             features: features(region),
             series: series(region),
             events: events(region),
@@ -648,6 +669,28 @@ fn leaders(region: &Region, prove: &Prove<'_>) -> Vec<LeaderReport> {
     region.jobs().iter().enumerate().filter_map(report).collect()
 }
 
+fn notices(region: &Region) -> Vec<NoticeReport> {
+    let now_us = region.now().us();
+    let report = |(slot, record): (usize, &crate::layout::Notice)| {
+        key_of(&record.identity)?;
+        let found = board::notice_of(region, slot, record);
+        let place = names::Place { head: &record.name_head, bytes: &record.name };
+        let name = names::read(place);
+        Some(NoticeReport {
+            notice: name.unwrap_or_else(|| format!("#{:013x}", get(&record.identity).hash())),
+            bytes: found.as_ref().map(|notice| notice.bytes.len() as u64),
+            age_s: found
+                .as_ref()
+                .map(|notice| now_us.saturating_sub(notice.published_us) / 1_000_000),
+            expires_in_s: found
+                .filter(|notice| notice.expires_us > 0)
+                .map(|notice| notice.expires_us.saturating_sub(now_us).div_ceil(1_000_000)),
+            published: get(&record.current).writes(),
+        })
+    };
+    region.board().iter().enumerate().filter_map(report).collect()
+}
+
 fn job_name(record: &crate::layout::Job) -> String {
     let place = names::Place { head: &record.name_head, bytes: &record.name };
     names::read(place).unwrap_or_else(|| format!("#{:013x}", get(&record.identity).hash()))
@@ -745,6 +788,7 @@ mod tests {
         let cause = Cause { kind: FailureKind::RateLimited, status: 429, text: "no more" };
         let _ = engine.cool_down("gpt", 60_000, &cause);
         let _ = engine.deployment_scored("gpt", 7);
+        let _ = engine.publish("models", b"eleven byte", 60);
         let _ = engine.lead("sync", 60);
         if let Ok(series) = engine.series("routing") {
             engine.measure(series, 5_000);
@@ -771,6 +815,12 @@ mod tests {
         );
         assert_eq!(limit("k").remaining, Some(6));
         assert_eq!(report.leases.len(), 3);
+        let notice = &report.notices[0];
+        assert_eq!(
+            (notice.notice.as_str(), notice.bytes, notice.published),
+            ("models", Some(11), 1)
+        );
+        assert_eq!((notice.age_s, notice.expires_in_s), (Some(10), Some(50)));
         let leader = &report.leaders[0];
         assert_eq!((leader.job.as_str(), leader.owner, leader.term), ("sync", "alive", Some(1)));
         assert_eq!((leader.held_s, leader.renewed_s, report.leaders.len()), (10, 10, 1));
@@ -839,6 +889,11 @@ mod tests {
             for word in heads.into_iter().chain([&record.successes_total]) {
                 set(word, random);
             }
+        }
+        for notice in region.board() {
+            set(&notice.current, random);
+            set(&notice.lengths[0], random);
+            set(&notice.checks[1], random);
         }
         for job in region.jobs() {
             set(&job.lease, random);

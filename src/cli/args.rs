@@ -87,6 +87,7 @@ pub(super) enum Section {
     Leases,
     Leaders,
     Deployments,
+    Notices,
     Events,
     Stats,
 }

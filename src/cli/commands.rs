@@ -160,6 +160,7 @@ fn selected(report: &Report, sections: &[Section]) -> Result<serde_json::Value, 
             "leases" => sections.contains(&Section::Leases),
             "leaders" => sections.contains(&Section::Leaders),
             "deployments" => sections.contains(&Section::Deployments),
+            "notices" => sections.contains(&Section::Notices),
             "events" => sections.contains(&Section::Events),
             _ => sections.contains(&Section::Stats),
         };

@@ -2,8 +2,8 @@
 
 use super::args::Section;
 use crate::inspect::{
-    DeploymentReport, EventReport, LeaderReport, LeaseReport, LimitReport, Report, Usage,
-    WorkerReport,
+    DeploymentReport, EventReport, LeaderReport, LeaseReport, LimitReport, NoticeReport, Report,
+    Usage, WorkerReport,
 };
 use std::io::{Result, Write};
 
@@ -142,6 +142,9 @@ pub(super) fn report(
     if wanted(Section::Deployments) && !report.deployments.is_empty() {
         deployments(out, &report.deployments)?;
     }
+    if wanted(Section::Notices) && !report.notices.is_empty() {
+        notices(out, &report.notices)?;
+    }
     if wanted(Section::Events) && !report.events.is_empty() {
         events(out, &report.events)?;
     }
@@ -232,6 +235,21 @@ fn leaders(out: &mut impl Write, leaders: &[LeaderReport]) -> Result<()> {
         ]
     });
     table(out, &["  JOB", "PID", "STATE", "TERM", "LEADS SINCE", "RENEWED"], indent(rows))
+}
+
+fn notices(out: &mut impl Write, notices: &[NoticeReport]) -> Result<()> {
+    writeln!(out, "\nnotices")?;
+    let cell = |value: Option<String>| value.unwrap_or_else(|| "-".to_string());
+    let rows = notices.iter().map(|notice| {
+        vec![
+            notice.notice.clone(),
+            cell(notice.bytes.map(|bytes| bytes.to_string())),
+            cell(notice.age_s.map(|age_s| format!("{} ago", duration(age_s)))),
+            cell(notice.expires_in_s.map(duration)),
+            notice.published.to_string(),
+        ]
+    });
+    table(out, &["  NOTICE", "BYTES", "PUBLISHED", "EXPIRES IN", "TIMES"], indent(rows))
 }
 
 /// Slots held by owner and key.

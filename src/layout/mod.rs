@@ -14,13 +14,13 @@ pub use header::{BYTE_ORDER, HEADER_LEN, Header, MAGIC, SectionRow, State, secti
 pub use packed::BitField;
 pub use records::{
     Bucket, CHUNK_SLOTS, Deployment, Event, Feature, HISTOGRAM_BUCKETS, Histogram, Job, LeaseChunk,
-    NAME_BYTES, Name, SAMPLES, Series, StatsRow, TEXT_BYTES, WorkerRow,
+    NAME_BYTES, Name, Notice, SAMPLES, SHEET_BYTES, Series, Sheet, StatsRow, TEXT_BYTES, WorkerRow,
 };
 pub use words::{
-    BreakerWord, CauseWord, ClaimWord, CooldownWord, CounterWord, EventKind, EwmaWord, FailureKind,
-    FailureWord, FlagMode, FlagWord, GcraWord, IdentityWord, KeyKind, LeaseLimits, LeaseWord,
-    NameWord, OwnerTag, PairWord, SampleWord, SinceWord, SlidingWord, SlotState, TagWord, TermWord,
-    TextWord, WindowWord, WorkerState,
+    BoardWord, BreakerWord, CauseWord, ClaimWord, CooldownWord, CounterWord, EventKind, EwmaWord,
+    FailureKind, FailureWord, FlagMode, FlagWord, GcraWord, IdentityWord, KeyKind, LeaseLimits,
+    LeaseWord, NameWord, OwnerTag, PairWord, SampleWord, SinceWord, SlidingWord, SlotState,
+    TagWord, TermWord, TextWord, WindowWord, WorkerState,
 };
 
 /// Layout version: a different major is refused, a newer minor only appends sections.
@@ -138,6 +138,8 @@ pub fn records() -> Vec<RecordInfo> {
         Histogram::info(),
         Event::info(),
         Job::info(),
+        Notice::info(),
+        Sheet::info(),
     ]
 }
 

@@ -1,9 +1,9 @@
 //! The records of all sections.
 
 use super::words::{
-    BreakerWord, CauseWord, ClaimWord, CooldownWord, CounterWord, EwmaWord, FailureWord, FlagWord,
-    IdentityWord, LeaseLimits, LeaseWord, NameWord, PairWord, SampleWord, SinceWord, TagWord,
-    TermWord, TextWord, WindowWord,
+    BoardWord, BreakerWord, CauseWord, ClaimWord, CooldownWord, CounterWord, EwmaWord, FailureWord,
+    FlagWord, IdentityWord, LeaseLimits, LeaseWord, NameWord, PairWord, SampleWord, SinceWord,
+    TagWord, TermWord, TextWord, WindowWord,
 };
 use crate::sync::Word;
 
@@ -17,6 +17,8 @@ pub const CHUNK_SLOTS: usize = 2;
 pub const NAME_BYTES: usize = 88;
 /// Bytes of the text that says why a deployment is cooled down.
 pub const TEXT_BYTES: usize = 128;
+/// Most bytes of a notice.
+pub const SHEET_BYTES: usize = 131_072;
 /// Recent measurements kept of each kind.
 pub const SAMPLES: usize = 16;
 /// Buckets of a histogram.
@@ -301,5 +303,39 @@ super::record! {
         name_head: Word<NameWord>,
         /// Printable name, UTF-8.
         name: [Word<u64>; 11],
+    }
+}
+
+super::record! {
+    /// A notice: bytes that any process publishes and all read. Its sheets are the rows `2 * i` and `2 * i + 1`.
+    #[size(256)] #[align(64)]
+    pub struct Notice {
+        /// The notice; 0 = never used.
+        identity: Word<IdentityWord>,
+        /// Which sheet is the current one.
+        current: Word<BoardWord>,
+        /// Bytes on each sheet.
+        lengths: [Word<u64>; 2],
+        /// When each was published, microseconds since the clock base.
+        published_us: [Word<u64>; 2],
+        /// When each is no longer shown, microseconds since the clock base; 0 = never.
+        expires_us: [Word<u64>; 2],
+        /// Mix of identity, length, times and bytes of each: a sheet that two writers met in does not agree with it.
+        checks: [Word<u64>; 2],
+        /// Reserved, zero.
+        reserved: [Word<u64>; 10],
+        /// Whether `name` is complete.
+        name_head: Word<NameWord>,
+        /// Printable name, UTF-8.
+        name: [Word<u64>; 11],
+    }
+}
+
+super::record! {
+    /// One of the two sheets of a notice.
+    #[size(131_072)] #[align(64)]
+    pub struct Sheet {
+        /// The bytes, eight to a word, little-endian.
+        words: [Word<u64>; 16384],
     }
 }

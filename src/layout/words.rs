@@ -209,6 +209,16 @@ packed! {
 }
 
 packed! {
+    /// Which sheet of a notice is the current one; 0 = none was published.
+    pub struct BoardWord {
+        /// The sheet.
+        sheet @ 0, 1;
+        /// Counts what was published, wrapping.
+        writes @ 1, 63;
+    }
+}
+
+packed! {
     /// The latest failure of a deployment.
     pub struct FailureWord {
         /// `FailureKind`; 0 = none yet.
@@ -302,7 +312,7 @@ pub enum KeyKind {
     Tally = 5,
     /// In another table than the keys: a chunk of lease slots.
     Chunk = 6,
-    /// In another table than the keys: a deployment, a series of measurements, a job.
+    /// In another table than the keys: a deployment, a series of measurements, a job, a notice.
     Named = 7,
 }
 
@@ -664,6 +674,7 @@ pub fn all() -> Vec<PackedInfo> {
         TextWord::INFO,
         TermWord::INFO,
         SinceWord::INFO,
+        BoardWord::INFO,
         FailureWord::INFO,
     ]
 }

@@ -1,6 +1,7 @@
-//! Keys, buckets, names, causes, leases, workers, events and measurements: each a set of operations over
+//! Keys, buckets, names, causes, notices, leases, workers, events and measurements: each a set of operations over
 //! slices of records.
 
+pub mod board;
 pub mod buckets;
 pub mod causes;
 pub mod events;

@@ -1,6 +1,7 @@
 //! Models for the checker: each explores every interleaving of two or three threads over a few
 //! operations. `scripts/mutate.py` breaks the code in the named ways and expects the model to fail.
 
+mod loom_board;
 mod loom_breaker;
 mod loom_causes;
 mod loom_charge;

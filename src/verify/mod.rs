@@ -10,6 +10,7 @@
 //! Walks only what the kernel says has been written (see [`crate::region`]), once, in memory that does not
 //! depend on what it reads: at most [`MAX_FINDINGS`] are kept.
 
+mod board;
 mod health;
 mod identities;
 mod jobs;
@@ -191,6 +192,7 @@ impl<'a> Walk<'a> {
         self.histograms();
         self.events();
         self.jobs();
+        self.board();
     }
 
     /// Looks at the records of a section that were ever written. `examine` loads all words of its record
@@ -244,6 +246,8 @@ fn name_of(id: u64) -> &'static str {
         section::HISTOGRAMS => "histograms",
         section::EVENTS => "events",
         section::JOBS => "jobs",
+        section::BOARD => "board",
+        section::SHEETS => "sheets",
         _ => "header",
     }
 }

@@ -20,6 +20,8 @@ use fast_litellm::primitives::sliding::SlidingLimit;
 
 /// Names of keys. A key's number chooses the same row everywhere.
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+/// Bytes of notices; the last is too long.
+const LENGTHS: [usize; 4] = [0, 100, 131_072, 131_073];
 const TEXTS: [&str; 3] = [
     "",
     "no more",
@@ -167,7 +169,7 @@ fn silent(operation: impl FnOnce()) -> String {
 }
 
 /// All operations by their names.
-pub const OPERATIONS: [(&str, Run); 71] = [
+pub const OPERATIONS: [(&str, Run); 73] = [
     ("check", |c, o| told(c.engine.check(c.rate(o), NAMES[o.key].as_bytes()))),
     ("check_cost", |c, o| told(c.engine.check_cost(c.rate(o), NAMES[o.key].as_bytes(), o.amount))),
     ("place", |c, o| c.place(o)),
@@ -281,6 +283,22 @@ pub const OPERATIONS: [(&str, Run); 71] = [
     ("still_leads", |c, _| told(c.terms.last().map(|term| c.engine.still_leads(term)))),
     ("resign", |c, _| told(c.terms.pop().map(|term| c.engine.resign(&term)))),
     ("leader", |c, o| told(c.engine.leader(NAMES[o.key]).map(|leader| leader.pid))),
+    ("publish", |c, o| {
+        let bytes = vec![o.amount.to_le_bytes()[0]; LENGTHS[o.which % LENGTHS.len()]];
+        told(c.engine.publish(NAMES[o.key], &bytes, o.small()))
+    }),
+    ("notice", |c, o| {
+        let found = c.engine.notice(NAMES[o.key]);
+        let whole = |bytes: &Vec<u8>| {
+            LENGTHS.contains(&bytes.len()) && bytes.windows(2).all(|pair| pair[0] == pair[1])
+        };
+        assert!(
+            found.as_ref().is_none_or(whole),
+            "a mixture of {:?} bytes",
+            found.map(|b| b.len())
+        );
+        told(found.map(|bytes| bytes.len()))
+    }),
     // From here on operations concern more than their keys.
     (FIRST_OF_ALL, |c, o| {
         let quota = c.rate(o).quota();

@@ -118,7 +118,7 @@ pub fn fresh_file(capacity: Capacity, clock: &FakeClock) -> File {
 }
 
 /// Records of the sections, by number.
-const RECORDS: [&str; 11] = [
+const RECORDS: [&str; 13] = [
     "WorkerRow",
     "StatsRow",
     "Feature",
@@ -130,6 +130,8 @@ const RECORDS: [&str; 11] = [
     "Histogram",
     "Event",
     "Job",
+    "Notice",
+    "Sheet",
 ];
 
 /// Offset of a field in its record.
@@ -141,7 +143,7 @@ pub fn offset_of(record: &str, field: &str) -> u64 {
 }
 
 /// All sections.
-pub const SECTIONS: [u64; 11] = [
+pub const SECTIONS: [u64; 13] = [
     section::WORKERS,
     section::STATS,
     section::FEATURES,
@@ -153,6 +155,8 @@ pub const SECTIONS: [u64; 11] = [
     section::HISTOGRAMS,
     section::EVENTS,
     section::JOBS,
+    section::BOARD,
+    section::SHEETS,
 ];
 
 pub fn put(file: &File, offset: u64, value: u64) {

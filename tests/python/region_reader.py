@@ -25,6 +25,7 @@ from region_view import (
     Hold,
     Job,
     Key,
+    Notice,
     Owner,
     Quota,
     Series,
@@ -50,8 +51,9 @@ HISTOGRAMS = 8
 
 DOMAIN_KEY, DOMAIN_SLIDING = 0, 4
 DOMAIN_TALLY, DOMAIN_DEPLOYMENT, DOMAIN_SERIES = 0x74616C6C, 0x6465706C, 0x73657269
-DOMAIN_JOB = 0x6A6F6273
+DOMAIN_JOB, DOMAIN_NOTICE = 0x6A6F6273, 0x6E6F7465
 DEPLOYMENT_MARK, JOB_MARK = 1 << 32, 2 << 32
+SHEET_TIMES = ("published_us", "expires_us")
 SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
 HOUR_S = 3_600
@@ -244,8 +246,13 @@ class RegionReader:
         return self._find("Bucket", kind, data, domain, first, slots)
 
     def find_named(self, record: str, data: bytes) -> int | None:
-        """The record of a deployment, a series or a job, by hash and probe."""
-        domains = {"Deployment": DOMAIN_DEPLOYMENT, "Series": DOMAIN_SERIES, "Job": DOMAIN_JOB}
+        """The record of a deployment, a series, a job or a notice, by hash and probe."""
+        domains = {
+            "Deployment": DOMAIN_DEPLOYMENT,
+            "Series": DOMAIN_SERIES,
+            "Job": DOMAIN_JOB,
+            "Notice": DOMAIN_NOTICE,
+        }
         domain = domains[record]
         return self._find(record, "named", data, domain, 0, self.sections[record].count)
 
@@ -331,6 +338,7 @@ class RegionReader:
         view.series = self._standing("Series", self._one_series)
         view.events = list(self._events())
         view.jobs = self._standing("Job", self._job)
+        view.notices = self._standing("Notice", self._notice)
         return view
 
     def _workers(self) -> Iterator[Worker]:
@@ -621,6 +629,33 @@ class RegionReader:
             self.owner(term["owner"]),
             since["began_s"] if since["number"] == term["number"] else None,
         )
+
+    def _notice(self, index: int) -> Notice:
+        current = self._bits("Notice", index, "current")
+        name = self._name("Notice", index, "name_head", "name")
+        sheets = (current["sheet"], 1 - current["sheet"]) if current["writes"] else ()
+        for sheet in sheets:
+            content = self._sheet(index, sheet)
+            if content is not None:
+                times = [self._word("Notice", index, each, sheet) for each in SHEET_TIMES]
+                return Notice(index, name, current["writes"], content, *times)
+        return Notice(index, name, current["writes"], None, 0, 0)
+
+    def _sheet(self, index: int, sheet: int) -> bytes | None:
+        """What stands on a sheet of a notice, if it is whole."""
+        length = self._word("Notice", index, "lengths", sheet)
+        count = self.document.records["Sheet"].fields["words"].count
+        if length > 8 * count:
+            return None
+        times = [self._word("Notice", index, each, sheet) for each in SHEET_TIMES]
+        row = 2 * index + sheet
+        words = [self._word("Sheet", row, "words", item) for item in range(divided_up(length, 8))]
+        check = mix(self.identity("Notice", index))
+        for word in (length, *times, *words):
+            check = mix(check ^ word) + check & M64
+        if mix(check) != self._word("Notice", index, "checks", sheet):
+            return None
+        return b"".join(word.to_bytes(8, "little") for word in words)[:length]
 
     def _one_series(self, index: int) -> Series:
         rows = range(HISTOGRAMS * index, HISTOGRAMS * index + HISTOGRAMS)

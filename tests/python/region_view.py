@@ -168,6 +168,18 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Notice:
+    """A notice on the board; `content` is `None` when no sheet is whole."""
+
+    record: int
+    name: str | None
+    writes: int
+    content: bytes | None
+    published_us: int
+    expires_us: int
+
+
+@dataclass(frozen=True)
 class Series:
     """A named series with its histograms added up."""
 
@@ -221,3 +233,4 @@ class View:
     series: list[Series] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)

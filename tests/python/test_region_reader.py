@@ -234,6 +234,20 @@ def leader_reports(view: View) -> list[dict[str, Any]]:
     return reports
 
 
+def notice_reports(view: View) -> list[dict[str, Any]]:
+    reports = []
+    for notice in view.notices:
+        report: dict[str, Any] = {"notice": notice.name, "published": notice.writes}
+        if notice.content is not None:
+            report["bytes"] = len(notice.content)
+            report["age_s"] = (view.at_us - notice.published_us) // 1_000_000
+            if notice.expires_us:
+                left_us = max(notice.expires_us - view.at_us, 0)
+                report["expires_in_s"] = -(-left_us // 1_000_000)
+        reports.append(report)
+    return reports
+
+
 def deployment_reports(view: View) -> list[dict[str, Any]]:
     held = Tally(chunk.deployment for chunk in view.chunks for _ in chunk.holds)
     return [deployment_report(each, view, held[each.record]) for each in view.deployments]
@@ -325,6 +339,7 @@ def report_of(reader: RegionReader, view: View) -> dict[str, Any]:
         "leases": lease_reports(view),
         "leaders": leader_reports(view),
         "deployments": deployment_reports(view),
+        "notices": notice_reports(view),
         "features": feature_reports(view),
         "series": [series_report(each) for each in view.series],
         "events": event_reports(reader, view),
@@ -816,6 +831,9 @@ UNWRITTEN = (
     "Job",
     "Term",
     "Since",
+    "Notice",
+    "Sheet",
+    "Board",
 )
 
 
@@ -854,7 +872,12 @@ class Written:
 
     def insert(self, record: str, name: bytes) -> int:
         """Put a named key where it belongs."""
-        domain = {"Deployment": 0x6465706C, "Series": 0x73657269, "Job": 0x6A6F6273}[record]
+        domain = {
+            "Deployment": 0x6465706C,
+            "Series": 0x73657269,
+            "Job": 0x6A6F6273,
+            "Notice": 0x6E6F7465,
+        }[record]
         hashed = self.reader.hash(domain ^ 7, name)
         slots = self.reader.sections[record].count
         place = next(places(hashed, slots))
@@ -994,6 +1017,41 @@ def test_jobs_are_decoded(written: Written) -> None:
     # Another process has the slot, and no number yet.
     written.put("LeaseChunk", slot, holders=[9 | 5 << 10 | now_s << 32])
     assert compare(written.reader, written.region) == []
+
+
+def test_notices_are_decoded(written: Written) -> None:
+    now_us = written.reader.now_us()
+    place = written.insert("Notice", b"models")
+
+    def write(sheet: int, content: bytes, current: int) -> None:
+        words = [int.from_bytes(content[at : at + 8], "little") for at in range(0, len(content), 8)]
+        check = mix(written.reader.identity("Notice", place))
+        for word in (len(content), now_us, now_us + 90_000_000, *words):
+            check = (mix(check ^ word) + check) % (1 << 64)
+        written.put("Sheet", 2 * place + sheet, words=words)
+        both = {"lengths": len(content), "published_us": now_us, "expires_us": now_us + 90_000_000}
+        plan = DOCUMENT.records["Notice"].fields
+        base = written.reader.sections["Notice"].offset + place * DOCUMENT.records["Notice"].size
+        for name, value in {**both, "checks": mix(check)}.items():
+            struct.pack_into("<Q", written.memory, base + plan[name].offset + 8 * sheet, value)
+        written.put("Notice", place, current=current)
+
+    def shown() -> bytes | None:
+        (notice,) = written.reader.view().notices
+        assert (notice.record, notice.name) == (place, "models")
+        assert compare(written.reader, written.region) == []
+        return notice.content
+
+    assert shown() is None
+    write(0, b"the first notice", 0 | 1 << 1)
+    assert shown() == b"the first notice"
+    write(1, b"another one, and it is longer", 1 | 2 << 1)
+    assert shown() == b"another one, and it is longer"
+    # Somebody was stopped while writing on the same sheet.
+    written.put("Sheet", 2 * place + 1, words=[7])
+    assert shown() == b"the first notice"
+    written.put("Sheet", 2 * place, words=[7])
+    assert shown() is None
 
 
 def test_series_are_decoded_and_their_histograms_added_up(written: Written) -> None:

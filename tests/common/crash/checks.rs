@@ -14,7 +14,7 @@ use fast_litellm::verify::{Severity, verify};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What keys are called.
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "quota",
     "sliding",
     "user:u",
@@ -26,6 +26,7 @@ const NAMES: [&str; 11] = [
     "deployment",
     "routing",
     "job",
+    "notice",
 ];
 /// What others are called, with a number behind.
 const OTHERS: [&str; 3] = ["filler:", "idle:", "usurper:"];
@@ -346,7 +347,9 @@ fn names_appear(stage: &Stage, operation: &Operation) -> Result<(), String> {
         let deployments = report.deployments.iter().map(|found| (&*found.deployment, "deployment"));
         let series = report.series.iter().map(|found| (&*found.series, "series"));
         let jobs = report.leaders.iter().map(|found| (&*found.job, "job"));
-        let keys: Vec<_> = keys.chain(deployments).chain(series).chain(jobs).collect();
+        let notices = report.notices.iter().map(|found| (&*found.notice, "notice"));
+        let keys = keys.chain(deployments).chain(series).chain(jobs).chain(notices);
+        let keys: Vec<_> = keys.collect();
         let different: BTreeSet<_> = keys.iter().collect();
         ensure!(different.len() == keys.len(), "a key is twice in the table: {keys:?}");
         nameless = keys

@@ -2,6 +2,7 @@
 //! in one of these modules, each with the resource that its operations take of.
 
 mod admission;
+mod board;
 mod features;
 mod health;
 mod jobs;
@@ -149,6 +150,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Operation> {
         features::OPERATIONS,
         health::OPERATIONS,
         jobs::OPERATIONS,
+        board::OPERATIONS,
         measures::OPERATIONS,
     ];
     tables.into_iter().flatten()
