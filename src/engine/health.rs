@@ -199,6 +199,22 @@ impl Engine {
         self.look_after_name(name, || names::redact(id), || found.holds());
     }
 
+    /// Shows a deployment as `label`, redacted, instead of as its id.
+    ///
+    /// # Errors
+    /// `TableFull` or `Contended` when the deployment cannot be recorded.
+    pub fn introduce(&self, id: &str, label: &str) -> Result<(), OpError> {
+        let found = self.deployment(id)?;
+        let name = names::Place { head: &found.record.name_head, bytes: &found.record.name };
+        let shown = names::redact(label);
+        if names::read(name).is_some_and(|present| present != shown) {
+            // Whoever comes between shows the id again, until the next process introduces it.
+            names::withdraw(name);
+        }
+        self.look_after_name(name, || shown, || found.holds());
+        Ok(())
+    }
+
     fn flights<'a>(&'a self, found: &Found<'a>) -> Leases<'a> {
         Leases {
             chunks: self.region.chunks(),
@@ -612,6 +628,24 @@ mod tests {
             let name = names::Place { head: &record.name_head, bytes: &record.name };
             assert_eq!(names::read(name).as_deref(), Some("gpt"));
         }
+    }
+
+    #[test]
+    fn a_deployment_is_shown_as_it_was_introduced() {
+        let (engine, _) = engine();
+        let shown = |id| {
+            let record = engine.known_deployment(id).unwrap().record;
+            names::read(names::Place { head: &record.name_head, bytes: &record.name })
+        };
+        let id = "0123456789abcdef0123456789abcdef";
+        engine.deployment_failed(id, 60, FailureKind::Timeout, 0).unwrap();
+        assert_eq!(shown(id).as_deref(), Some("012345.."));
+        for _ in 0..2 {
+            engine.introduce(id, &format!("gpt:{id}")).unwrap();
+            assert_eq!(shown(id).as_deref(), Some("gpt:012345.."));
+        }
+        engine.introduce("new", "gpt:new").unwrap();
+        assert_eq!(shown("new").as_deref(), Some("gpt:new"));
     }
 
     #[test]

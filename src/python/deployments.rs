@@ -51,6 +51,11 @@ impl Deployments {
         Self { engine: region.get().engine() }
     }
 
+    /// Shows a deployment as `label`, redacted, instead of as its id.
+    fn introduce(&self, deployment: &Bound<'_, PyAny>, label: &str) -> PyResult<()> {
+        Ok(self.engine.introduce(&key_text(deployment)?, label)?)
+    }
+
     /// Counts a request as in flight; None = `limit` are already.
     #[pyo3(signature = (deployment, limit = None))]
     fn depart(&self, deployment: &Bound<'_, PyAny>, limit: Option<u64>) -> PyResult<Option<Flight>> {

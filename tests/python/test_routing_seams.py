@@ -408,7 +408,7 @@ def shown_deployment(id_: str) -> dict[str, Any]:
     import json
 
     report = json.loads(region().inspect())
-    (found,) = [one for one in report["deployments"] if one["deployment"] == id_]
+    (found,) = [one for one in report["deployments"] if one["deployment"] == f"{GROUP}:{id_}"]
     return dict(found)
 
 

@@ -399,6 +399,17 @@ def call_and_deployment(call: dict[str, Any]) -> tuple[str, str] | None:
     return str(call.get("litellm_call_id") or params.get("litellm_call_id")), str(deployment)
 
 
+def group_of(call: dict[str, Any]) -> str:
+    """The model group that a call was made for; empty = none is known."""
+    params = call.get("litellm_params") or {}
+    for name in ("metadata", "litellm_metadata"):
+        metadata = params.get(name)
+        group = metadata.get("model_group") if isinstance(metadata, dict) else None
+        if isinstance(group, str):
+            return group
+    return ""
+
+
 def first_token_at(call: dict[str, Any]) -> Any:
     """When the first token of a streamed answer came; None = it was not streamed."""
     return call.get("completion_start_time") if call.get("stream") is True else None

@@ -16,6 +16,8 @@ from fast_litellm.integrations.litellm.seam import Breaker
 
 #: After so many seconds a call whose end was never told is no longer counted.
 _FORGOTTEN_S = 3_600.0
+#: Deployments remembered to have been introduced.
+_MAX_INTRODUCED = 10_000
 
 
 class Feed:
@@ -25,6 +27,8 @@ class Feed:
         self.active = True
         self._deployments = deployments
         self._breaker = breaker
+        #: Deployments whose group inspectors are told.
+        self._introduced: set[str] = set()
         #: By call and deployment: when it began, and its flight. Oldest first.
         self._calls: dict[tuple[str, str], list[tuple[float, _native.Flight]]] = {}
 
@@ -35,6 +39,8 @@ class Feed:
             if key is None or not self.active or self._breaker.open:
                 return
             self._forget_old()
+            if key[1] not in self._introduced:
+                self._introduce(key[1], _compat.group_of(call))
             flight = self._deployments.depart(key[1])
             self._calls.setdefault(key, []).append((time.monotonic(), flight))
         except Exception as error:  # noqa: BLE001  # counted; the call goes on
@@ -81,6 +87,14 @@ class Feed:
             self._calls.pop(key, None)
         flight.end()
         return True
+
+    def _introduce(self, deployment: str, group: str) -> None:
+        """Have inspectors show the deployment's group: an id may be a hash that says nothing."""
+        if len(self._introduced) >= _MAX_INTRODUCED:
+            self._introduced.clear()
+        self._introduced.add(deployment)
+        if group:
+            self._deployments.introduce(deployment, f"{group}:{deployment}")
 
     def _forget_old(self) -> None:
         """Give back the flights of calls whose end was not told."""
