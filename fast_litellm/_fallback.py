@@ -72,7 +72,7 @@ class Board:
 
 
 class Leader:
-    """Leadership of a job within this process, which is all there is: it always leads what it asks for."""
+    """Leadership of a job within this process, which is all there is: it leads what it asks for."""
 
     _terms: ClassVar[dict[str, tuple[int, float]]] = {}
     _numbers: ClassVar[dict[str, int]] = {}
