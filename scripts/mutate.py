@@ -155,6 +155,13 @@ MUTATIONS = (
         "loom_board_no_mixture_is_read",
     ),
     Mutation(
+        "notice-blind-store",
+        "src/tables/board.rs",
+        "if swap.is_ok() {",
+        "self.current.store(next, Ordering::Release);\n            if swap.is_ok() || true {",
+        "loom_board_of_two_that_publish_one_is_left",
+    ),
+    Mutation(
         "notice-over-the-current",
         "src/tables/board.rs",
         "if readable { seen.sheet() ^ 1 } else { seen.sheet() }",

@@ -88,15 +88,16 @@ fn pack(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
 impl Sheet<'_> {
     /// What stands on it, if it is whole.
     fn read(&self, identity: IdentityWord) -> Option<Notice> {
-        // SYNC notice-complete: Acquire, so that the words are at least as new as the check.
+        // SYNC notice-complete, notice-follows: Acquire throughout. Whoever meets a word of a later notice then also
+        // sees that the sheet was not the current one when it was written.
         let check = self.check.load(Ordering::Acquire);
         let [length, published_us, expires_us] =
-            [self.length, self.published_us, self.expires_us].map(|w| w.load(Ordering::Relaxed));
+            [self.length, self.published_us, self.expires_us].map(|w| w.load(Ordering::Acquire));
         let len = usize::try_from(length).ok().filter(|&len| len <= 8 * self.words.len())?;
         let mut bytes = Vec::with_capacity(8 * len.div_ceil(8));
         let mut hash = begun(identity, length, published_us, expires_us);
         for word in &self.words[..len.div_ceil(8)] {
-            let word = word.load(Ordering::Relaxed);
+            let word = word.load(Ordering::Acquire);
             hash = fold(hash, word);
             bytes.extend(word.to_le_bytes());
         }
@@ -114,17 +115,17 @@ impl Sheet<'_> {
         let (bytes, published_us, expires_us) = notice;
         let length = bytes.len() as u64;
         let mut hash = begun(identity, length, published_us, expires_us);
-        // Relaxed: what does not belong together does not agree.
+        // SYNC notice-follows: Release, after the swap that made the other sheet the current one.
         for (number, (word, packed)) in self.words.iter().zip(pack(bytes)).enumerate() {
             if number.is_multiple_of(LOOK) && disturbed() {
                 return false;
             }
-            word.store(packed, Ordering::Relaxed);
+            word.store(packed, Ordering::Release);
             hash = fold(hash, packed);
         }
-        self.length.store(length, Ordering::Relaxed);
-        self.published_us.store(published_us, Ordering::Relaxed);
-        self.expires_us.store(expires_us, Ordering::Relaxed);
+        self.length.store(length, Ordering::Release);
+        self.published_us.store(published_us, Ordering::Release);
+        self.expires_us.store(expires_us, Ordering::Release);
         // SYNC notice-complete.
         self.check.store(mix(hash), Ordering::Release);
         true

@@ -44,11 +44,30 @@ impl Board {
     }
 }
 
-/// Two publish, and what is left is one of theirs.
+/// One publishes twice, so that the sheet that is being read is written.
 ///
 /// Mutation `notice-without-check`.
 #[test]
 fn loom_board_no_mixture_is_read() {
+    super::bounded(2, || {
+        let board = Board::with_old();
+        let other = board.clone();
+        let thread = thread::spawn(move || {
+            let publish = |bytes| other.place().publish(bytes, 1, 0).is_ok();
+            publish(FIRST) && publish(SECOND)
+        });
+        let seen = board.read().expect("one of them can be read");
+        assert!([OLD, FIRST, SECOND].contains(&&seen[..]), "{seen:?}");
+        assert!(thread.join().expect("joins"));
+        assert_eq!(board.read().as_deref(), Some(SECOND));
+    });
+}
+
+/// Two publish, and what is left is one of theirs.
+///
+/// Mutation `notice-blind-store`.
+#[test]
+fn loom_board_of_two_that_publish_one_is_left() {
     super::bounded(2, || {
         let board = Board::with_old();
         let other = board.clone();
