@@ -20,15 +20,10 @@ from .kills import Slots, kill_holder
 from .load import Burst
 from .proxy import FakeBackend, Proxy
 from .results import CONCURRENCY, SETTLE_S, Result, counted, minute, new_key, wait_for_minute
-from .setups import COOLDOWN_S, HEALTH_INTERVAL_S, PARALLEL
+from .setups import COOLDOWN_S, HEALTH_INTERVAL_S, PARALLEL, QUICK
 
 BURST_S = 12.0
 """How much of a minute a burst may need on a busy machine."""
-
-SLOW_S = 3.0
-"""Latency of a slow deployment: longer than the machine ever takes for a quick one."""
-
-QUICK_S = 0.05
 
 FLIPS = (500, 200)
 """What the sick deployment answers, one after the other."""
@@ -95,22 +90,28 @@ def failing(proxy: Proxy, backend: FakeBackend) -> Result:
 
 
 def least_busy(proxy: Proxy, backend: FakeBackend) -> Result:
-    """Three deployments, one of them slow; 200 requests by 8 callers."""
+    """Six deployments, one of them slow; 200 requests by 8 callers.
+
+    Of equally busy ones LiteLLM takes the first, and the slow one is the first: a worker that knows of
+    its own requests only keeps it busy all the time. Callers start one after the other, since LiteLLM
+    has those that come at the same moment make the same choice, however much it knows.
+    """
     backend.reset()
-    _slow_down(backend, "busy")
-    burst = load.burst(proxy.base_url, [new_key()], 200, 8, model="busy")
+    _slow_down(backend, "busy", 1.0)
+    burst = load.burst(proxy.base_url, [new_key()], 200, 8, model="busy", apart_s=0.2)
     return _hits(backend, "busy-slow", burst)
 
 
 def latency(proxy: Proxy, backend: FakeBackend) -> Result:
-    """Three deployments, one of them slow; 200 requests by many callers once that is known.
+    """Six deployments, one of them slow; 200 requests by many callers once that is known.
 
     LiteLLM tries a deployment that it has no measurement of before any other. So requests go out one by
     one until the slow one has answered one of them (`warm_up_hits`); from then on a worker that asks it
     once more does not know what another one has found out.
     """
     backend.reset()
-    _slow_down(backend, "latency")
+    # Longer than the machine ever takes for a quick one.
+    _slow_down(backend, "latency", 3.0)
     key = new_key()
     warm_up = Burst()
     while not _total(backend, "latency-slow"):
@@ -249,10 +250,10 @@ def _narrow(proxy: Proxy, backend: FakeBackend, *, stream: bool) -> Result:
     return {"peak": peak, "after": after.admitted, "burst": burst}
 
 
-def _slow_down(backend: FakeBackend, group: str) -> None:
-    backend.configure(f"{group}-slow", latency=SLOW_S)
-    for name in ("quick-1", "quick-2"):
-        backend.configure(f"{group}-{name}", latency=QUICK_S)
+def _slow_down(backend: FakeBackend, group: str, latency: float) -> None:
+    backend.configure(f"{group}-slow", latency=latency)
+    for name in QUICK:
+        backend.configure(f"{group}-{name}", latency=0.05)
 
 
 def _hits(backend: FakeBackend, deployment: str, burst: Burst) -> Result:

@@ -104,22 +104,27 @@ async def burst_async(
     concurrency: int,
     *,
     expected: Collection[int] = EXPECTED,
+    apart_s: float = 0.0,
     **request: Any,
 ) -> Burst:
     """Send `n` requests, `concurrency` at a time, going round the keys.
 
-    Statuses that are not `expected` are kept as odd ones; `request` is handed on to `complete`.
+    The first ones start `apart_s` after each other. Statuses that are not `expected` are kept as odd
+    ones; `request` is handed on to `complete`.
     """
     result = Burst(expected=expected)
     gate = asyncio.Semaphore(concurrency)
 
-    async def one(client: aiohttp.ClientSession, key: str) -> None:
+    async def one(client: aiohttp.ClientSession, number: int) -> None:
+        key = keys[number % len(keys)]
         async with gate:
+            if number < concurrency:
+                await asyncio.sleep(number * apart_s)
             result.add(await complete(client, base_url, key, **request))
 
     start = time.monotonic()
     async with session() as client:
-        await asyncio.gather(*(one(client, keys[i % len(keys)]) for i in range(n)))
+        await asyncio.gather(*(one(client, number) for number in range(n)))
     result.elapsed_s = time.monotonic() - start
     return result
 

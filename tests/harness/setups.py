@@ -19,6 +19,7 @@ PARALLEL = 8
 ALLOWED_FAILS = 4
 GLOBAL_PARALLEL = 10
 HEALTH_INTERVAL_S = 3
+QUICK = tuple(f"quick-{number}" for number in range(1, 6))
 
 COOLDOWN_S = 60
 """Longer than a scenario takes: a deployment that comes back in the middle of one is hit again."""
@@ -97,11 +98,9 @@ SETUPS: dict[str, Setup] = {
             "allowed_fails": ALLOWED_FAILS,
         },
     ),
-    "least_busy": Setup(
-        _group("busy", "slow", "quick-1", "quick-2"), router={"routing_strategy": "least-busy"}
-    ),
+    "least_busy": Setup(_group("busy", "slow", *QUICK), router={"routing_strategy": "least-busy"}),
     "latency": Setup(
-        _group("latency", "slow", "quick-1", "quick-2"),
+        _group("latency", "slow", *QUICK),
         router={"routing_strategy": "latency-based-routing"},
     ),
     "usage_v2": Setup(
