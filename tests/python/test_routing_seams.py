@@ -654,6 +654,17 @@ def test_a_router_that_gets_redis_later_is_left_alone_from_then_on() -> None:
 
 
 @in_fork
+def test_slots_are_left_alone_once_a_router_has_redis() -> None:
+    router = accelerated()
+    assert taken(new_limit())
+    router.cache.redis_cache = types.SimpleNamespace()
+    limit = new_limit()
+    assert [taken(limit) for _ in range(3)] == [True, True, False]
+    assert region_slots("a") == 1
+    assert "Redis" in status()["routing.slots"]["reason"]
+
+
+@in_fork
 def test_removing_puts_everything_back() -> None:
     owners = {
         COOLDOWN: ("CooldownCache", "__init__"),

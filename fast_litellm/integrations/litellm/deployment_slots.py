@@ -72,6 +72,9 @@ class SlotsSeam(Seam):
     def _acquire(self, limit: Any) -> str | None:
         """Take a slot in the region: its id; empty = there is none; None = the region cannot tell."""
         try:
+            if self._routing.has_redis:
+                self.not_applied("Redis is configured: LiteLLM's Router counts as it does there")
+                return None
             if self._routing.breaker.open:
                 self._routing.region.count_fallback()
                 return None

@@ -39,6 +39,18 @@ class Routing:
             counters, deployments, _native.Board(region), UsageMaps(counters, deployments)
         )
         self.keys = Keys(self.shared)
+        self._caches: list[weakref.ref[Any]] = []
+
+    def met(self, router_cache: Any) -> None:
+        """Remember the cache of a Router."""
+        self._caches = [ref for ref in self._caches if ref() is not None]
+        self._caches.append(weakref.ref(router_cache))
+
+    @property
+    def has_redis(self) -> bool:
+        """Whether a Router of this process has Redis by now."""
+        caches = (ref() for ref in self._caches)
+        return any(cache is not None and _compat.cache_has_redis(cache) for cache in caches)
 
 
 class _RouterCache:
@@ -140,6 +152,7 @@ class DeploymentsSeam(Seam):
         begun = len(self._replaced)
         try:
             router_cache = _compat.router_cache(cooldowns)
+            self.routing.met(router_cache)
             if _compat.cache_has_redis(router_cache):
                 self.not_applied("Redis is configured: LiteLLM's Router counts there")
                 logger.info("deployments: %s", self.reason)
