@@ -591,6 +591,31 @@ def test_one_worker_checks_and_all_know() -> None:
 
 
 @in_fork
+def test_a_worker_that_looks_late_shows_what_is_known_and_waits_for_the_next() -> None:
+    accelerate()
+    module = proxy_module([])
+    health_seam(module)
+
+    def lead() -> None:
+        module = proxy_module([])
+        health_seam(module)
+        for _ in range(3):
+            asyncio.run(module._run_background_health_check())
+            time.sleep(1.2)
+
+    leader = Forked(lead)
+    until(lambda: _native.Board(region()).read("litellm:health_check") is not None, "publish")
+    time.sleep(0.7)
+    vars(module)["health_check_results"] = results = {}
+    healthy, _, _ = asyncio.run(module._run_background_health_check())
+    assert results["healthy_endpoints"] == [{"model": "1"}]
+    assert results["unhealthy_count"] == 1
+    assert healthy == [{"model": "2"}]
+    assert module.rounds == []
+    leader.kill()
+
+
+@in_fork
 def test_a_dead_leader_is_followed_at_once() -> None:
     accelerate()
 

@@ -585,6 +585,16 @@ def probe_health_checks(module: ModuleType) -> str:
     return ""
 
 
+def show_health(module: ModuleType, healthy: list[Any], unhealthy: list[Any]) -> None:
+    """Have the proxy answer with this result, as its loop does after each round."""
+    results = getattr(module, "health_check_results", None)
+    if isinstance(results, dict):
+        results["healthy_endpoints"] = healthy
+        results["unhealthy_endpoints"] = unhealthy
+        results["healthy_count"] = len(healthy)
+        results["unhealthy_count"] = len(unhealthy)
+
+
 def health_check_interval(module: ModuleType) -> float | None:
     """Seconds between two rounds; None = there are none, or Redis has a worker lead already."""
     interval = getattr(module, "health_check_interval", None)

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import functools
 import json
+import time
 from types import ModuleType
 from typing import Any
 
@@ -91,12 +92,16 @@ class HealthCheckSeam(Seam):
                 self._routing.breaker.failed("health check", error)
                 return await original(*args, **kwargs)
             if result is not None:
-                healthy, unhealthy = result
+                healthy, unhealthy, age = result
                 if healthy is None:
                     # The leader could not publish what it found.
                     return await original(*args, **kwargs)
-                self._followed = True
-                return healthy, unhealthy, {}
+                if age <= 2 * _POLL_S:
+                    self._followed = True
+                    return healthy, unhealthy, {}
+                # This round begins late. Shown at once, and the next result is waited for: after it all
+                # workers sleep for the same time.
+                _compat.show_health(module, healthy, unhealthy)
             await asyncio.sleep(_POLL_S)
         result = await self._leading(original(*args, **kwargs), interval)
         self._publish(result, interval)
@@ -119,8 +124,8 @@ class HealthCheckSeam(Seam):
         finally:
             task.cancel()
 
-    def _published(self) -> tuple[Any, Any] | None:
-        """A result that this worker has not taken yet."""
+    def _published(self) -> tuple[Any, Any, float] | None:
+        """A result that this worker has not taken yet, and its age in seconds."""
         text = self._board.read(JOB)
         if text is None:
             return None
@@ -128,7 +133,7 @@ class HealthCheckSeam(Seam):
         if notice["number"] <= self._taken:
             return None
         self._taken = notice["number"]
-        return notice["healthy"], notice["unhealthy"]
+        return notice["healthy"], notice["unhealthy"], abs(time.time() - notice["at"])
 
     def _publish(self, result: Any, interval: float) -> None:
         try:
@@ -146,6 +151,11 @@ class HealthCheckSeam(Seam):
             self._routing.breaker.failed("result of a health check", error)
 
     def _post(self, healthy: Any, unhealthy: Any, interval: float) -> None:
-        notice = {"number": self._taken, "healthy": healthy, "unhealthy": unhealthy}
+        notice = {
+            "number": self._taken,
+            "at": time.time(),
+            "healthy": healthy,
+            "unhealthy": unhealthy,
+        }
         text = json.dumps(notice, default=str).encode()
         self._board.publish(JOB, text, max(1, round(_PATIENCE * interval)))
