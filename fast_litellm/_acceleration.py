@@ -101,14 +101,14 @@ def health_check() -> dict[str, Any]:
         return {
             "status": "ok" if healthy else "degraded",
             "rust_available": _native.RUST_ACCELERATION_AVAILABLE,
-            "components": ["rate_limiter"],
+            "components": ["rate_limiter", "router"],
         }
     from fast_litellm.integrations.litellm import breaker_open
 
     return {
         "status": "degraded" if breaker_open() else "ok",
         "rust_available": True,
-        "components": ["core", "rate_limiter"],
+        "components": ["core", "rate_limiter", "router"],
         "region": {"backing": region.backing, "size": region.size},
         "fallbacks": region.fallback_count(),
     }
