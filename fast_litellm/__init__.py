@@ -17,7 +17,7 @@ from fast_litellm._acceleration import (
 )
 from fast_litellm._cli import is_running as _is_inspector
 from fast_litellm._limits import SimpleRateLimiter, check_rate_limit, get_rate_limit_stats
-from fast_litellm._native import RUST_ACCELERATION_AVAILABLE, __version__
+from fast_litellm._native import RUST_ACCELERATION_AVAILABLE, Leader, __version__
 from fast_litellm.errors import (
     ConfigError,
     FastLitellmError,
@@ -30,6 +30,7 @@ __all__ = [
     "RUST_ACCELERATION_AVAILABLE",
     "ConfigError",
     "FastLitellmError",
+    "Leader",
     "OutOfRangeError",
     "RegionError",
     "SimpleRateLimiter",

@@ -64,16 +64,18 @@ def get_patch_status() -> dict[str, Any]:
     """Tell what is patched in this process.
 
     Returns:
-        `applied` (bool: at least one seam is armed or applied), `components` (list of names of those),
-        `seams` (dict by name: `state` is "applied", "armed" (waiting for LiteLLM to load) or
-        "not_applied", with the `reason`), and `reason` (str: why nothing is applied, else empty).
+        `applied` (bool: at least one seam is armed or applied), `components` (list of the components
+        that have such a seam: "rate_limiting", "routing"), `seams` (dict by name, `component` or
+        `component.part`: `state` is "applied", "armed" (waiting for LiteLLM to load) or "not_applied",
+        with the `reason`), and `reason` (str: why nothing is applied, else empty).
     """
     seams: dict[str, dict[str, str]] = {}
     if _native.RUST_ACCELERATION_AVAILABLE and not _refusal:
         from fast_litellm.integrations import litellm
 
         seams = litellm.status()
-    components = [name for name, seam in seams.items() if seam["state"] != "not_applied"]
+    on = (name for name, seam in seams.items() if seam["state"] != "not_applied")
+    components = list(dict.fromkeys(name.partition(".")[0] for name in on))
     return {
         "applied": bool(components),
         "components": components,
@@ -99,14 +101,14 @@ def health_check() -> dict[str, Any]:
         return {
             "status": "ok" if healthy else "degraded",
             "rust_available": _native.RUST_ACCELERATION_AVAILABLE,
-            "components": ["rate_limiter"],
+            "components": ["rate_limiter", "router"],
         }
     from fast_litellm.integrations.litellm import breaker_open
 
     return {
         "status": "degraded" if breaker_open() else "ok",
         "rust_available": True,
-        "components": ["core", "rate_limiter"],
+        "components": ["core", "rate_limiter", "router"],
         "region": {"backing": region.backing, "size": region.size},
         "fallbacks": region.fallback_count(),
     }

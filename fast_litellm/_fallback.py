@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
+import os
 import threading
 import time
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 try:
     VERSION = importlib.metadata.version("fast-litellm")
@@ -50,6 +51,66 @@ class LimiterScripts:
     """Stands for a class that needs the extension."""
 
     __init__ = _no_region
+
+
+class Deployments:
+    """Stands for a class that needs the extension."""
+
+    __init__ = _no_region
+
+
+class Flight:
+    """Stands for a class that needs the extension."""
+
+    __init__ = _no_region
+
+
+class Board:
+    """Stands for a class that needs the extension."""
+
+    __init__ = _no_region
+
+
+class Leader:
+    """Leadership of a job within this process, which is all there is: it leads what it asks for."""
+
+    _terms: ClassVar[dict[str, tuple[int, float]]] = {}
+    _numbers: ClassVar[dict[str, int]] = {}
+
+    def __init__(self, job: str, *, ttl_s: float = 30.0, region: object = None) -> None:
+        if not isinstance(job, str):
+            raise TypeError(f"job must be a str, not {type(job).__name__}")
+        if region is not None:
+            _no_region()
+        if not 1.0 <= ttl_s <= 31_536_000.0:
+            raise OutOfRangeError(f"ttl_s={ttl_s}: use 1 to 31,536,000")
+        self._job = job
+
+    def acquire(self) -> bool:
+        """Lead, or go on leading."""
+        if self._job not in self._terms:
+            self._numbers[self._job] = self._numbers.get(self._job, 0) + 1
+            self._terms[self._job] = (self._numbers[self._job], time.monotonic())
+        return True
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process leads now."""
+        return self._job in self._terms
+
+    @property
+    def term_number(self) -> int | None:
+        """Number of the leadership; None = this process does not lead."""
+        return self._terms[self._job][0] if self.leads else None
+
+    def release(self) -> bool:
+        """Stop leading. False = this process did not lead."""
+        return self._terms.pop(self._job, None) is not None
+
+    def holder(self) -> tuple[int, int] | None:
+        """Process id of whoever leads, and for how many seconds; None = nobody."""
+        held = self._terms.get(self._job)
+        return None if held is None else (os.getpid(), int(time.monotonic() - held[1]))
 
 
 def default_region() -> None:

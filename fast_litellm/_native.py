@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fast_litellm._rust import (
         VERSION,
+        Board,
+        Deployments,
+        Flight,
+        Leader,
         LimiterScripts,
         OutOfRangeError,
         Region,
@@ -27,6 +31,10 @@ else:
     try:
         from fast_litellm._rust import (
             VERSION,
+            Board,
+            Deployments,
+            Flight,
+            Leader,
             LimiterScripts,
             OutOfRangeError,
             Region,
@@ -41,6 +49,10 @@ else:
     except ImportError as error:
         from fast_litellm._fallback import (
             VERSION,
+            Board,
+            Deployments,
+            Flight,
+            Leader,
             LimiterScripts,
             OutOfRangeError,
             Region,
@@ -64,6 +76,10 @@ __version__ = VERSION
 __all__ = [
     "RUST_ACCELERATION_AVAILABLE",
     "VERSION",
+    "Board",
+    "Deployments",
+    "Flight",
+    "Leader",
     "LimiterScripts",
     "OutOfRangeError",
     "Region",

@@ -1,4 +1,4 @@
-"""Measures what LiteLLM's limits let through: alone, with Redis, and with fast_litellm.
+"""Measures what LiteLLM's limits and routing let through: alone, with Redis, and with fast_litellm.
 
     python scripts/figures.py --variants litellm,fast_litellm --workers 4 --json figures.json
 
@@ -22,7 +22,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from harness.proxy import FakeBackend, Proxy, RedisServer
-from harness.scenarios import SCENARIOS, Figure, warm_up
+from harness.scenarios import SCENARIOS, Figure, by_setup, measure, warm_up
+from harness.setups import SETUPS
 
 VARIANTS = ("litellm", "redis", "fast_litellm")
 
@@ -71,7 +72,8 @@ def names_out_of(known: Any) -> Any:
 
 
 def run_variant(variant: str, scenarios: Sequence[str], workers: int) -> Results:
-    """Run the scenarios on one proxy."""
+    """Run the scenarios on one proxy, whose configuration changes between those of different setups."""
+    ordered = by_setup(scenarios)
     with contextlib.ExitStack() as stack:
         redis = stack.enter_context(RedisServer()) if variant == "redis" else None
         backend = stack.enter_context(FakeBackend())
@@ -82,14 +84,15 @@ def run_variant(variant: str, scenarios: Sequence[str], workers: int) -> Results
                 workers=workers,
                 accelerate=variant == "fast_litellm",
                 redis_url=redis.url if redis else None,
+                setup=SETUPS[SCENARIOS[ordered[0]].setup],
             )
         )
         boot_s = round(time.monotonic() - booting, 1)
         progress(f"{variant}: {workers} workers ready after {boot_s} s")
         warm_up(proxy)
         results: Results = {"boot": {"seconds": boot_s}}
-        for name in scenarios:
-            results[name] = SCENARIOS[name].run(proxy, backend)
+        for name in ordered:
+            results[name] = measure(name, proxy, backend)
             report(variant, name, results[name])
         return results
 
@@ -113,7 +116,7 @@ def progress(line: str) -> None:
 def table(by_variant: dict[str, Results], scenarios: Sequence[str]) -> str:
     """The figures, a line each and a column per variant."""
     rows = [["scenario", "ideal", *by_variant]]
-    for name in scenarios:
+    for name in by_setup(scenarios):
         for figure in SCENARIOS[name].figures:
             cells = [cell(figure, results[name]) for results in by_variant.values()]
             rows.append([figure.label, figure.ideal, *cells])

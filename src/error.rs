@@ -250,4 +250,10 @@ pub enum OpError {
     /// A value outside its range.
     #[error("value out of range for this operation")]
     OutOfRange,
+    /// More bytes than a notice holds.
+    #[error(
+        "too long for a notice: at most 131,072 bytes can be published under one name; shorten it or \
+             use several names"
+    )]
+    TooLarge,
 }

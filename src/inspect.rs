@@ -2,7 +2,7 @@
 //! before it is used, every value is computed by the engine's own functions at the region's own clock.
 
 use crate::clock::Instant;
-use crate::engine::health;
+use crate::engine::{board, health, leader};
 use crate::layout::{
     Bucket, ClaimWord, CounterWord, EventKind, FlagMode, GcraWord, IdentityWord, KeyKind,
     LeaseWord, OwnerTag, SlidingWord, StatsRow, WorkerRow,
@@ -14,6 +14,7 @@ use crate::primitives::window::{self, Pair};
 use crate::region::{BackingKind, Region, Vantage, host};
 use crate::sync::{Bits, Ordering, Word};
 use crate::tables::histograms::Histograms;
+use crate::tables::leases::Leases;
 use crate::tables::{events, index, names, workers};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -34,8 +35,12 @@ pub struct Report {
     pub limits: Vec<LimitReport>,
     /// Held concurrency slots by owner and key.
     pub leases: Vec<LeaseReport>,
+    /// Who leads which job.
+    pub leaders: Vec<LeaderReport>,
     /// Health of deployments.
     pub deployments: Vec<DeploymentReport>,
+    /// What is published on the board.
+    pub notices: Vec<NoticeReport>,
     /// Errors and switches of accelerated features.
     pub features: Vec<FeatureReport>,
     /// Measured durations.
@@ -160,6 +165,45 @@ pub struct LeaseReport {
     pub oldest_s: u64,
 }
 
+/// One job that is led.
+#[derive(Debug, Clone, Serialize)]
+pub struct LeaderReport {
+    /// Redacted name of the job.
+    pub job: String,
+    /// Row of the leader.
+    pub row: u32,
+    /// Process id of the leader; absent when it is no longer registered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<i32>,
+    /// `alive`, `dead` or `unknown`.
+    pub owner: &'static str,
+    /// Number of its term; absent while it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub term: Option<u64>,
+    /// Seconds that it has led.
+    pub held_s: u64,
+    /// Seconds since it last renewed its lease.
+    pub renewed_s: u64,
+}
+
+/// One notice. Its bytes may be secret and are not reported.
+#[derive(Debug, Clone, Serialize)]
+pub struct NoticeReport {
+    /// Its redacted name.
+    pub notice: String,
+    /// Bytes; absent when no sheet is whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Seconds since it was published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_s: Option<u64>,
+    /// Seconds that it is still shown, 0 = it is over; absent when it always is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_in_s: Option<u64>,
+    /// How often something was published under the name.
+    pub published: u64,
+}
+
 /// Errors of one feature.
 #[derive(Debug, Clone, Serialize)]
 pub struct FeatureReport {
@@ -190,6 +234,15 @@ pub struct DeploymentReport {
     /// Why it is cooled down.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cooldown_reason: Option<&'static str>,
+    /// Milliseconds that the cooldown was meant to last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cooldown_for_ms: Option<u64>,
+    /// HTTP status of what caused it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cooldown_status: Option<u64>,
+    /// What was said of it, with secrets masked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cooldown_text: Option<String>,
     /// Successes in the present window.
     pub successes: u64,
     /// Failures in the present window.
@@ -215,6 +268,9 @@ pub struct DeploymentReport {
     /// Average time to the first token in microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_token_us: Option<u64>,
+    /// Latest score, in millionths of its unit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score_us: Option<u64>,
 }
 
 /// One series of measurements.
@@ -248,7 +304,7 @@ pub struct EventReport {
     /// Row of the worker that recorded it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub row: Option<u32>,
-    /// Name of the deployment that it is about, or `#` and a key's hash.
+    /// Name of the deployment or job that it is about, or `#` and a key's hash.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// First detail.
@@ -307,8 +363,10 @@ impl Report {
             schema: SCHEMA,
             workers: worker_reports(region, &prove, &holdings.by_owner),
             limits: limits(region, &holdings.by_key),
+            leaders: leaders(region, &prove),
             deployments: deployments(region, &holdings.by_key),
             leases: holdings.leases,
+            notices: notices(region),
             features: features(region),
             series: series(region),
             events: events(region),
@@ -398,8 +456,11 @@ fn holdings(region: &Region, prove: &Prove<'_>) -> Holdings {
     holdings
 }
 
-/// Name of the key or deployment that a chunk's `key_slot` names.
+/// Name of the key, deployment or job that a chunk's `key_slot` names.
 fn holder_name(region: &Region, key_slot: u64) -> String {
+    if let Some(job) = leader::slot_of(key_slot).and_then(|slot| region.jobs().get(slot)) {
+        return job_name(job);
+    }
     let deployment = health::slot_of(key_slot).and_then(|slot| region.deployments().get(slot));
     let slot = usize::try_from(key_slot.wrapping_sub(1)).unwrap_or(usize::MAX);
     deployment.map_or_else(|| key_name(region, slot), deployment_name)
@@ -563,15 +624,19 @@ fn features(region: &Region) -> Vec<FeatureReport> {
 fn deployments(region: &Region, held: &BTreeMap<u64, u64>) -> Vec<DeploymentReport> {
     let now = region.now();
     let report = |(slot, record): (usize, &crate::layout::Deployment)| {
-        key_of(&record.identity)?;
+        let identity = key_of(&record.identity)?;
         let in_flight = held.get(&health::key_slot(slot)).copied().unwrap_or(0);
         let health = health::health_of(record, now, in_flight);
-        let cooled = health.cooldown_ms > 0;
+        let cooldown = health::cooldown_of(record, identity, || region.now());
+        let cooldown = cooldown.as_ref();
         Some(DeploymentReport {
             deployment: deployment_name(record),
             in_flight,
-            cooldown_ms: health.cooldown_ms,
-            cooldown_reason: cooled.then(|| health.cooldown_reason.name()),
+            cooldown_ms: cooldown.map_or(0, |cooldown| cooldown.left_ms),
+            cooldown_reason: cooldown.map(|cooldown| cooldown.kind.name()),
+            cooldown_for_ms: cooldown.map(|cooldown| cooldown.for_ms),
+            cooldown_status: cooldown.map(|cooldown| cooldown.status).filter(|&s| s > 0),
+            cooldown_text: cooldown.and_then(|cooldown| cooldown.text.clone()),
             successes: health.successes,
             failures: health.failures,
             failures_in_a_row: health.failures_in_a_row,
@@ -582,9 +647,53 @@ fn deployments(region: &Region, held: &BTreeMap<u64, u64>) -> Vec<DeploymentRepo
             last_failure_s: health.last_failure.map(|(.., age_s)| age_s),
             latency_us: health.latency_us,
             first_token_us: health.first_token_us,
+            score_us: health.scores_us.first().copied(),
         })
     };
     region.deployments().iter().enumerate().filter_map(report).collect()
+}
+
+fn leaders(region: &Region, prove: &Prove<'_>) -> Vec<LeaderReport> {
+    let now_s = region.now().s();
+    let report = |(slot, record): (usize, &crate::layout::Job)| {
+        let key = key_of(&record.identity)?;
+        let (limits, key_slot) = (&record.lease, leader::key_slot(slot));
+        let leases = Leases { chunks: region.chunks(), key, key_slot, limits, nonce: index::nonce };
+        let holder = leases.first_held()?.word;
+        let (row, pid, owner) = owner_of(region, holder.owner(), prove);
+        let tag = OwnerTag::from_raw(holder.owner())?;
+        let found = leader::leader_of(record, tag, pid.unwrap_or(0), holder, now_s);
+        let leader::Leader { term, held_s, renewed_s, .. } = found;
+        Some(LeaderReport { job: job_name(record), row, pid, owner, term, held_s, renewed_s })
+    };
+    region.jobs().iter().enumerate().filter_map(report).collect()
+}
+
+fn notices(region: &Region) -> Vec<NoticeReport> {
+    let now_us = region.now().us();
+    let report = |(slot, record): (usize, &crate::layout::Notice)| {
+        key_of(&record.identity)?;
+        let found = board::notice_of(region, slot, record);
+        let place = names::Place { head: &record.name_head, bytes: &record.name };
+        let name = names::read(place);
+        Some(NoticeReport {
+            notice: name.unwrap_or_else(|| format!("#{:013x}", get(&record.identity).hash())),
+            bytes: found.as_ref().map(|notice| notice.bytes.len() as u64),
+            age_s: found
+                .as_ref()
+                .map(|notice| now_us.saturating_sub(notice.published_us) / 1_000_000),
+            expires_in_s: found
+                .filter(|notice| notice.expires_us > 0)
+                .map(|notice| notice.expires_us.saturating_sub(now_us).div_ceil(1_000_000)),
+            published: get(&record.current).writes(),
+        })
+    };
+    region.board().iter().enumerate().filter_map(report).collect()
+}
+
+fn job_name(record: &crate::layout::Job) -> String {
+    let place = names::Place { head: &record.name_head, bytes: &record.name };
+    names::read(place).unwrap_or_else(|| format!("#{:013x}", get(&record.identity).hash()))
 }
 
 fn deployment_name(record: &crate::layout::Deployment) -> String {
@@ -620,6 +729,12 @@ fn events(region: &Region) -> Vec<EventReport> {
         .deployments()
         .iter()
         .filter_map(|record| Some((key_of(&record.identity)?.bits(), deployment_name(record))))
+        .chain(
+            region
+                .jobs()
+                .iter()
+                .filter_map(|job| Some((key_of(&job.identity)?.bits(), job_name(job)))),
+        )
         .collect();
     let report = |entry: events::Entry| EventReport {
         number: entry.number,
@@ -649,6 +764,7 @@ mod tests {
     use crate::clock::FakeClock;
     use crate::config::Capacity;
     use crate::engine::Engine;
+    use crate::engine::health::Cause;
     use crate::engine::slots::SlotAsk;
     use crate::engine::windows::Ask;
     use crate::layout::FailureKind;
@@ -669,7 +785,11 @@ mod tests {
         let checked = engine.check(&engine.limiter("", Quota::new(60, 6).unwrap()), b"k");
         let _ = engine.depart("gpt", None);
         let _ = engine.deployment_succeeded("gpt", 60, Some(9), None);
-        let _ = engine.cool_down("gpt", 60_000, FailureKind::RateLimited);
+        let cause = Cause { kind: FailureKind::RateLimited, status: 429, text: "no more" };
+        let _ = engine.cool_down("gpt", 60_000, &cause);
+        let _ = engine.deployment_scored("gpt", 7);
+        let _ = engine.publish("models", b"eleven byte", 60);
+        let _ = engine.lead("sync", 60);
         if let Ok(series) = engine.series("routing") {
             engine.measure(series, 5_000);
         }
@@ -694,18 +814,35 @@ mod tests {
             Some((1, Some(5)))
         );
         assert_eq!(limit("k").remaining, Some(6));
-        assert_eq!(report.leases.len(), 2);
+        assert_eq!(report.leases.len(), 3);
+        let notice = &report.notices[0];
+        assert_eq!(
+            (notice.notice.as_str(), notice.bytes, notice.published),
+            ("models", Some(11), 1)
+        );
+        assert_eq!((notice.age_s, notice.expires_in_s), (Some(10), Some(50)));
+        let leader = &report.leaders[0];
+        assert_eq!((leader.job.as_str(), leader.owner, leader.term), ("sync", "alive", Some(1)));
+        assert_eq!((leader.held_s, leader.renewed_s, report.leaders.len()), (10, 10, 1));
+        assert_eq!(report.leases.iter().filter(|lease| lease.key == "sync").count(), 1);
         assert_eq!((report.leases[0].owner, report.leases[0].oldest_s), ("alive", 10));
-        assert_eq!((report.workers.len(), report.workers[0].leases), (1, 2));
+        assert_eq!((report.workers.len(), report.workers[0].leases), (1, 3));
         assert_eq!((limit("k").allowed, report.stats["window_charged"]), (1, 1));
-        assert!(report.header.keys == 3 && report.header.chunks == 2);
+        assert!(report.header.keys == 3 && report.header.chunks == 3);
         let deployment = &report.deployments[0];
         assert_eq!((deployment.deployment.as_str(), deployment.in_flight), ("gpt", 1));
         assert_eq!(deployment.cooldown_reason, Some("rate_limited"));
         assert_eq!((deployment.cooldown_ms, deployment.latency_us), (50_000, Some(9)));
+        assert_eq!(
+            (deployment.cooldown_for_ms, deployment.cooldown_status, deployment.score_us),
+            (Some(60_000), Some(429), Some(7))
+        );
+        assert_eq!(deployment.cooldown_text.as_deref(), Some("no more"));
         assert_eq!((report.series[0].series.as_str(), report.series[0].count), ("routing", 1));
-        assert_eq!(report.events[0].event, "cooldown_begun");
-        assert_eq!(report.events[0].subject.as_deref(), Some("gpt"));
+        assert_eq!(report.events[0].event, "leader_began");
+        assert_eq!(report.events[0].subject.as_deref(), Some("sync"));
+        assert_eq!(report.events[1].event, "cooldown_begun");
+        assert_eq!(report.events[1].subject.as_deref(), Some("gpt"));
         assert_eq!(report.leases.iter().filter(|lease| lease.key == "gpt").count(), 1);
     }
 
@@ -743,10 +880,26 @@ mod tests {
             set(&record.first_token, random);
             set(&record.name_head, random);
             record.name.iter().for_each(|word| set(word, random));
-            record.latencies.iter().chain(&record.first_tokens).for_each(|word| set(word, random));
-            for word in [&record.latency_head, &record.first_token_head, &record.successes_total] {
+            let samples = record.latencies.iter().chain(&record.first_tokens);
+            samples.chain(&record.scores).for_each(|word| set(word, random));
+            set(&record.cause, random);
+            set(&record.cause_head, random);
+            record.cause_text.iter().for_each(|word| set(word, random));
+            let heads = [&record.latency_head, &record.first_token_head, &record.score_head];
+            for word in heads.into_iter().chain([&record.successes_total]) {
                 set(word, random);
             }
+        }
+        for notice in region.board() {
+            set(&notice.current, random);
+            set(&notice.lengths[0], random);
+            set(&notice.checks[1], random);
+        }
+        for job in region.jobs() {
+            set(&job.lease, random);
+            set(&job.term, random);
+            set(&job.since, random);
+            set(&job.name_head, random);
         }
         for event in region.events() {
             for word in [&event.sequence, &event.at_us, &event.kind, &event.owner, &event.subject] {

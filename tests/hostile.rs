@@ -138,7 +138,7 @@ fn regions_that_are_written_over_in_use_are_used_and_looked_at() {
 fn victims_records(ground: &Ground, twin: &Ground) -> Vec<(u64, u64)> {
     let others = others_keys(twin);
     let mut records = Vec::new();
-    for (id, len) in [(BUCKETS, 64), (LEASES, 576), (DEPLOYMENTS, 512)] {
+    for (id, len) in [(BUCKETS, 64), (LEASES, 576), (DEPLOYMENTS, 768)] {
         let (_, stride, count) = ground.section(id);
         assert_eq!(stride, len);
         for record in 0..usize::try_from(count).expect("small") {

@@ -85,7 +85,9 @@ pub(super) enum Section {
     Workers,
     Limits,
     Leases,
+    Leaders,
     Deployments,
+    Notices,
     Events,
     Stats,
 }

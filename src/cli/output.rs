@@ -2,7 +2,8 @@
 
 use super::args::Section;
 use crate::inspect::{
-    DeploymentReport, EventReport, LeaseReport, LimitReport, Report, Usage, WorkerReport,
+    DeploymentReport, EventReport, LeaderReport, LeaseReport, LimitReport, NoticeReport, Report,
+    Usage, WorkerReport,
 };
 use std::io::{Result, Write};
 
@@ -135,8 +136,14 @@ pub(super) fn report(
     if wanted(Section::Leases) {
         leases(out, &report.leases)?;
     }
+    if wanted(Section::Leaders) && !report.leaders.is_empty() {
+        leaders(out, &report.leaders)?;
+    }
     if wanted(Section::Deployments) && !report.deployments.is_empty() {
         deployments(out, &report.deployments)?;
+    }
+    if wanted(Section::Notices) && !report.notices.is_empty() {
+        notices(out, &report.notices)?;
     }
     if wanted(Section::Events) && !report.events.is_empty() {
         events(out, &report.events)?;
@@ -168,7 +175,12 @@ fn deployments(out: &mut impl Write, deployments: &[DeploymentReport]) -> Result
     let rows = deployments.iter().map(|deployment| {
         let cooldown = deployment.cooldown_reason.map_or_else(
             || "-".to_string(),
-            |why| format!("{} ({why})", duration(deployment.cooldown_ms.div_ceil(1_000))),
+            |why| {
+                let status = deployment.cooldown_status.map(|status| format!(" {status}"));
+                let left = duration(deployment.cooldown_ms.div_ceil(1_000));
+                let lasts = duration(deployment.cooldown_for_ms.unwrap_or(0).div_ceil(1_000));
+                format!("{left} of {lasts} ({why}{})", status.unwrap_or_default())
+            },
         );
         vec![
             deployment.deployment.clone(),
@@ -179,6 +191,7 @@ fn deployments(out: &mut impl Write, deployments: &[DeploymentReport]) -> Result
             deployment.last_failure.unwrap_or("-").to_string(),
             milliseconds(deployment.latency_us),
             milliseconds(deployment.first_token_us),
+            deployment.cooldown_text.clone().unwrap_or_else(|| "-".to_string()),
         ]
     });
     let head = [
@@ -190,6 +203,7 @@ fn deployments(out: &mut impl Write, deployments: &[DeploymentReport]) -> Result
         "LAST FAILURE",
         "LATENCY",
         "FIRST TOKEN",
+        "CAUSE",
     ];
     table(out, &head, indent(rows))
 }
@@ -206,6 +220,36 @@ fn events(out: &mut impl Write, events: &[EventReport]) -> Result<()> {
         ]
     });
     table(out, &["  WHEN", "EVENT", "SUBJECT", "A", "B"], indent(rows))
+}
+
+fn leaders(out: &mut impl Write, leaders: &[LeaderReport]) -> Result<()> {
+    writeln!(out, "\nleaders")?;
+    let rows = leaders.iter().map(|leader| {
+        vec![
+            leader.job.clone(),
+            leader.pid.map_or_else(|| "-".to_string(), |pid| pid.to_string()),
+            leader.owner.to_string(),
+            leader.term.map_or_else(|| "-".to_string(), |term| term.to_string()),
+            duration(leader.held_s),
+            format!("{} ago", duration(leader.renewed_s)),
+        ]
+    });
+    table(out, &["  JOB", "PID", "STATE", "TERM", "LEADS SINCE", "RENEWED"], indent(rows))
+}
+
+fn notices(out: &mut impl Write, notices: &[NoticeReport]) -> Result<()> {
+    writeln!(out, "\nnotices")?;
+    let cell = |value: Option<String>| value.unwrap_or_else(|| "-".to_string());
+    let rows = notices.iter().map(|notice| {
+        vec![
+            notice.notice.clone(),
+            cell(notice.bytes.map(|bytes| bytes.to_string())),
+            cell(notice.age_s.map(|age_s| format!("{} ago", duration(age_s)))),
+            cell(notice.expires_in_s.map(duration)),
+            notice.published.to_string(),
+        ]
+    });
+    table(out, &["  NOTICE", "BYTES", "PUBLISHED", "EXPIRES IN", "TIMES"], indent(rows))
 }
 
 /// Slots held by owner and key.

@@ -14,7 +14,7 @@ use crate::primitives::{ewma, ring};
 use crate::sync::{Bits, Ordering, Word};
 use crate::tables::index::{self, Held, NotInserted, Probe};
 use crate::tables::leases::{Claim, Leases};
-use crate::tables::names;
+use crate::tables::{causes, names};
 
 /// Hash domain of deployments.
 const DEPLOYMENTS: u64 = 0x6465_706c;
@@ -73,6 +73,43 @@ pub struct Failures {
     pub in_a_row: u64,
 }
 
+/// Why a deployment is to be cooled down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cause<'a> {
+    /// The kind of failure.
+    pub kind: FailureKind,
+    /// Its HTTP status, 0 = none.
+    pub status: u64,
+    /// What was said, as it may be shown to people once secrets are masked; "" = nothing.
+    pub text: &'a str,
+}
+
+impl Cause<'_> {
+    /// A cause of which no more is known.
+    pub fn of(kind: FailureKind) -> Self {
+        Self { kind, status: 0, text: "" }
+    }
+}
+
+/// A cooldown that runs. `began_ms` is `until_ms - for_ms`, whatever was found in the region.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cooldown {
+    /// When it was begun, or lengthened, milliseconds since the region's clock base.
+    pub began_ms: u64,
+    /// When it ends, milliseconds since the region's clock base.
+    pub until_ms: u64,
+    /// Milliseconds that are left.
+    pub left_ms: u64,
+    /// Milliseconds that it lasts from `began_ms` on. Where that is not known, those that are left.
+    pub for_ms: u64,
+    /// Why.
+    pub kind: FailureKind,
+    /// HTTP status, 0 = none, or not known.
+    pub status: u64,
+    /// What was said; `None` = nothing, or it is not known.
+    pub text: Option<String>,
+}
+
 /// What is known of a deployment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Health {
@@ -102,6 +139,8 @@ pub struct Health {
     pub latencies_us: Vec<u64>,
     /// Recent times to the first token in microseconds, newest first.
     pub first_tokens_us: Vec<u64>,
+    /// Recent scores in millionths of their unit, newest first.
+    pub scores_us: Vec<u64>,
 }
 
 impl Engine {
@@ -160,6 +199,22 @@ impl Engine {
         self.look_after_name(name, || names::redact(id), || found.holds());
     }
 
+    /// Shows a deployment as `label`, redacted, instead of as its id.
+    ///
+    /// # Errors
+    /// `TableFull` or `Contended` when the deployment cannot be recorded.
+    pub fn introduce(&self, id: &str, label: &str) -> Result<(), OpError> {
+        let found = self.deployment(id)?;
+        let name = names::Place { head: &found.record.name_head, bytes: &found.record.name };
+        let shown = names::redact(label);
+        if names::read(name).is_some_and(|present| present != shown) {
+            // Whoever comes between shows the id again, until the next process introduces it.
+            names::withdraw(name);
+        }
+        self.look_after_name(name, || shown, || found.holds());
+        Ok(())
+    }
+
     fn flights<'a>(&'a self, found: &Found<'a>) -> Leases<'a> {
         Leases {
             chunks: self.region.chunks(),
@@ -184,6 +239,7 @@ impl Engine {
         words_say_nothing(record, now)
             && silent(&record.latency)
             && silent(&record.first_token)
+            && scores_of(record, now, 1).next().is_none()
             && self.flights(&found).is_idle()
     }
 
@@ -299,6 +355,25 @@ impl Engine {
         })
     }
 
+    /// Remembers a score: what a router measures the deployment by, in its own unit, for instance the latency
+    /// per token. In millionths of that unit; a score is at least 1, and is cut to 2^40 - 1, which is 1.1
+    /// million units.
+    pub fn deployment_scored(&self, id: &str, score_us: u64) -> Result<(), OpError> {
+        self.on_deployment(id, |found| {
+            if found.holds() {
+                let record = found.record;
+                ring::push(&record.score_head, &record.scores, self.now().s(), score_us);
+            }
+            Ok(())
+        })
+    }
+
+    /// Up to `n` scores of the last hour, at most 16, newest first.
+    pub fn scores(&self, id: &str, n: usize) -> Vec<u64> {
+        let found = self.known_deployment(id);
+        found.map_or_else(Vec::new, |found| scores_of(found.record, self.now(), n).collect())
+    }
+
     fn count_in_window<'a>(
         &self,
         found: &Found<'a>,
@@ -317,13 +392,20 @@ impl Engine {
     }
 
     /// Cools a deployment down, or longer than it is. Of all processes exactly one is told that it began the
-    /// cooldown.
-    pub fn cool_down(&self, id: &str, for_ms: u64, why: FailureKind) -> Result<Begun, OpError> {
+    /// cooldown. Whoever began or lengthened it leaves its cause, the text with its secrets masked.
+    pub fn cool_down(&self, id: &str, for_ms: u64, cause: &Cause<'_>) -> Result<Begun, OpError> {
+        let why = cause.kind;
         self.on_deployment(id, |found| {
             let now_ms = self.now().us() / 1_000;
-            let begin =
-                || cooldown::begin(found.held(|record| &record.cooldown), now_ms, for_ms, why);
-            let begun = self.insist(begin)?;
+            let word = || found.held(|record| &record.cooldown);
+            let begin = || cooldown::begin_marked(word(), now_ms, for_ms, why);
+            let (begun, cooldown) = self.insist(begin)?;
+            if begun != Begun::AlreadyLonger && found.holds() {
+                let subject = causes::Subject { identity: found.identity, cooldown };
+                let lasts_ms = cooldown.until_ms().saturating_sub(now_ms);
+                let text = causes::mask(cause.text);
+                causes::write(cause_of(found.record), subject, lasts_ms, cause.status, &text);
+            }
             if begun == Begun::First {
                 self.count(|row| &row.cooldowns);
                 let kind = EventKind::CooldownBegun;
@@ -331,6 +413,12 @@ impl Engine {
             }
             Ok(begun)
         })
+    }
+
+    /// The cooldown of a deployment, if one runs.
+    pub fn cooldown(&self, id: &str) -> Option<Cooldown> {
+        let found = self.known_deployment(id)?;
+        cooldown_of(found.record, found.identity, || self.now())
     }
 
     /// Ends a deployment's cooldown. False = there was none.
@@ -386,6 +474,36 @@ pub fn slot_of(key_slot: u64) -> Option<usize> {
     usize::try_from(key_slot.checked_sub(FIRST_KEY_SLOT + 1)?).ok()
 }
 
+/// The cooldown that runs for the deployment in a record. The time is asked for after its words were read.
+pub fn cooldown_of(
+    record: &Deployment,
+    identity: IdentityWord,
+    now: impl FnOnce() -> Instant,
+) -> Option<Cooldown> {
+    let word = record.cooldown.load(Ordering::Relaxed);
+    let known = causes::read(cause_of(record), causes::Subject { identity, cooldown: word });
+    let left_ms = cooldown::left_ms(word, now().us() / 1_000);
+    if left_ms == 0 {
+        return None;
+    }
+    let until_ms = word.until_ms();
+    let (stated, status, text) = known.map_or((0, 0, None), |k| (k.for_ms, k.status, k.text));
+    // It began before now, and after the clock's base.
+    let for_ms = stated.min(cooldown::MAX_MS).max(left_ms).min(until_ms);
+    let kind = FailureKind::from_raw(word.reason());
+    Some(Cooldown { began_ms: until_ms - for_ms, until_ms, left_ms, for_ms, kind, status, text })
+}
+
+fn cause_of(record: &Deployment) -> causes::Place<'_> {
+    causes::Place { cause: &record.cause, head: &record.cause_head, text: &record.cause_text }
+}
+
+/// Scores that are not forgotten, newest first.
+fn scores_of(record: &Deployment, now: Instant, n: usize) -> impl Iterator<Item = u64> + use<> {
+    let recent = ring::recent(&record.score_head, &record.scores, now.s(), FORGET_S, n);
+    recent.map(|sample| sample.value_us).collect::<Vec<_>>().into_iter()
+}
+
 /// What a record says at `now`, with the flights that were counted.
 pub fn health_of(record: &Deployment, now: Instant, in_flight: u64) -> Health {
     let cooldown = record.cooldown.load(Ordering::Relaxed);
@@ -411,6 +529,7 @@ pub fn health_of(record: &Deployment, now: Instant, in_flight: u64) -> Health {
         first_token_us: ewma::average_us(record.first_token.load(Ordering::Relaxed)),
         latencies_us: recent(&record.latency_head, &record.latencies),
         first_tokens_us: recent(&record.first_token_head, &record.first_tokens),
+        scores_us: recent(&record.score_head, &record.scores),
     }
 }
 
@@ -439,9 +558,13 @@ fn clear(found: &Found<'_>, flights: &Leases<'_>, now: Instant) -> bool {
         &record.latency_head,
         &record.first_token_head,
         &record.failures_in_a_row,
+        &record.score_head,
     ]
     .map(seen);
-    let samples = [&record.latencies, &record.first_tokens].map(|words| words.each_ref().map(seen));
+    let samples = [&record.latencies, &record.first_tokens, &record.scores]
+        .map(|words| words.each_ref().map(seen));
+    let (cause, cause_head) = (seen(&record.cause), seen(&record.cause_head));
+    let cause_text = record.cause_text.each_ref().map(seen);
     let (window, cooldown) = (seen(&record.window), seen(&record.cooldown));
     let cleared = window.1.left(now.s(), u64::MAX).is_none()
         && cooldown::left_ms(cooldown.1, now.us() / 1_000) == 0
@@ -453,8 +576,10 @@ fn clear(found: &Found<'_>, flights: &Leases<'_>, now: Instant) -> bool {
     if cleared {
         // The rest is history, and says nothing to the next deployment by then.
         zero(found, failure);
-        for count in counts {
-            zero(found, count);
+        zero(found, cause);
+        zero(found, cause_head);
+        for word in counts.into_iter().chain(cause_text) {
+            zero(found, word);
         }
         for sample in samples.into_iter().flatten() {
             zero(found, sample);
@@ -503,6 +628,24 @@ mod tests {
             let name = names::Place { head: &record.name_head, bytes: &record.name };
             assert_eq!(names::read(name).as_deref(), Some("gpt"));
         }
+    }
+
+    #[test]
+    fn a_deployment_is_shown_as_it_was_introduced() {
+        let (engine, _) = engine();
+        let shown = |id| {
+            let record = engine.known_deployment(id).unwrap().record;
+            names::read(names::Place { head: &record.name_head, bytes: &record.name })
+        };
+        let id = "0123456789abcdef0123456789abcdef";
+        engine.deployment_failed(id, 60, FailureKind::Timeout, 0).unwrap();
+        assert_eq!(shown(id).as_deref(), Some("012345.."));
+        for _ in 0..2 {
+            engine.introduce(id, &format!("gpt:{id}")).unwrap();
+            assert_eq!(shown(id).as_deref(), Some("gpt:012345.."));
+        }
+        engine.introduce("new", "gpt:new").unwrap();
+        assert_eq!(shown("new").as_deref(), Some("gpt:new"));
     }
 
     #[test]
@@ -564,7 +707,8 @@ mod tests {
     #[test]
     fn a_cooldown_is_everybodys_and_has_one_beginner() {
         let (engine, clock) = engine();
-        let cool = |ms| engine.cool_down("gpt", ms, FailureKind::RateLimited);
+        let cause = Cause::of(FailureKind::RateLimited);
+        let cool = |ms| engine.cool_down("gpt", ms, &cause);
         assert_eq!((cool(5_000), cool(4_000)), (Ok(Begun::First), Ok(Begun::AlreadyLonger)));
         assert_eq!(engine.cooldown_left_ms("gpt"), 5_000);
         clock.advance_s(3);
@@ -578,6 +722,86 @@ mod tests {
         let kinds: Vec<_> = engine.recent_events(9).filter_map(|e| e.known_kind()).collect();
         let begun = EventKind::CooldownBegun;
         assert_eq!(kinds, [begun, EventKind::CooldownCleared, begun]);
+    }
+
+    #[test]
+    fn a_cooldown_says_why_and_for_how_long() {
+        let (engine, clock) = engine();
+        assert_eq!((engine.cooldown("gpt"), engine.scores("gpt", 9)), (None, vec![]));
+        let text = "the key sk-abcdefghijk has no more";
+        let cause = Cause { kind: FailureKind::RateLimited, status: 429, text };
+        engine.cool_down("gpt", 5_000, &cause).unwrap();
+        clock.advance_s(3);
+        let first = engine.cooldown("gpt").unwrap();
+        assert_eq!((first.left_ms, first.for_ms), (2_000, 5_000));
+        assert_eq!((first.kind, first.status), (FailureKind::RateLimited, 429));
+        assert_eq!(first.text.as_deref(), Some("the key sk-abc.. has no more"));
+        assert_eq!(first.began_ms + first.for_ms, first.until_ms);
+        // Whoever changes nothing leaves the cause alone; whoever lengthens it has another one.
+        let shorter = Cause { kind: FailureKind::Timeout, status: 408, text: "shorter" };
+        engine.cool_down("gpt", 1_000, &shorter).unwrap();
+        assert_eq!(engine.cooldown("gpt"), Some(first));
+        let longer = Cause { kind: FailureKind::Server, status: 503, text: "" };
+        engine.cool_down("gpt", 9_000, &longer).unwrap();
+        let second = engine.cooldown("gpt").unwrap();
+        assert_eq!((second.left_ms, second.for_ms, second.status), (9_000, 9_000, 503));
+        assert_eq!((second.kind, second.text), (FailureKind::Server, None));
+        engine.end_cooldown("gpt").unwrap();
+        assert_eq!(engine.cooldown("gpt"), None);
+    }
+
+    /// As it would be found if the process died between cooldown and cause.
+    #[test]
+    fn a_cooldown_without_a_cause_is_one() {
+        let (engine, clock) = engine();
+        let cause = Cause { kind: FailureKind::Server, status: 500, text: "the first" };
+        engine.cool_down("gpt", 2_000, &cause).unwrap();
+        clock.advance_s(5);
+        let found = engine.known_deployment("gpt").unwrap();
+        let now_ms = engine.now().us() / 1_000;
+        cooldown::begin(&found.record.cooldown, now_ms, 4_000, FailureKind::Timeout).unwrap();
+        clock.advance_s(1);
+        let seen = engine.cooldown("gpt").unwrap();
+        assert_eq!((seen.kind, seen.status, seen.text), (FailureKind::Timeout, 0, None));
+        assert_eq!((seen.left_ms, seen.for_ms), (3_000, 3_000));
+        assert_eq!(seen.began_ms, seen.until_ms - seen.for_ms);
+    }
+
+    #[test]
+    fn scores_are_kept_newest_first_and_for_an_hour() {
+        let (engine, clock) = engine();
+        for score in [7, 0, 1_000_000_000, u64::MAX] {
+            engine.deployment_scored("gpt", score).unwrap();
+        }
+        let newest_first = [(1 << 40) - 1, 1_000_000_000, 1, 7];
+        assert_eq!(engine.scores("gpt", 16), newest_first);
+        assert_eq!(engine.scores("gpt", 2), newest_first[..2]);
+        assert_eq!(engine.health("gpt").unwrap().scores_us, newest_first);
+        let idle = |now| {
+            let found = engine.known_deployment("gpt").unwrap();
+            engine.deployment_is_idle(found.identity, found.record, now)
+        };
+        assert!(!idle(engine.now()), "a deployment that is scored is in use");
+        clock.advance_s(FORGET_S + 1);
+        assert!(engine.scores("gpt", 16).is_empty() && idle(engine.now()));
+    }
+
+    /// A record that passes on says nothing of the deployment that had it.
+    #[test]
+    fn nothing_is_left_of_a_deployment_that_was_given_up() {
+        let (engine, clock) = engine();
+        let cause = Cause { kind: FailureKind::Server, status: 500, text: "it is over" };
+        engine.deployment_failed("gpt", 60, FailureKind::Server, 500).unwrap();
+        engine.deployment_scored("gpt", 5).unwrap();
+        engine.cool_down("gpt", 1_000, &cause).unwrap();
+        clock.advance_s(2 * FORGET_S);
+        let found = engine.known_deployment("gpt").unwrap();
+        assert!(clear(&found, &engine.flights(&found), engine.now()));
+        let Deployment { score_head, cause, cause_head, cause_text, scores, .. } = found.record;
+        let words = [score_head.load(Ordering::Relaxed), cause.load(Ordering::Relaxed).bits()];
+        assert_eq!((words, cause_head.load(Ordering::Relaxed).bits()), ([0; 2], 0));
+        assert!(cause_text.iter().all(|word| word.load(Ordering::Relaxed) == 0));
+        assert!(scores.iter().all(|word| word.load(Ordering::Relaxed).bits() == 0));
     }
 
     #[test]

@@ -3,13 +3,15 @@
 //!
 //! [`keys`] finds buckets and makes room for them; [`quota`] holds the GCRA limiter, [`windows`] the
 //! anchored windows, [`sliding`] the sliding ones, [`slots`] the concurrency slots, [`admission`] all of
-//! them in one call, [`health`] the deployments, [`features`] breakers and switches, [`measure`] histograms and
+//! them in one call, [`health`] the deployments, [`leader`] who leads a job, [`board`] notices, [`features`] breakers and switches, [`measure`] histograms and
 //! events.
 
 pub mod admission;
+pub mod board;
 pub mod features;
 pub mod health;
 pub mod keys;
+pub mod leader;
 pub mod measure;
 pub mod quota;
 pub mod sliding;
@@ -227,7 +229,7 @@ impl Engine {
                 self.count(|row| &row.table_full);
             }
             OpError::Contended => self.count(|row| &row.contended),
-            OpError::OutOfRange => {}
+            OpError::OutOfRange | OpError::TooLarge => {}
         }
         error
     }

@@ -220,8 +220,8 @@ impl Engine {
 
     /// Leases under the key or deployment in the record that a chunk names, if one stands there.
     fn leases_at(&self, key_slot: u64) -> Option<Leases<'_>> {
-        if let Some(flights) = self.flights_at(key_slot) {
-            return Some(flights);
+        if let Some(others) = self.flights_at(key_slot).or_else(|| self.leadership_at(key_slot)) {
+            return Some(others);
         }
         let slot = usize::try_from(key_slot.checked_sub(1)?).ok()?;
         let bucket = self.region.buckets().get(slot)?;

@@ -3,7 +3,7 @@
 
 use super::Engine;
 use super::admission::{Answer, Demand, Rule};
-use super::health::Departure;
+use super::health::{Cause, Departure};
 use super::quota::Limiter;
 use super::sliding::SlidingLimiter;
 use super::slots::{Grant, SlotAsk};
@@ -93,7 +93,7 @@ impl Together {
         if let Ok(Departure::Sent(flight)) = self.engine.depart("gpt", Some(2)) {
             self.engine.arrive(&flight);
         }
-        let _ = self.engine.cool_down("gpt", 1_000, FailureKind::Timeout);
+        let _ = self.engine.cool_down("gpt", 1_000, &Cause::of(FailureKind::Timeout));
         let _ = self.engine.end_cooldown("gpt");
         let series = self.engine.series("routing").expect("room");
         self.engine.measure(series, 1_000);

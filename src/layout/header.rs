@@ -31,6 +31,12 @@ pub mod section {
     pub const HISTOGRAMS: u64 = 9;
     /// Event ring.
     pub const EVENTS: u64 = 10;
+    /// Jobs that one process leads.
+    pub const JOBS: u64 = 11;
+    /// Notices.
+    pub const BOARD: u64 = 12;
+    /// What stands on them, two sheets for each.
+    pub const SHEETS: u64 = 13;
 }
 
 /// Life of a region.

@@ -13,18 +13,18 @@ mod words;
 pub use header::{BYTE_ORDER, HEADER_LEN, Header, MAGIC, SectionRow, State, section};
 pub use packed::BitField;
 pub use records::{
-    Bucket, CHUNK_SLOTS, Deployment, Event, Feature, HISTOGRAM_BUCKETS, Histogram, LeaseChunk,
-    NAME_BYTES, Name, SAMPLES, Series, StatsRow, WorkerRow,
+    Bucket, CHUNK_SLOTS, Deployment, Event, Feature, HISTOGRAM_BUCKETS, Histogram, Job, LeaseChunk,
+    NAME_BYTES, Name, Notice, SAMPLES, SHEET_BYTES, Series, Sheet, StatsRow, TEXT_BYTES, WorkerRow,
 };
 pub use words::{
-    BreakerWord, ClaimWord, CooldownWord, CounterWord, EventKind, EwmaWord, FailureKind,
-    FailureWord, FlagMode, FlagWord, GcraWord, IdentityWord, KeyKind, LeaseLimits, LeaseWord,
-    NameWord, OwnerTag, PairWord, SampleWord, SlidingWord, SlotState, TagWord, WindowWord,
-    WorkerState,
+    BoardWord, BreakerWord, CauseWord, ClaimWord, CooldownWord, CounterWord, EventKind, EwmaWord,
+    FailureKind, FailureWord, FlagMode, FlagWord, GcraWord, IdentityWord, KeyKind, LeaseLimits,
+    LeaseWord, NameWord, OwnerTag, PairWord, SampleWord, SinceWord, SlidingWord, SlotState,
+    TagWord, TermWord, TextWord, WindowWord, WorkerState,
 };
 
 /// Layout version: a different major is refused, a newer minor only appends sections.
-pub const VERSION_MAJOR: u16 = 2;
+pub const VERSION_MAJOR: u16 = 3;
 /// See [`VERSION_MAJOR`].
 pub const VERSION_MINOR: u16 = 0;
 
@@ -137,6 +137,9 @@ pub fn records() -> Vec<RecordInfo> {
         Series::info(),
         Histogram::info(),
         Event::info(),
+        Job::info(),
+        Notice::info(),
+        Sheet::info(),
     ]
 }
 

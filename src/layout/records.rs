@@ -1,8 +1,9 @@
 //! The records of all sections.
 
 use super::words::{
-    BreakerWord, ClaimWord, CooldownWord, CounterWord, EwmaWord, FailureWord, FlagWord,
-    IdentityWord, LeaseLimits, LeaseWord, NameWord, PairWord, SampleWord, TagWord, WindowWord,
+    BoardWord, BreakerWord, CauseWord, ClaimWord, CooldownWord, CounterWord, EwmaWord, FailureWord,
+    FlagWord, IdentityWord, LeaseLimits, LeaseWord, NameWord, PairWord, SampleWord, SinceWord,
+    TagWord, TermWord, TextWord, WindowWord,
 };
 use crate::sync::Word;
 
@@ -14,6 +15,10 @@ pub const CHUNK_SLOTS: usize = 32;
 pub const CHUNK_SLOTS: usize = 2;
 /// Bytes of a printable name.
 pub const NAME_BYTES: usize = 88;
+/// Bytes of the text that says why a deployment is cooled down.
+pub const TEXT_BYTES: usize = 128;
+/// Most bytes of a notice.
+pub const SHEET_BYTES: usize = 131_072;
 /// Recent measurements kept of each kind.
 pub const SAMPLES: usize = 16;
 /// Buckets of a histogram.
@@ -145,7 +150,8 @@ super::record! {
         identity: Word<IdentityWord>,
         /// Hint: bit i set = slot i was met while it was held, and not freed since. The slots decide.
         hint: Word<u64>,
-        /// Bucket of the key, or 2^32 plus the deployment's record, plus one; 0 = unknown, or a key without room.
+        /// Bucket of the key, or 2^32 plus the deployment's record, or 2^33 plus the job's, plus one; 0 = unknown,
+        /// or a key without room.
         key_slot: Word<u64>,
         /// Which 32 slots of that key these are.
         ordinal: Word<u64>,
@@ -173,7 +179,7 @@ super::record! {
 
 super::record! {
     /// The health of one deployment, as all workers know it.
-    #[size(512)] #[align(64)]
+    #[size(768)] #[align(64)]
     pub struct Deployment {
         /// The deployment; 0 = never used.
         identity: Word<IdentityWord>,
@@ -203,8 +209,14 @@ super::record! {
         first_token_head: Word<u64>,
         /// Consecutive failures; a success makes it 0.
         failures_in_a_row: Word<u64>,
+        /// Scores written so far.
+        score_head: Word<u64>,
+        /// What the cooldown is for.
+        cause: Word<CauseWord>,
+        /// Length and check of `cause_text`.
+        cause_head: Word<TextWord>,
         /// Reserved, zero.
-        reserved: [Word<u64>; 6],
+        reserved: [Word<u64>; 3],
         /// Whether `name` is complete.
         name_head: Word<NameWord>,
         /// Printable name, UTF-8.
@@ -213,6 +225,10 @@ super::record! {
         latencies: [Word<SampleWord>; 16],
         /// Recent times to the first token.
         first_tokens: [Word<SampleWord>; 16],
+        /// Recent scores: what a router measures a deployment by, in its own unit.
+        scores: [Word<SampleWord>; 16],
+        /// Why it is cooled down, in words: UTF-8, without secrets.
+        cause_text: [Word<u64>; 16],
     }
 }
 
@@ -268,5 +284,58 @@ super::record! {
         b: Word<u64>,
         /// Mix of all the others: an entry that two writers met in does not agree with it.
         check: Word<u64>,
+    }
+}
+
+super::record! {
+    /// A job that one process leads.
+    #[size(128)] #[align(64)]
+    pub struct Job {
+        /// The job; 0 = never used.
+        identity: Word<IdentityWord>,
+        /// What is known of the lease that its leader holds.
+        lease: Word<LeaseLimits>,
+        /// The latest leader and its term.
+        term: Word<TermWord>,
+        /// When that term began.
+        since: Word<SinceWord>,
+        /// Whether `name` is complete.
+        name_head: Word<NameWord>,
+        /// Printable name, UTF-8.
+        name: [Word<u64>; 11],
+    }
+}
+
+super::record! {
+    /// A notice: bytes that any process publishes and all read. Its sheets are the rows `2 * i` and `2 * i + 1`.
+    #[size(256)] #[align(64)]
+    pub struct Notice {
+        /// The notice; 0 = never used.
+        identity: Word<IdentityWord>,
+        /// Which sheet is the current one.
+        current: Word<BoardWord>,
+        /// Bytes on each sheet.
+        lengths: [Word<u64>; 2],
+        /// When each was published, microseconds since the clock base.
+        published_us: [Word<u64>; 2],
+        /// When each is no longer shown, microseconds since the clock base; 0 = never.
+        expires_us: [Word<u64>; 2],
+        /// Mix of identity, length, times and bytes of each: a sheet that two writers met in does not agree with it.
+        checks: [Word<u64>; 2],
+        /// Reserved, zero.
+        reserved: [Word<u64>; 10],
+        /// Whether `name` is complete.
+        name_head: Word<NameWord>,
+        /// Printable name, UTF-8.
+        name: [Word<u64>; 11],
+    }
+}
+
+super::record! {
+    /// One of the two sheets of a notice.
+    #[size(131_072)] #[align(64)]
+    pub struct Sheet {
+        /// The bytes, eight to a word, little-endian.
+        words: [Word<u64>; 16384],
     }
 }

@@ -167,6 +167,58 @@ packed! {
 }
 
 packed! {
+    /// What a cooldown is for: how long it is meant to last, and what caused it.
+    pub struct CauseWord {
+        /// Milliseconds that it lasts from its beginning, or from when it was lengthened.
+        for_ms @ 0, 32;
+        /// HTTP status of the failure that caused it, 0 = none.
+        status @ 32, 10;
+        /// Hash of the deployment and its `CooldownWord`: a cause of another cooldown does not agree with it.
+        mark @ 42, 22;
+    }
+}
+
+packed! {
+    /// A text that many may write at once; 0 = none.
+    pub struct TextWord {
+        /// Bytes of UTF-8.
+        length @ 0, 8;
+        /// Hash of the text and of what it belongs to: a mixture of two does not agree with it.
+        check @ 8, 56;
+    }
+}
+
+packed! {
+    /// Who leads a job, and the number of its term.
+    pub struct TermWord {
+        /// Counts the terms, wrapping.
+        number @ 0, 32;
+        /// `OwnerTag` of the leader; 0 = none yet, or it has resigned.
+        owner @ 32, 32;
+    }
+}
+
+packed! {
+    /// When a term began, for display.
+    pub struct SinceWord {
+        /// Seconds since the region's clock base.
+        began_s @ 0, 32;
+        /// Number of the term.
+        number @ 32, 32;
+    }
+}
+
+packed! {
+    /// Which sheet of a notice is the current one; 0 = none was published.
+    pub struct BoardWord {
+        /// The sheet.
+        sheet @ 0, 1;
+        /// Counts what was published, wrapping.
+        writes @ 1, 63;
+    }
+}
+
+packed! {
     /// The latest failure of a deployment.
     pub struct FailureWord {
         /// `FailureKind`; 0 = none yet.
@@ -260,7 +312,7 @@ pub enum KeyKind {
     Tally = 5,
     /// In another table than the keys: a chunk of lease slots.
     Chunk = 6,
-    /// In another table than the keys: a deployment, or a series of measurements.
+    /// In another table than the keys: a deployment, a series of measurements, a job, a notice.
     Named = 7,
 }
 
@@ -428,11 +480,13 @@ pub enum EventKind {
     LimitsChanged = 12,
     /// An impossible value was corrected. a: the word as it was found. b: as it was left.
     Corrected = 13,
+    /// A process was given a job to lead. a: number of the term. b: its pid.
+    LeaderBegan = 14,
 }
 
 impl EventKind {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::CooldownBegun,
         Self::CooldownCleared,
         Self::WorkerReaped,
@@ -446,6 +500,7 @@ impl EventKind {
         Self::RegionAdopted,
         Self::LimitsChanged,
         Self::Corrected,
+        Self::LeaderBegan,
     ];
 
     /// Decodes the word of an event; `None` = a newer build's, or damage.
@@ -469,6 +524,7 @@ impl EventKind {
             Self::RegionAdopted => "region_adopted",
             Self::LimitsChanged => "limits_changed",
             Self::Corrected => "corrected",
+            Self::LeaderBegan => "leader_began",
         }
     }
 }
@@ -614,6 +670,11 @@ pub fn all() -> Vec<PackedInfo> {
         CooldownWord::INFO,
         EwmaWord::INFO,
         SampleWord::INFO,
+        CauseWord::INFO,
+        TextWord::INFO,
+        TermWord::INFO,
+        SinceWord::INFO,
+        BoardWord::INFO,
         FailureWord::INFO,
     ]
 }

@@ -32,29 +32,39 @@ pub enum Begun {
 }
 
 /// Begins a cooldown of `for_ms` milliseconds, at least 1 and at most [`MAX_MS`], or lengthens the one
-/// that runs.
-///
-/// Linearization point: the successful swap; when nothing changes, the load. Lock-free, at most
-/// [`MAX_TRIES`] rounds.
+/// that runs. See [`begin_marked`].
 pub fn begin(
     word: impl Shared<Value = CooldownWord>,
     now_ms: u64,
     for_ms: u64,
     reason: FailureKind,
 ) -> Result<Begun, Contended> {
+    begin_marked(word, now_ms, for_ms, reason).map(|(begun, _)| begun)
+}
+
+/// As [`begin`], and what stands in the word then, by which more can be said of exactly this cooldown.
+///
+/// Linearization point: the successful swap; when nothing changes, the load. Lock-free, at most
+/// [`MAX_TRIES`] rounds.
+pub fn begin_marked(
+    word: impl Shared<Value = CooldownWord>,
+    now_ms: u64,
+    for_ms: u64,
+    reason: FailureKind,
+) -> Result<(Begun, CooldownWord), Contended> {
     let until_ms = now_ms.saturating_add(for_ms.clamp(1, MAX_MS)).min(LAST_MS);
     // Relaxed throughout: the word publishes nothing but itself.
     let mut seen = word.load(Ordering::Relaxed);
     for _ in 0..MAX_TRIES {
         let running = left_ms(seen, now_ms) > 0;
         if running && seen.until_ms() >= until_ms {
-            return Ok(Begun::AlreadyLonger);
+            return Ok((Begun::AlreadyLonger, seen));
         }
         let trips = seen.trips() + u64::from(!running);
         let next = CooldownWord::new(until_ms, reason as u64, trips);
         match word.compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) if running => return Ok(Begun::Extended),
-            Ok(_) => return Ok(Begun::First),
+            Ok(_) if running => return Ok((Begun::Extended, next)),
+            Ok(_) => return Ok((Begun::First, next)),
             Err(now) => seen = now,
         }
     }

@@ -8,6 +8,7 @@ pub mod ewma;
 pub mod gcra;
 pub mod ring;
 pub mod sliding;
+pub mod term;
 pub mod window;
 
 use crate::sync::{Bits, Ordering, Word};

@@ -30,6 +30,14 @@ pub(super) fn script_keys(keys: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
     keys.try_iter()?.map(|key| script_key(&key?)).collect()
 }
 
+/// A name as text, borrowed where it can be; what UTF-8 cannot encode is escaped.
+pub(super) fn key_text<'a>(name: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, str>> {
+    match name.cast::<PyString>()?.to_str() {
+        Ok(text) => Ok(Cow::Borrowed(text)),
+        Err(_) => script_key(name).map(Cow::Owned),
+    }
+}
+
 /// One limiter key as text.
 pub(super) fn script_key(key: &Bound<'_, PyAny>) -> PyResult<String> {
     let text = key.cast::<PyString>()?;

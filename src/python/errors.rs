@@ -41,7 +41,7 @@ impl From<AttachError> for PyErr {
 impl From<OpError> for PyErr {
     fn from(error: OpError) -> Self {
         match error {
-            OpError::OutOfRange => OutOfRangeError::new_err(error.to_string()),
+            OpError::OutOfRange | OpError::TooLarge => OutOfRangeError::new_err(error.to_string()),
             _ => UnavailableError::new_err(error.to_string()),
         }
     }

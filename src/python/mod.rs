@@ -3,9 +3,12 @@
 #![allow(clippy::doc_markdown, reason = "docstrings are Python's, not rustdoc")]
 #![allow(clippy::needless_pass_by_value, reason = "extracted arguments are owned")]
 
+mod board;
 mod cli;
 mod convert;
+mod deployments;
 mod errors;
+mod leader;
 mod limiter;
 mod place_cache;
 mod region;
@@ -17,9 +20,15 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _rust {
     #[pymodule_export]
+    use super::board::Board;
+    #[pymodule_export]
     use super::cli::cli_main;
     #[pymodule_export]
+    use super::deployments::{Deployments, Flight};
+    #[pymodule_export]
     use super::errors::{OutOfRangeError, RegionError, UnavailableError};
+    #[pymodule_export]
+    use super::leader::Leader;
     #[pymodule_export]
     use super::limiter::{SimpleRateLimiter, noop};
     #[pymodule_export]

@@ -231,6 +231,16 @@ impl LimiterScripts {
         Ok(self.engine.add(&script_key(key)?, number(amount)?, ttl)?)
     }
 
+    /// Adds to an amount of money that is forgotten `ttl` seconds after the first addition; returns the sum.
+    fn spend(&self, key: &Bound<'_, PyAny>, amount: f64, ttl: u64) -> PyResult<f64> {
+        Ok(self.engine.spend(&script_key(key)?, amount, ttl)?)
+    }
+
+    /// An amount of money; None = nothing was spent, or it is forgotten.
+    fn spent(&self, key: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
+        Ok(self.engine.spent(&script_key(key)?))
+    }
+
     /// Counts refusals that LiteLLM decided, for display: subjects in braces.
     fn note_refusals(&self, subjects: &Bound<'_, PyAny>) -> PyResult<()> {
         for subject in script_keys(subjects)? {

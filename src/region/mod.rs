@@ -22,8 +22,8 @@ pub use vantage::{Obstacle, Vantage};
 use crate::clock::{Clock, Instant};
 use crate::config::Overflow;
 use crate::layout::{
-    Bucket, Deployment, Event, Feature, Header, Histogram, LeaseChunk, Name, SectionRow, Series,
-    StatsRow, WorkerRow, section,
+    Bucket, Deployment, Event, Feature, Header, Histogram, Job, LeaseChunk, Name, Notice,
+    SectionRow, Series, Sheet, StatsRow, WorkerRow, section,
 };
 use crate::sync::{Ordering, Word};
 use crate::verify::Counts;
@@ -61,6 +61,9 @@ struct Tables {
     series: Table<Series>,
     histograms: Table<Histogram>,
     events: Table<Event>,
+    jobs: Table<Job>,
+    board: Table<Notice>,
+    sheets: Table<Sheet>,
 }
 
 impl std::fmt::Debug for Region {
@@ -91,6 +94,9 @@ impl Region {
             series: mapping.table(sections.at(section::SERIES)),
             histograms: mapping.table(sections.at(section::HISTOGRAMS)),
             events: mapping.table(sections.at(section::EVENTS)),
+            jobs: mapping.table(sections.at(section::JOBS)),
+            board: mapping.table(sections.at(section::BOARD)),
+            sheets: mapping.table(sections.at(section::SHEETS)),
         };
         Self {
             header,
@@ -245,5 +251,20 @@ impl Region {
     /// Event ring.
     pub fn events(&self) -> &[Event] {
         &self.tables.events
+    }
+
+    /// Jobs that one process leads.
+    pub fn jobs(&self) -> &[Job] {
+        &self.tables.jobs
+    }
+
+    /// Notices.
+    pub fn board(&self) -> &[Notice] {
+        &self.tables.board
+    }
+
+    /// What stands on the notices: two sheets for each.
+    pub fn sheets(&self) -> &[Sheet] {
+        &self.tables.sheets
     }
 }

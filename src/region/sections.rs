@@ -4,20 +4,22 @@
 use super::mapping::Span;
 use crate::config::Capacity;
 use crate::layout::{
-    Bucket, Deployment, Event, Feature, HEADER_LEN, Histogram, LeaseChunk, Name, SectionRow,
-    Series, StatsRow, WorkerRow, section,
+    Bucket, Deployment, Event, Feature, HEADER_LEN, Histogram, Job, LeaseChunk, Name, Notice,
+    SectionRow, Series, Sheet, StatsRow, WorkerRow, section,
 };
 
 use crate::tables::histograms::STRIPES;
 
 const PAGE: u64 = 4096;
 const FEATURE_CAPACITY: u64 = 16;
+const JOB_CAPACITY: u64 = 16;
+const NOTICE_CAPACITY: u64 = if cfg!(miri) { 8 } else { 16 };
 // Less where an interpreter would take minutes to look at all of them.
 const SERIES_CAPACITY: u64 = if cfg!(miri) { 8 } else { 32 };
 const EVENT_CAPACITY: u64 = if cfg!(miri) { 64 } else { 4096 };
 /// Buckets at the end of their section that keys without room share.
 pub(crate) const SHARED_BUCKETS: usize = 64;
-const SECTIONS: usize = 10;
+const SECTIONS: usize = 13;
 
 /// One section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +55,9 @@ impl Sections {
             (section::SERIES, size_of::<Series>(), SERIES_CAPACITY),
             (section::HISTOGRAMS, size_of::<Histogram>(), SERIES_CAPACITY * STRIPES as u64),
             (section::EVENTS, size_of::<Event>(), EVENT_CAPACITY),
+            (section::JOBS, size_of::<Job>(), JOB_CAPACITY),
+            (section::BOARD, size_of::<Notice>(), NOTICE_CAPACITY),
+            (section::SHEETS, size_of::<Sheet>(), 2 * NOTICE_CAPACITY),
         ];
         let mut offset = PAGE;
         let list = rows.map(|(id, stride, count)| {
@@ -112,7 +117,7 @@ mod tests {
             assert_eq!(sections.at(section.id), section.span);
         }
         assert!(sections.total_len() >= end);
-        assert!(sections.total_len() < 24 << 20, "the default is about 20 MiB");
+        assert!(sections.total_len() < 28 << 20, "the default is about 25 MiB");
         assert_eq!(sections.at(0).count, 0);
         assert_eq!(sections.at(99).count, 0);
     }

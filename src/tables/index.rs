@@ -24,7 +24,9 @@
 //! on while the word is unchanged; if it said nothing, the swap does away with nothing, and is undone when
 //! the look after it finds another key. [`Held`] does all of this.
 
-use crate::layout::{Bucket, Deployment, IdentityWord, KeyKind, LeaseChunk, Series, SlotState};
+use crate::layout::{
+    Bucket, Deployment, IdentityWord, Job, KeyKind, LeaseChunk, Notice, Series, SlotState,
+};
 use crate::primitives::{MAX_TRIES, Shared, mix};
 use crate::sync::{Bits, Ordering, Word, in_total_order, stand_back};
 
@@ -73,7 +75,7 @@ macro_rules! keyed {
         }
     )*};
 }
-keyed!(Bucket, LeaseChunk, Deployment, Series);
+keyed!(Bucket, LeaseChunk, Deployment, Series, Job, Notice);
 
 /// Why a key was not inserted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

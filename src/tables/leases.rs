@@ -464,6 +464,45 @@ impl<'a> Leases<'a> {
         freed
     }
 
+    /// The first slot that is held, of the first chunk.
+    pub fn first_held(&self) -> Option<Claim> {
+        self.first_where(|_| true)
+    }
+
+    /// The first slot that `owner` holds, of the first chunk.
+    pub fn held_by(&self, owner: OwnerTag) -> Option<Claim> {
+        self.first_where(|word| word.owner() == owner.raw())
+    }
+
+    fn first_where(&self, wanted: impl Fn(LeaseWord) -> bool) -> Option<Claim> {
+        let Part { index, chunk, .. } = self.existing(0)?;
+        let (slot, word) = held(chunk, self.high_water()).find(|&(_, word)| wanted(word))?;
+        Some(Claim { chunk: index, slot, word })
+    }
+
+    /// Says that the first slot that `owner` holds is still in use: its age begins again. `None` = it holds none.
+    ///
+    /// Linearization point: the swap from exactly what was seen. Whoever frees the slot for its age swaps from
+    /// what it saw, too: either the slot is freed, or it is renewed.
+    pub fn renew(&self, owner: OwnerTag, now_s: u64) -> Option<Claim> {
+        for _ in 0..MAX_TRIES {
+            let claim = self.held_by(owner)?;
+            let seen = claim.word;
+            let word = LeaseWord::new(owner.raw(), now_s.max(seen.acquired_s()));
+            let holder = self.chunks.get(claim.chunk)?.holders.get(claim.slot)?;
+            if holder.compare_exchange(seen, word, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+                return Some(Claim { word, ..claim });
+            }
+        }
+        None
+    }
+
+    /// Frees the first slot that `owner` holds, even if it is being renewed; false = it holds none.
+    pub fn release_of(&self, owner: OwnerTag) -> bool {
+        let held = || self.held_by(owner);
+        (0..MAX_TRIES).map_while(|_| held()).any(|claim| self.release(claim))
+    }
+
     /// Finds a slot that `owner` holds by its tag. Looks at all of them; for callers that have forgotten
     /// where it is.
     pub fn find(&self, owner: OwnerTag, tag: u64) -> Option<Claim> {

@@ -43,7 +43,7 @@ fn push_part(shown: &mut String, part: &str, keyed: bool) {
     }
 }
 
-fn truncate(text: &mut String, max: usize) {
+pub(super) fn truncate(text: &mut String, max: usize) {
     if text.len() > max {
         let end = (0..=max).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
         text.truncate(end);
@@ -122,7 +122,7 @@ pub fn publish<'a>(
 }
 
 /// The words of a text, the last one filled up with zeroes.
-fn pack(text: &[u8]) -> impl Iterator<Item = u64> + '_ {
+pub(super) fn pack(text: &[u8]) -> impl Iterator<Item = u64> + '_ {
     text.chunks(8).map(|bytes| {
         let mut packed = [0_u8; 8];
         packed[..bytes.len()].copy_from_slice(bytes);

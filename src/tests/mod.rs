@@ -1,13 +1,16 @@
 //! Models for the checker: each explores every interleaving of two or three threads over a few
 //! operations. `scripts/mutate.py` breaks the code in the named ways and expects the model to fail.
 
+mod loom_board;
 mod loom_breaker;
+mod loom_causes;
 mod loom_charge;
 mod loom_cooldown;
 mod loom_events;
 mod loom_ewma;
 mod loom_gcra;
 mod loom_index;
+mod loom_leader;
 mod loom_leases;
 mod loom_names;
 mod loom_sliding;

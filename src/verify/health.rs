@@ -5,8 +5,8 @@ use super::keys::counter;
 use super::{Notes, Walk, first_nonzero, get, leases, names};
 use crate::clock::Instant;
 use crate::layout::{
-    Deployment, EwmaWord, FailureKind, FailureWord, KeyKind, SAMPLES, SampleWord, WindowWord,
-    section,
+    Deployment, EwmaWord, FailureKind, FailureWord, KeyKind, SAMPLES, SampleWord, TEXT_BYTES,
+    WindowWord, section,
 };
 use crate::primitives::{cooldown, ewma};
 use crate::sync::{Bits, Word};
@@ -49,6 +49,8 @@ impl Walk<'_> {
             }
             samples("latencies", &record.latencies, now, notes);
             samples("first_tokens", &record.first_tokens, now, notes);
+            samples("scores", &record.scores, now, notes);
+            cause(record, notes);
         });
     }
 }
@@ -61,6 +63,7 @@ fn words_of(record: &Deployment) -> impl Iterator<Item = u64> {
         &record.latency_head,
         &record.first_token_head,
         &record.failures_in_a_row,
+        &record.score_head,
     ];
     let mut words = vec![
         get(&record.lease).bits(),
@@ -72,9 +75,12 @@ fn words_of(record: &Deployment) -> impl Iterator<Item = u64> {
         get(&record.latency).bits(),
         get(&record.first_token).bits(),
         get(&record.name_head).bits(),
+        get(&record.cause).bits(),
+        get(&record.cause_head).bits(),
     ];
-    words.extend(numbers.into_iter().chain(&record.name).map(get));
-    words.extend(record.latencies.iter().chain(&record.first_tokens).map(|word| get(word).bits()));
+    words.extend(numbers.into_iter().chain(&record.name).chain(&record.cause_text).map(get));
+    let samples = record.latencies.iter().chain(&record.first_tokens).chain(&record.scores);
+    words.extend(samples.map(|word| get(word).bits()));
     words.into_iter()
 }
 
@@ -105,6 +111,17 @@ fn words_in_time(record: &Deployment, now: &dyn Fn() -> Instant, notes: &mut Not
         if none || word.samples() > ewma::MAX_LENGTH {
             notes.harmless(field, word, "1 to 128 samples");
         }
+    }
+}
+
+/// A cause or a text that does not agree is what a killed writer leaves, and is not shown.
+fn cause(record: &Deployment, notes: &mut Notes) {
+    let (cause, head) = (get(&record.cause), get(&record.cause_head));
+    if cause.for_ms() > cooldown::MAX_MS {
+        notes.harmless("cause", cause, "at most 31 days");
+    }
+    if head.length() > TEXT_BYTES as u64 {
+        notes.harmless("cause_head", head, "at most 128 bytes");
     }
 }
 

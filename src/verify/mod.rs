@@ -10,8 +10,10 @@
 //! Walks only what the kernel says has been written (see [`crate::region`]), once, in memory that does not
 //! depend on what it reads: at most [`MAX_FINDINGS`] are kept.
 
+mod board;
 mod health;
 mod identities;
+mod jobs;
 mod keys;
 mod leases;
 mod measures;
@@ -189,6 +191,8 @@ impl<'a> Walk<'a> {
         self.series();
         self.histograms();
         self.events();
+        self.jobs();
+        self.board();
     }
 
     /// Looks at the records of a section that were ever written. `examine` loads all words of its record
@@ -241,6 +245,9 @@ fn name_of(id: u64) -> &'static str {
         section::SERIES => "series",
         section::HISTOGRAMS => "histograms",
         section::EVENTS => "events",
+        section::JOBS => "jobs",
+        section::BOARD => "board",
+        section::SHEETS => "sheets",
         _ => "header",
     }
 }

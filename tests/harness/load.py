@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 
 REQUEST_TIMEOUT_S = 90.0
+
+EXPECTED = (200, 429)
+"""A success, and a rejection."""
 
 PROMPT = "Please say five words and then stop now."
 """40 characters, which LiteLLM estimates at 10 tokens: as many as the fake provider charges."""
@@ -36,6 +39,7 @@ class Burst:
     statuses: Counter[int] = field(default_factory=Counter)
     unexpected: list[str] = field(default_factory=list)
     elapsed_s: float = 0.0
+    expected: Collection[int] = EXPECTED
 
     @property
     def admitted(self) -> int:
@@ -48,9 +52,9 @@ class Burst:
         return self.statuses[429]
 
     def add(self, reply: Reply) -> None:
-        """Count one reply, and keep it when it is neither a success nor a rejection."""
+        """Count one reply, and keep it when it is not an expected one."""
         self.statuses[reply.status] += 1
-        if reply.status not in (200, 429):
+        if reply.status not in self.expected:
             self.unexpected.append(f"{reply.status}: {reply.body}")
 
 
@@ -67,12 +71,13 @@ async def complete(
     base_url: str,
     key: str,
     *,
+    model: str = "fake",
     stream: bool = False,
     max_tokens: int | None = None,
 ) -> Reply:
     """Send one chat completion and read all of its answer."""
     payload: dict[str, Any] = {
-        "model": "fake",
+        "model": model,
         "messages": [{"role": "user", "content": PROMPT}],
         "stream": stream,
     }
@@ -98,34 +103,32 @@ async def burst_async(
     n: int,
     concurrency: int,
     *,
-    stream: bool = False,
-    max_tokens: int | None = None,
+    expected: Collection[int] = EXPECTED,
+    apart_s: float = 0.0,
+    **request: Any,
 ) -> Burst:
-    """Send `n` requests, `concurrency` at a time, going round the keys."""
-    result = Burst()
+    """Send `n` requests, `concurrency` at a time, going round the keys.
+
+    The first ones start `apart_s` after each other. Statuses that are not `expected` are kept as odd
+    ones; `request` is handed on to `complete`.
+    """
+    result = Burst(expected=expected)
     gate = asyncio.Semaphore(concurrency)
 
-    async def one(client: aiohttp.ClientSession, key: str) -> None:
+    async def one(client: aiohttp.ClientSession, number: int) -> None:
+        key = keys[number % len(keys)]
         async with gate:
-            result.add(await complete(client, base_url, key, stream=stream, max_tokens=max_tokens))
+            if number < concurrency:
+                await asyncio.sleep(number * apart_s)
+            result.add(await complete(client, base_url, key, **request))
 
     start = time.monotonic()
     async with session() as client:
-        await asyncio.gather(*(one(client, keys[i % len(keys)]) for i in range(n)))
+        await asyncio.gather(*(one(client, number) for number in range(n)))
     result.elapsed_s = time.monotonic() - start
     return result
 
 
-def burst(
-    base_url: str,
-    keys: Sequence[str],
-    n: int,
-    concurrency: int,
-    *,
-    stream: bool = False,
-    max_tokens: int | None = None,
-) -> Burst:
+def burst(base_url: str, keys: Sequence[str], n: int, concurrency: int, **options: Any) -> Burst:
     """`burst_async` for callers that run no event loop."""
-    return asyncio.run(
-        burst_async(base_url, keys, n, concurrency, stream=stream, max_tokens=max_tokens)
-    )
+    return asyncio.run(burst_async(base_url, keys, n, concurrency, **options))

@@ -26,6 +26,8 @@ from urllib.parse import urlsplit
 
 from typing_extensions import Self
 
+from .setups import Setup
+
 BOOT_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 20.0
 READY_LINE = "Application startup complete"
@@ -271,6 +273,7 @@ class Proxy(Server):
         python: str = sys.executable,
         redis_url: str | None = None,
         window_seconds: int = 60,
+        setup: Setup | None = None,
         extra_env: Mapping[str, str] | None = None,
         extra_config: Mapping[str, Any] | None = None,
         extra_args: Sequence[str] = (),
@@ -280,6 +283,7 @@ class Proxy(Server):
         self.workers = workers
         self.accelerate = accelerate
         self.window_seconds = window_seconds
+        self.setup = setup or Setup()
         self._python = python
         self._redis_url = redis_url
         self._extra_env = dict(extra_env or {})
@@ -317,6 +321,16 @@ class Proxy(Server):
             lambda: not old & set(self.worker_pids()), BOOT_TIMEOUT_S, "end its old workers"
         )
 
+    def use(self, setup: Setup) -> bool:
+        """Have all workers run on a setup; tells whether they had to be replaced for it."""
+        if setup == self.setup:
+            return False
+        self.setup = setup
+        self._write_config()
+        # LiteLLM reads its configuration in the workers.
+        self.hup()
+        return True
+
     def kill_worker(self, pid: int) -> None:
         """Kill a worker with no chance to clean up; gunicorn will start another."""
         if pid not in self.worker_pids():
@@ -328,8 +342,7 @@ class Proxy(Server):
         lines.append("from litellm.proxy.proxy_server import app  # noqa: F401")
         (self.directory / "app.py").write_text("\n".join(lines) + "\n")
         (self.directory / "harness_auth.py").write_text(AUTH_MODULE)
-        # JSON is YAML, and this way no YAML library is needed to write it.
-        (self.directory / "config.yaml").write_text(json.dumps(self.config(), indent=2))
+        self._write_config()
 
     def command(self) -> list[str]:
         return [
@@ -354,16 +367,7 @@ class Proxy(Server):
     def config(self) -> dict[str, Any]:
         """The proxy's configuration file, as data."""
         config: dict[str, Any] = {
-            "model_list": [
-                {
-                    "model_name": "fake",
-                    "litellm_params": {
-                        "model": "openai/fake",
-                        "api_base": f"{self.backend_url}/fake/v1",
-                        "api_key": "none",
-                    },
-                }
-            ],
+            "model_list": self.setup.model_list(self.backend_url),
             # A retry or a cooldown would add requests to the counts, or take some away.
             "router_settings": {"num_retries": 0, "disable_cooldowns": True},
             "litellm_settings": {"num_retries": 0, "telemetry": False},
@@ -375,7 +379,13 @@ class Proxy(Server):
         }
         if self._redis_url is not None:
             _merge(config["litellm_settings"], _redis_settings(self._redis_url))
+        _merge(config["router_settings"], self.setup.router)
+        _merge(config["general_settings"], self.setup.general)
         return _merge(config, self._extra_config)
+
+    def _write_config(self) -> None:
+        # JSON is YAML, and this way no YAML library is needed to write it.
+        (self.directory / "config.yaml").write_text(json.dumps(self.config(), indent=2))
 
 
 def free_port() -> int:

@@ -58,9 +58,7 @@ fn copy_record(ground: &Ground, source: &mut Source<'_>) {
     let from = place_in(ground, id, source);
     let from = offset + (from - offset) / stride * stride;
     let to = ground.at(id, source.below(count));
-    for field in (0..stride).step_by(8) {
-        ground.put(to + field, ground.word(from + field));
-    }
+    ground.put_bytes(to, &ground.read(from, stride));
 }
 
 /// Eight words of one section to another.
@@ -85,9 +83,9 @@ pub fn scramble(ground: &Ground, source: &mut Source<'_>, kept: &[u64]) {
 
 /// Places of the first words of all records that are in use: where keys stand.
 pub fn identities(ground: &Ground) -> Vec<u64> {
-    use fast_litellm::layout::section::{BUCKETS, DEPLOYMENTS, LEASES, SERIES};
+    use fast_litellm::layout::section::{BOARD, BUCKETS, DEPLOYMENTS, JOBS, LEASES, SERIES};
     let mut places = Vec::new();
-    for id in [BUCKETS, LEASES, DEPLOYMENTS, SERIES] {
+    for id in [BUCKETS, LEASES, DEPLOYMENTS, SERIES, JOBS, BOARD] {
         let (offset, stride, count) = ground.section(id);
         places.extend((0..count).map(|record| offset + record * stride));
     }

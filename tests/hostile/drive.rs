@@ -6,7 +6,8 @@ use fast_litellm::config::Overflow;
 use fast_litellm::engine::Engine;
 use fast_litellm::engine::admission::{Answer, Demand, Rule};
 use fast_litellm::engine::features::BREAKER;
-use fast_litellm::engine::health::{Departure, Flight};
+use fast_litellm::engine::health::{Cause, Cooldown, Departure, Flight};
+use fast_litellm::engine::leader::Term;
 use fast_litellm::engine::quota::{Limiter, Place};
 use fast_litellm::engine::sliding::SlidingLimiter;
 use fast_litellm::engine::slots::SlotAsk;
@@ -19,6 +20,13 @@ use fast_litellm::primitives::sliding::SlidingLimit;
 
 /// Names of keys. A key's number chooses the same row everywhere.
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+/// Bytes of notices; the last is too long.
+const LENGTHS: [usize; 4] = [0, 100, 131_072, 131_073];
+const TEXTS: [&str; 3] = [
+    "",
+    "no more",
+    "Bearer 0123456789abcdef is not known, and this goes on for longer than a record can hold it: it is cut, and what comes then is not seen",
+];
 pub const SUBJECTS: [&str; 4] = ["{user:a}", "{user:b}", "{team:c}", "{tag:d}"];
 const WINDOWS: [&str; 4] =
     ["{user:a}:window", "{user:b}:window", "{team:c}:window", "{tag:d}:window"];
@@ -142,6 +150,7 @@ pub struct Caller<'a> {
     places: Vec<(usize, Place)>,
     flights: Vec<(usize, Flight)>,
     probes: Vec<(usize, breaker::Probe)>,
+    terms: Vec<Term>,
 }
 
 type Run = for<'a> fn(&mut Caller<'a>, &Operation) -> String;
@@ -160,7 +169,7 @@ fn silent(operation: impl FnOnce()) -> String {
 }
 
 /// All operations by their names.
-pub const OPERATIONS: [(&str, Run); 64] = [
+pub const OPERATIONS: [(&str, Run); 73] = [
     ("check", |c, o| told(c.engine.check(c.rate(o), NAMES[o.key].as_bytes()))),
     ("check_cost", |c, o| told(c.engine.check_cost(c.rate(o), NAMES[o.key].as_bytes(), o.amount))),
     ("place", |c, o| c.place(o)),
@@ -245,12 +254,51 @@ pub const OPERATIONS: [(&str, Run); 64] = [
         told(c.engine.deployment_failed(NAMES[o.key], WINDOW_S, kind, o.amount))
     }),
     ("cool_down", |c, o| {
-        told(c.engine.cool_down(NAMES[o.key], o.amount, FailureKind::RateLimited))
+        let kind = FailureKind::RateLimited;
+        let cause = Cause { kind, status: o.amount, text: TEXTS[o.which % TEXTS.len()] };
+        told(c.engine.cool_down(NAMES[o.key], o.amount, &cause))
     }),
     ("end_cooldown", |c, o| told(c.engine.end_cooldown(NAMES[o.key]))),
     ("cooldown_left_ms", |c, o| told(c.engine.cooldown_left_ms(NAMES[o.key]))),
+    ("cooldown", |c, o| {
+        let found = c.engine.cooldown(NAMES[o.key]);
+        let adds_up = |c: &Cooldown| {
+            c.began_ms + c.for_ms == c.until_ms && c.left_ms <= c.for_ms && c.left_ms > 0
+        };
+        assert!(found.as_ref().is_none_or(adds_up), "{found:?}");
+        told(found)
+    }),
+    ("deployment_scored", |c, o| told(c.engine.deployment_scored(NAMES[o.key], o.amount))),
+    ("scores", |c, o| told(c.engine.scores(NAMES[o.key], o.which))),
     ("flights_to", |c, o| told(c.engine.flights_to(NAMES[o.key]))),
     ("health", |c, o| told(c.engine.health(NAMES[o.key]))),
+    ("lead", |c, o| {
+        let led = c.engine.lead(NAMES[o.key], o.small());
+        if let Ok(Some(term)) = led {
+            c.terms = vec![term];
+        }
+        // Numbers of terms depend on who has led before.
+        told(led.map(|term| term.is_some()))
+    }),
+    ("still_leads", |c, _| told(c.terms.last().map(|term| c.engine.still_leads(term)))),
+    ("resign", |c, _| told(c.terms.pop().map(|term| c.engine.resign(&term)))),
+    ("leader", |c, o| told(c.engine.leader(NAMES[o.key]).map(|leader| leader.pid))),
+    ("publish", |c, o| {
+        let bytes = vec![o.amount.to_le_bytes()[0]; LENGTHS[o.which % LENGTHS.len()]];
+        told(c.engine.publish(NAMES[o.key], &bytes, o.small()))
+    }),
+    ("notice", |c, o| {
+        let found = c.engine.notice(NAMES[o.key]);
+        let whole = |bytes: &Vec<u8>| {
+            LENGTHS.contains(&bytes.len()) && bytes.windows(2).all(|pair| pair[0] == pair[1])
+        };
+        assert!(
+            found.as_ref().is_none_or(whole),
+            "a mixture of {:?} bytes",
+            found.map(|b| b.len())
+        );
+        told(found.map(|bytes| bytes.len()))
+    }),
     // From here on operations concern more than their keys.
     (FIRST_OF_ALL, |c, o| {
         let quota = c.rate(o).quota();
@@ -310,6 +358,7 @@ impl<'a> Caller<'a> {
             places: Vec::new(),
             flights: Vec::new(),
             probes: Vec::new(),
+            terms: Vec::new(),
         }
     }
 

@@ -118,7 +118,7 @@ pub fn fresh_file(capacity: Capacity, clock: &FakeClock) -> File {
 }
 
 /// Records of the sections, by number.
-const RECORDS: [&str; 10] = [
+const RECORDS: [&str; 13] = [
     "WorkerRow",
     "StatsRow",
     "Feature",
@@ -129,6 +129,9 @@ const RECORDS: [&str; 10] = [
     "Series",
     "Histogram",
     "Event",
+    "Job",
+    "Notice",
+    "Sheet",
 ];
 
 /// Offset of a field in its record.
@@ -140,7 +143,7 @@ pub fn offset_of(record: &str, field: &str) -> u64 {
 }
 
 /// All sections.
-pub const SECTIONS: [u64; 10] = [
+pub const SECTIONS: [u64; 13] = [
     section::WORKERS,
     section::STATS,
     section::FEATURES,
@@ -151,6 +154,9 @@ pub const SECTIONS: [u64; 10] = [
     section::SERIES,
     section::HISTOGRAMS,
     section::EVENTS,
+    section::JOBS,
+    section::BOARD,
+    section::SHEETS,
 ];
 
 pub fn put(file: &File, offset: u64, value: u64) {

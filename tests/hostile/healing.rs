@@ -3,6 +3,7 @@
 use super::drive::{TTL_S, WINDOW_S};
 use super::ground::Ground;
 use super::source::Source;
+use fast_litellm::engine::health::Cause;
 use fast_litellm::engine::slots::{Grant, SlotAsk};
 use fast_litellm::engine::windows::{Ask, Verdict};
 use fast_litellm::layout::section::{BUCKETS, DEPLOYMENTS, FEATURES, LEASES, NAMES, WORKERS};
@@ -192,7 +193,7 @@ fn a_breaker_is_tried_again_after_its_rest() {
 #[test]
 fn a_cooldown_is_over_when_it_is_ended() {
     rounds(|ground, source| {
-        ground.engine.cool_down("a", 1_000, FailureKind::Server).expect("room");
+        ground.engine.cool_down("a", 1_000, &Cause::of(FailureKind::Server)).expect("room");
         hit(ground, source, DEPLOYMENTS, only(ground, DEPLOYMENTS), &["cooldown"]);
         assert!(ground.engine.cooldown_left_ms("a") <= 31 * DAY_S * 1_000);
         ground.engine.end_cooldown("a").expect("not contended");

@@ -9,6 +9,8 @@ use fast_litellm::region::Region;
 /// To look a key up, to read what stands there, or to give back what was got there: two tables of 64 places,
 /// of which the first four are looked at twice, and a record.
 const LOOK: u64 = 600;
+/// Words of a notice's sheet, and its head.
+const SHEET: u64 = 16_384 + 300;
 /// What a process does for itself when it registers: it forgets which slots its parent held.
 const FORGET: u64 = 1 << 15;
 
@@ -72,9 +74,9 @@ impl Size {
             "limiter" | "me" | "count" | "flag" | "set_flag" | "feature_error"
             | "feature_errors" | "feature_admits" | "feature_recovered" | "reset_feature"
             | "set_overflow" | "check_at" | "remaining" | "remaining_sliding" | "note_refusal"
-            | "forget" | "spent" | "cooldown_left_ms" | "end_cooldown" | "flights_to"
-            | "health" | "arrive" | "cancel" | "finish" | "settle" | "series" | "measure"
-            | "measure_failure" => LOOK,
+            | "forget" | "spent" | "cooldown" | "scores" | "cooldown_left_ms" | "end_cooldown"
+            | "flights_to" | "health" | "still_leads" | "resign" | "leader" | "arrive"
+            | "cancel" | "finish" | "settle" | "series" | "measure" | "measure_failure" => LOOK,
             "value" => 4 * LOOK,
             "release" | "holds_slot" => 2 * self.count() + LOOK,
             "total" | "limiter_totals" | "measured" | "all_measured" | "recent_events" => {
@@ -84,6 +86,10 @@ impl Size {
             "in_flight" | "count_slots" | "reap_dead" | "reap_all" => {
                 self.reap() + 2 * self.free() + LOOK
             }
+            // Two sheets, four times, and a look at the other writers now and then.
+            "notice" => 8 * SHEET + LOOK,
+            "publish" => self.register() + 3 * SHEET + LOOK,
+            "lead" => self.slots(1) + self.reap(),
             "admit" => self.slots(4),
             "acquire_all" | "admit_all" | "hit_all" => self.slots(2),
             _ => self.slots(1),

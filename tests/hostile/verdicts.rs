@@ -6,10 +6,12 @@ use super::ground::{Ground, offset_of, smallest};
 use super::source::Source;
 use fast_litellm::config::Capacity;
 use fast_litellm::engine::Engine;
+use fast_litellm::engine::health::Cause;
 use fast_litellm::engine::slots::SlotAsk;
 use fast_litellm::engine::windows::Ask;
 use fast_litellm::layout::section::{
-    BUCKETS, DEPLOYMENTS, EVENTS, FEATURES, HISTOGRAMS, LEASES, NAMES, SERIES, STATS, WORKERS,
+    BOARD, BUCKETS, DEPLOYMENTS, EVENTS, FEATURES, HISTOGRAMS, JOBS, LEASES, NAMES, SERIES, STATS,
+    WORKERS,
 };
 use fast_litellm::layout::{FailureKind, IdentityWord, KeyKind};
 use fast_litellm::primitives::gcra::Quota;
@@ -96,9 +98,13 @@ fn furnished() -> Ground {
     engine.add("spend:a", 1, 60).expect("room");
     engine.deployment_succeeded("a", WINDOW_S, Some(1_000), Some(10)).expect("room");
     engine.deployment_failed("a", WINDOW_S, FailureKind::Server, 500).expect("room");
-    engine.cool_down("a", 5_000, FailureKind::Server).expect("room");
+    let cause = Cause { kind: FailureKind::Server, status: 503, text: "the provider is away" };
+    engine.cool_down("a", 5_000, &cause).expect("room");
+    engine.deployment_scored("a", 40).expect("room");
     let series = engine.series("routing").expect("room");
     engine.measure(series, 1_000);
+    engine.lead("a", 60).expect("room").expect("nobody leads");
+    engine.publish("a", b"what all are to know", 60).expect("room");
     engine.feature_error(1);
     assert_eq!(verify(ground.region()), []);
     ground
@@ -198,6 +204,9 @@ fn cases() -> Vec<Case> {
         (DEPLOYMENTS, named, "successes_total", u64::MAX, Damage, "successes_total"),
         (DEPLOYMENTS, named, "latencies", 1 << 40, Harmless, "latencies"),
         (DEPLOYMENTS, named, "first_tokens", u64::MAX, Harmless, "first_tokens"),
+        (DEPLOYMENTS, named, "scores", u64::MAX, Harmless, "scores"),
+        (DEPLOYMENTS, named, "cause", u64::MAX, Harmless, "cause"),
+        (DEPLOYMENTS, named, "cause_head", 129, Harmless, "cause_head"),
         (DEPLOYMENTS, named, "name", 1, Harmless, "name"),
         (DEPLOYMENTS, named, "reserved", 1, Damage, "reserved"),
         (DEPLOYMENTS, Unused, "window", 1, Damage, "identity"),
@@ -206,6 +215,17 @@ fn cases() -> Vec<Case> {
         (SERIES, named, "name_head", 2 | 200 << 2, Harmless, "name"),
         (SERIES, named, "reserved", 1, Damage, "reserved"),
         (SERIES, Unused, "errors", 1, Damage, "identity"),
+        (JOBS, named, "identity", 2, Damage, "identity"),
+        (JOBS, named, "lease", u64::MAX >> 12, Harmless, "lease"),
+        (JOBS, named, "since", u64::MAX, Harmless, "since"),
+        (JOBS, named, "name", 1, Harmless, "name"),
+        (JOBS, Unused, "term", 1, Damage, "identity"),
+        (BOARD, named, "identity", 2, Damage, "identity"),
+        (BOARD, named, "lengths", 131_073, Harmless, "lengths"),
+        (BOARD, named, "published_us", u64::MAX, Harmless, "published_us"),
+        (BOARD, named, "name", 1, Harmless, "name"),
+        (BOARD, named, "reserved", 1, Damage, "reserved"),
+        (BOARD, Unused, "current", 1, Damage, "identity"),
         (HISTOGRAMS, Unused, "max_ns", 1, Damage, "max_ns"),
         (EVENTS, At(0), "sequence", 2, Harmless, "sequence"),
         (EVENTS, At(0), "sequence", 1 + 4_096, Harmless, "sequence"),

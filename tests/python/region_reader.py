@@ -16,13 +16,16 @@ from typing import NamedTuple, TypeVar
 from keyed_hash import GOLDEN, M64, mix, places, siphash
 from layout_document import Bits, LayoutDocument
 from region_view import (
+    Cause,
     Chunk,
     Counter,
     Deployment,
     Event,
     Feature,
     Hold,
+    Job,
     Key,
+    Notice,
     Owner,
     Quota,
     Series,
@@ -48,7 +51,9 @@ HISTOGRAMS = 8
 
 DOMAIN_KEY, DOMAIN_SLIDING = 0, 4
 DOMAIN_TALLY, DOMAIN_DEPLOYMENT, DOMAIN_SERIES = 0x74616C6C, 0x6465706C, 0x73657269
-DEPLOYMENT_MARK = 1 << 32
+DOMAIN_JOB, DOMAIN_NOTICE = 0x6A6F6273, 0x6E6F7465
+DEPLOYMENT_MARK, JOB_MARK = 1 << 32, 2 << 32
+SHEET_TIMES = ("published_us", "expires_us")
 SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
 HOUR_S = 3_600
@@ -241,8 +246,14 @@ class RegionReader:
         return self._find("Bucket", kind, data, domain, first, slots)
 
     def find_named(self, record: str, data: bytes) -> int | None:
-        """The record of a deployment or a series, by hash and probe."""
-        domain = {"Deployment": DOMAIN_DEPLOYMENT, "Series": DOMAIN_SERIES}[record]
+        """The record of a deployment, a series, a job or a notice, by hash and probe."""
+        domains = {
+            "Deployment": DOMAIN_DEPLOYMENT,
+            "Series": DOMAIN_SERIES,
+            "Job": DOMAIN_JOB,
+            "Notice": DOMAIN_NOTICE,
+        }
+        domain = domains[record]
         return self._find(record, "named", data, domain, 0, self.sections[record].count)
 
     def _find(
@@ -326,6 +337,8 @@ class RegionReader:
         view.deployments = self._standing("Deployment", lambda slot: self._deployment(slot, at_us))
         view.series = self._standing("Series", self._one_series)
         view.events = list(self._events())
+        view.jobs = self._standing("Job", self._job)
+        view.notices = self._standing("Notice", self._notice)
         return view
 
     def _workers(self) -> Iterator[Worker]:
@@ -500,7 +513,6 @@ class RegionReader:
     def _chunk(self, index: int) -> Chunk:
         identity = self._bits("LeaseChunk", index, "identity")
         place = self._word("LeaseChunk", index, "key_slot")
-        of_deployment = place > DEPLOYMENT_MARK
         ordinal = self._word("LeaseChunk", index, "ordinal")
         holds = []
         slots = self.document.records["LeaseChunk"].fields["holders"].count
@@ -522,8 +534,9 @@ class RegionReader:
             self._state(identity),
             identity["hash"],
             ordinal,
-            place - 1 if place and not of_deployment else None,
-            place - DEPLOYMENT_MARK - 1 if of_deployment else None,
+            place - 1 if 0 < place <= DEPLOYMENT_MARK else None,
+            place - DEPLOYMENT_MARK - 1 if DEPLOYMENT_MARK < place <= JOB_MARK else None,
+            place - JOB_MARK - 1 if place > JOB_MARK else None,
             self._word("LeaseChunk", index, "hint"),
             self._word("LeaseChunk", index, "held"),
             tuple(holds),
@@ -549,6 +562,7 @@ class RegionReader:
             self._name("Deployment", index, "name_head", "name"),
             cooling_ms if 0 < cooling_ms <= LONGEST_COOLDOWN_MS else 0,
             kinds[cooldown["reason"]],
+            self._cause(index),
             cooldown["trips"],
             self._count(successes, start_s, now_us),
             self._count(failures, start_s, now_us),
@@ -560,8 +574,35 @@ class RegionReader:
             self._average_us(bits("first_token")),
             self._samples(index, "latencies", word("latency_head"), now_us),
             self._samples(index, "first_tokens", word("first_token_head"), now_us),
+            self._samples(index, "scores", word("score_head"), now_us),
             lease["limit"],
         )
+
+    def _cause(self, index: int) -> Cause | None:
+        """Why the deployment is cooled down; `None` when that was written for another cooldown."""
+        identity, cooldown = (
+            self.identity("Deployment", index),
+            self._word("Deployment", index, "cooldown"),
+        )
+        head, cause = (
+            self._bits("Deployment", index, "cause_head"),
+            self._bits("Deployment", index, "cause"),
+        )
+        if cause["mark"] != self._field("CauseWord", "mark").low(mix(identity ^ mix(cooldown))):
+            return None
+        length, text = head["length"], None
+        count = self.document.records["Deployment"].fields["cause_text"].count
+        if 0 < length <= 8 * count:
+            body = [
+                self._word("Deployment", index, "cause_text", item)
+                for item in range(divided_up(length, 8))
+            ]
+            first = [identity, cooldown, self._word("Deployment", index, "cause")]
+            check = name_check([*first, *body], length)
+            if check >> self._field("TextWord", "check").first == head["check"]:
+                raw = b"".join(word.to_bytes(8, "little") for word in body)
+                text = raw[:length].decode("utf-8", "replace")
+        return Cause(cause["for_ms"], cause["status"], text)
 
     def _average_us(self, average: dict[str, int]) -> float | None:
         return average["value"] / 16 if average["samples"] else None
@@ -578,6 +619,43 @@ class RegionReader:
             if sample["value_us"] and recent:
                 samples.append(sample["value_us"])
         return tuple(samples)
+
+    def _job(self, index: int) -> Job:
+        term, since = self._bits("Job", index, "term"), self._bits("Job", index, "since")
+        return Job(
+            index,
+            self._name("Job", index, "name_head", "name"),
+            term["number"],
+            self.owner(term["owner"]),
+            since["began_s"] if since["number"] == term["number"] else None,
+        )
+
+    def _notice(self, index: int) -> Notice:
+        current = self._bits("Notice", index, "current")
+        name = self._name("Notice", index, "name_head", "name")
+        sheets = (current["sheet"], 1 - current["sheet"]) if current["writes"] else ()
+        for sheet in sheets:
+            content = self._sheet(index, sheet)
+            if content is not None:
+                times = [self._word("Notice", index, each, sheet) for each in SHEET_TIMES]
+                return Notice(index, name, current["writes"], content, *times)
+        return Notice(index, name, current["writes"], None, 0, 0)
+
+    def _sheet(self, index: int, sheet: int) -> bytes | None:
+        """What stands on a sheet of a notice, if it is whole."""
+        length = self._word("Notice", index, "lengths", sheet)
+        count = self.document.records["Sheet"].fields["words"].count
+        if length > 8 * count:
+            return None
+        times = [self._word("Notice", index, each, sheet) for each in SHEET_TIMES]
+        row = 2 * index + sheet
+        words = [self._word("Sheet", row, "words", item) for item in range(divided_up(length, 8))]
+        check = mix(self.identity("Notice", index))
+        for word in (length, *times, *words):
+            check = mix(check ^ word) + check & M64
+        if mix(check) != self._word("Notice", index, "checks", sheet):
+            return None
+        return b"".join(word.to_bytes(8, "little") for word in words)[:length]
 
     def _one_series(self, index: int) -> Series:
         rows = range(HISTOGRAMS * index, HISTOGRAMS * index + HISTOGRAMS)
@@ -635,7 +713,7 @@ def divided_up(value: int, by: int) -> int:
 
 
 def name_check(words: list[int], length: int) -> int:
-    """What the check of a name is taken from."""
+    """What the check of a name, or of a text and what it belongs to, is taken from."""
     check = length
     for word in words:
         check = mix(check ^ word) + check & M64

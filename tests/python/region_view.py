@@ -110,7 +110,7 @@ class Hold:
 
 @dataclass(frozen=True)
 class Chunk:
-    """32 slots of a key: of the one in bucket `key`, or of deployment `deployment`."""
+    """32 slots of a key: of the one in bucket `key`, of a deployment, or of a job."""
 
     record: int
     state: str
@@ -118,9 +118,18 @@ class Chunk:
     ordinal: int
     key: int | None
     deployment: int | None
+    job: int | None
     hint: int
     held: int
     holds: tuple[Hold, ...]
+
+
+class Cause(NamedTuple):
+    """What a cooldown is for, as far as it was written for exactly this one."""
+
+    for_ms: int
+    status: int
+    text: str | None
 
 
 @dataclass(frozen=True)
@@ -131,6 +140,7 @@ class Deployment:
     name: str | None
     cooling_ms: int
     cooldown_reason: str
+    cooldown_cause: Cause | None
     cooldowns: int
     successes: int
     failures: int
@@ -142,7 +152,31 @@ class Deployment:
     first_token_us: float | None
     latencies_us: tuple[int, ...]
     first_tokens_us: tuple[int, ...]
+    scores_us: tuple[int, ...]
     lease_limit: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that one process leads; `since_s` is that of the present term, if that is known."""
+
+    record: int
+    name: str | None
+    term: int
+    leader: Owner
+    since_s: int | None
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A notice on the board; `content` is `None` when no sheet is whole."""
+
+    record: int
+    name: str | None
+    writes: int
+    content: bytes | None
+    published_us: int
+    expires_us: int
 
 
 @dataclass(frozen=True)
@@ -198,3 +232,5 @@ class View:
     deployments: list[Deployment] = field(default_factory=list)
     series: list[Series] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)

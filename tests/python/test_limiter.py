@@ -128,15 +128,19 @@ def test_health_and_patch_status_of_a_live_process() -> None:
     assert health == {
         "status": "ok",
         "rust_available": True,
-        "components": ["core", "rate_limiter"],
+        "components": ["core", "rate_limiter", "router"],
         "fallbacks": 0,
     }
-    reason = status["seams"]["rate_limiting"].pop("reason")
-    assert "loaded" in reason
+    reasons = [seam.pop("reason") for seam in status["seams"].values()]
+    assert all("has not loaded" in reason for reason in reasons)
+    armed = ("deployments", "slots", "latency", "cost", "health_checks")
     assert status == {
         "applied": True,
-        "components": ["rate_limiting"],
-        "seams": {"rate_limiting": {"state": "armed"}},
+        "components": ["rate_limiting", "routing"],
+        "seams": {
+            "rate_limiting": {"state": "armed"},
+            **{f"routing.{name}": {"state": "armed"} for name in armed},
+        },
         "reason": "",
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import uuid
@@ -18,7 +19,8 @@ pytest.importorskip("gunicorn")
 
 from harness import load
 from harness.proxy import FakeBackend, Proxy, RedisServer
-from harness.scenarios import SCENARIOS, warm_up
+from harness.scenarios import measure, warm_up
+from harness.setups import ALLOWED_FAILS, GLOBAL_PARALLEL, PARALLEL, RPM
 
 pytestmark = [pytest.mark.proxy, pytest.mark.timeout(300)]
 
@@ -42,7 +44,7 @@ def running(proxy: Proxy) -> Iterator[Proxy]:
 
 def measured(proxy: Proxy, backend: FakeBackend, scenario: str) -> dict[str, Any]:
     """What a scenario measured, once it is known to mean something."""
-    result = SCENARIOS[scenario].run(proxy, backend)
+    result = measure(scenario, proxy, backend)
     assert result["unexpected"] == []
     assert result["within_window"], f"took {result['elapsed_s']} s, longer than the limits' window"
     return result
@@ -62,6 +64,12 @@ def check_slots_of_a_dead_worker(result: dict[str, Any]) -> None:
 def check_parallel(result: dict[str, Any]) -> None:
     assert max(result["peak"], result["stream_peak"]) <= 5
     assert (result["after"], result["stream_after"]) == (5, 5)
+    assert set(result["statuses"]) <= {200, 429}
+
+
+def check_parallel_of_a_deployment(result: dict[str, Any]) -> None:
+    assert max(result["peak"], result["stream_peak"]) <= PARALLEL
+    assert (result["after"], result["stream_after"]) == (PARALLEL, PARALLEL)
     assert set(result["statuses"]) <= {200, 429}
 
 
@@ -125,6 +133,61 @@ class TestAccelerated:
         assert "Traceback" not in log
         assert "NOT shared" not in log
 
+    # From here on each test may put the proxy on another configuration, so those with the same one
+    # stay together.
+
+    def test_requests_per_minute_of_a_deployment(
+        self, accelerated: Proxy, backend: FakeBackend
+    ) -> None:
+        assert measured(accelerated, backend, "deployment_rpm")["reached"] == RPM
+
+    def test_parallel_requests_of_a_deployment(
+        self, accelerated: Proxy, backend: FakeBackend
+    ) -> None:
+        check_parallel_of_a_deployment(measured(accelerated, backend, "deployment_parallel"))
+
+    def test_cooldown_of_a_deployment(self, accelerated: Proxy, backend: FakeBackend) -> None:
+        assert 1 <= measured(accelerated, backend, "cooldown")["hits"] <= 2
+
+    def test_cooldown_of_a_failing_deployment(
+        self, accelerated: Proxy, backend: FakeBackend
+    ) -> None:
+        # LiteLLM judges no deployment by fewer than five requests.
+        assert 5 <= measured(accelerated, backend, "failing")["hits"] <= 6
+
+    def test_slots_of_a_killed_caller(self, accelerated: Proxy, backend: FakeBackend) -> None:
+        check_slots_of_a_dead_worker(measured(accelerated, backend, "kill_caller"))
+
+    def test_allowed_fails(self, accelerated: Proxy, backend: FakeBackend) -> None:
+        hits = measured(accelerated, backend, "allowed_fails")["hits"]
+        assert ALLOWED_FAILS + 1 <= hits <= ALLOWED_FAILS + 2
+
+    def test_least_busy_routing(self, accelerated: Proxy, backend: FakeBackend) -> None:
+        assert measured(accelerated, backend, "least_busy")["hits"] <= 15
+
+    def test_latency_based_routing(self, accelerated: Proxy, backend: FakeBackend) -> None:
+        result = measured(accelerated, backend, "latency")
+        assert result["warm_up_hits"] == 1
+        assert result["hits"] <= 6
+
+    def test_usage_based_routing(self, accelerated: Proxy, backend: FakeBackend) -> None:
+        assert RPM - 1 <= measured(accelerated, backend, "usage_v2")["reached"] <= RPM
+
+    def test_background_health_checks(self, accelerated: Proxy, backend: FakeBackend) -> None:
+        result = measured(accelerated, backend, "health_checks")
+        assert 0.6 <= result["probes_per_interval"] <= 1.4
+        assert result["disagreed_s"] is not None, "some worker never learned it"
+        assert result["disagreed_s"] < 1.0
+
+    def test_parallel_requests_of_the_proxy(self, accelerated: Proxy, backend: FakeBackend) -> None:
+        result = measured(accelerated, backend, "global_parallel")
+        assert result["peak"] <= GLOBAL_PARALLEL
+        assert result["after"] == GLOBAL_PARALLEL
+
+    def test_nothing_was_given_up_on_the_way(self, accelerated: Proxy) -> None:
+        log = accelerated.log_text()
+        assert not re.search(r"NOT (shared|known)|per worker only|breaker is open", log)
+
 
 @pytest.fixture(scope="class", params=OTHER_VERSIONS)
 def other_version(request: pytest.FixtureRequest, backend: FakeBackend) -> Iterator[Proxy]:
@@ -149,6 +212,19 @@ class TestOtherVersions:
 
     def test_slots_of_a_killed_worker(self, other_version: Proxy, backend: FakeBackend) -> None:
         check_slots_of_a_dead_worker(measured(other_version, backend, "kill_holder"))
+
+    def test_requests_per_minute_of_a_deployment(
+        self, other_version: Proxy, backend: FakeBackend
+    ) -> None:
+        assert measured(other_version, backend, "deployment_rpm")["reached"] == RPM
+
+    def test_parallel_requests_of_a_deployment(
+        self, other_version: Proxy, backend: FakeBackend
+    ) -> None:
+        check_parallel_of_a_deployment(measured(other_version, backend, "deployment_parallel"))
+
+    def test_cooldown_of_a_deployment(self, other_version: Proxy, backend: FakeBackend) -> None:
+        assert 1 <= measured(other_version, backend, "cooldown")["hits"] <= 2
 
 
 @pytest.fixture(scope="class")
@@ -201,6 +277,7 @@ class TestWithRedis:
 
     def test_it_stands_back_and_says_so(self, with_redis: Proxy) -> None:
         assert "Redis is configured: LiteLLM's limiter counts there" in with_redis.log_text()
+        assert "Redis is configured: LiteLLM's Router counts there" in with_redis.log_text()
 
     def test_the_counts_are_those_of_redis(
         self, with_redis: Proxy, backend: FakeBackend, redis: RedisServer
@@ -230,3 +307,18 @@ class TestWithRedis:
         report = json.loads(done.stdout)
         assert report["stats"]["window_charged"] == report["stats"]["lease_acquired"] == 0
         assert report["limits"] == []
+
+    def test_requests_of_a_deployment_are_counted_in_redis(
+        self, with_redis: Proxy, backend: FakeBackend, redis: RedisServer
+    ) -> None:
+        assert measured(with_redis, backend, "deployment_rpm")["reached"] == RPM
+        client = pytest.importorskip("redis").Redis.from_url(redis.url, decode_responses=True)
+        counts = [int(client.get(key)) for key in client.keys("limited-*:rpm:*")]
+        client.close()
+        assert counts == [300]
+
+    def test_what_redis_does_not_share_is_not_shared(
+        self, with_redis: Proxy, backend: FakeBackend
+    ) -> None:
+        # LiteLLM counts the failures of a deployment in each worker, with Redis as without.
+        assert measured(with_redis, backend, "failing")["hits"] > 6

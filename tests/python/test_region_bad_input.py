@@ -311,13 +311,13 @@ def test_a_disk_is_refused_unless_forced(tmp_path: Path) -> None:
 
 @pytest.fixture
 def full(tmp_path: Path) -> Iterator[Path]:
-    """A tmpfs of one megabyte."""
+    """A tmpfs of eight megabytes: a small region fits, notices included."""
     place = tmp_path / "full"
     place.mkdir()
     mounted = (
         os.geteuid() == 0
         and not subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place],
+            ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", place],
             capture_output=True,
             check=False,
         ).returncode
@@ -335,7 +335,7 @@ def test_a_full_tmpfs_is_an_error_now_and_not_a_crash_later(full: Path) -> None:
     for expected in (str(path), "No space left", "--shm-size", "FAST_LITELLM_SHM_KEYS"):
         assert expected in str(raised.value)
     assert list(full.iterdir()) == []
-    assert open_region(path).size < 1 << 20
+    assert open_region(path).size < 8 << 20
 
 
 def test_a_full_tmpfs_is_passed_over_and_reported(full: Path) -> None:

@@ -33,13 +33,26 @@ from fast_litellm._rust import LimiterScripts, Region, SimpleRateLimiter, Unavai
 from keyed_hash import mix, places, siphash
 from layout_document import Bits, LayoutDocument
 from region_reader import (
+    LONGEST_COOLDOWN_MS,
     NotARegion,
     RegionReader,
     event_check,
     histogram_bucket,
     name_check,
 )
-from region_view import Deployment, Event, Hold, Key, Owner, Quota, Series, Sliding, View, Window
+from region_view import (
+    Cause,
+    Deployment,
+    Event,
+    Hold,
+    Key,
+    Owner,
+    Quota,
+    Series,
+    Sliding,
+    View,
+    Window,
+)
 from support import Forked, Worker, until
 
 DOCUMENT = LayoutDocument.load()
@@ -157,25 +170,26 @@ def limit_reports(view: View) -> list[dict[str, Any]]:
 
 
 def lease_reports(view: View) -> list[dict[str, Any]]:
-    names: dict[tuple[int | None, int | None], str | None] = {
-        **{(key.slot, None): name_of(key) for key in view.keys},
-        **{(None, each.record): each.name for each in view.deployments},
+    names: dict[tuple[int | None, int | None, int | None], str | None] = {
+        **{(key.slot, None, None): name_of(key) for key in view.keys},
+        **{(None, each.record, None): each.name for each in view.deployments},
+        **{(None, None, each.record): each.name for each in view.jobs},
     }
     owners = {worker.owner: worker for worker in view.workers}
     grouped = defaultdict(list)
     for chunk in view.chunks:
         for hold in chunk.holds:
-            grouped[chunk.key, chunk.deployment, hold.owner].append(
+            grouped[chunk.key, chunk.deployment, chunk.job, hold.owner].append(
                 view.at_us // 1_000_000 - hold.acquired_s
             )
     reports = []
-    for (slot, deployment, owner), ages in grouped.items():
+    for (slot, deployment, job, owner), ages in grouped.items():
         worker = owners.get(owner)
         who: dict[str, Any] = {"owner": "dead"}
         if worker is not None and worker.state == "live":
             who = {"pid": worker.pid, "owner": liveness(worker)}
         held = {"held": len(ages), "oldest_s": max(ages)}
-        reports.append({"key": names.get((slot, deployment)), "row": owner.row, **who, **held})
+        reports.append({"key": names.get((slot, deployment, job)), "row": owner.row, **who, **held})
     return reports
 
 
@@ -199,6 +213,41 @@ def spelt(words: str) -> str:
     return words.replace(" ", "_")
 
 
+def leader_reports(view: View) -> list[dict[str, Any]]:
+    owners = {worker.owner: worker for worker in view.workers}
+    now_s = view.at_us // 1_000_000
+    reports = []
+    for job in view.jobs:
+        holds = [hold for chunk in view.chunks if chunk.job == job.record for hold in chunk.holds]
+        for hold in holds:
+            worker = owners.get(hold.owner)
+            report: dict[str, Any] = {"job": job.name, "row": hold.owner.row, "owner": "dead"}
+            if worker is not None and worker.state == "live":
+                report.update({"pid": worker.pid, "owner": liveness(worker)})
+            renewed_s = now_s - hold.acquired_s
+            report.update({"renewed_s": renewed_s, "held_s": renewed_s})
+            if job.leader == hold.owner:
+                report["term"] = job.term
+                if job.since_s is not None:
+                    report["held_s"] = now_s - job.since_s
+            reports.append(report)
+    return reports
+
+
+def notice_reports(view: View) -> list[dict[str, Any]]:
+    reports = []
+    for notice in view.notices:
+        report: dict[str, Any] = {"notice": notice.name, "published": notice.writes}
+        if notice.content is not None:
+            report["bytes"] = len(notice.content)
+            report["age_s"] = (view.at_us - notice.published_us) // 1_000_000
+            if notice.expires_us:
+                left_us = max(notice.expires_us - view.at_us, 0)
+                report["expires_in_s"] = -(-left_us // 1_000_000)
+        reports.append(report)
+    return reports
+
+
 def deployment_reports(view: View) -> list[dict[str, Any]]:
     held = Tally(chunk.deployment for chunk in view.chunks for _ in chunk.holds)
     return [deployment_report(each, view, held[each.record]) for each in view.deployments]
@@ -216,7 +265,14 @@ def deployment_report(each: Deployment, view: View, in_flight: int) -> dict[str,
         "failures_total": each.failures_total,
     }
     if each.cooling_ms:
+        cause = each.cooldown_cause
+        lasts_ms = min(max(cause.for_ms if cause else 0, each.cooling_ms), LONGEST_COOLDOWN_MS)
         report["cooldown_reason"] = spelt(each.cooldown_reason)
+        report["cooldown_for_ms"] = lasts_ms
+        if cause and cause.status:
+            report["cooldown_status"] = cause.status
+        if cause and cause.text:
+            report["cooldown_text"] = cause.text
     if each.last_failure:
         kind, status, at_s = each.last_failure
         report["last_failure"] = spelt(kind)
@@ -226,6 +282,7 @@ def deployment_report(each: Deployment, view: View, in_flight: int) -> dict[str,
         average = getattr(each, name)
         if average is not None:
             report[name] = int(average + 0.5)
+    report.update({"score_us": each.scores_us[-1]} if each.scores_us else {})
     return report
 
 
@@ -254,6 +311,7 @@ def series_report(each: Series) -> dict[str, Any]:
 
 def event_reports(reader: RegionReader, view: View) -> list[dict[str, Any]]:
     names = {reader.identity("Deployment", each.record): each.name for each in view.deployments}
+    names.update({reader.identity("Job", each.record): each.name for each in view.jobs})
     kinds = DOCUMENT.values["EventKind"]
     reports = []
     for event in reversed(view.events[-50:]):
@@ -279,7 +337,9 @@ def report_of(reader: RegionReader, view: View) -> dict[str, Any]:
         "workers": worker_reports(reader, view),
         "limits": limit_reports(view),
         "leases": lease_reports(view),
+        "leaders": leader_reports(view),
         "deployments": deployment_reports(view),
+        "notices": notice_reports(view),
         "features": feature_reports(view),
         "series": [series_report(each) for each in view.series],
         "events": event_reports(reader, view),
@@ -765,7 +825,15 @@ UNWRITTEN = (
     "Cooldown",
     "Ewma",
     "Sample",
+    "Cause",
+    "Text",
     "Failure",
+    "Job",
+    "Term",
+    "Since",
+    "Notice",
+    "Sheet",
+    "Board",
 )
 
 
@@ -804,7 +872,12 @@ class Written:
 
     def insert(self, record: str, name: bytes) -> int:
         """Put a named key where it belongs."""
-        domain = {"Deployment": 0x6465706C, "Series": 0x73657269}[record]
+        domain = {
+            "Deployment": 0x6465706C,
+            "Series": 0x73657269,
+            "Job": 0x6A6F6273,
+            "Notice": 0x6E6F7465,
+        }[record]
         hashed = self.reader.hash(domain ^ 7, name)
         slots = self.reader.sections[record].count
         place = next(places(hashed, slots))
@@ -851,12 +924,17 @@ def test_deployments_are_decoded(written: Written) -> None:
             30 | (now_s - 3_601) % (1 << 24) << 40,
             40 | now_s + 9 << 40,
         ],
+        score_head=1,
+        scores=[12_345 | now_s << 40],
         lease=7 | 3 << 26,
     )
+    said = "quota of gpt-4o is used up: é"
+    write_cause(written, place, for_ms=5_500, status=429, text=said)
     (deployment,) = written.reader.view(now_us).deployments
     assert (deployment.record, deployment.name) == (place, "gpt-4o/eu-west")
     assert 4_999 <= deployment.cooling_ms <= 5_000
     assert (deployment.cooldown_reason, deployment.cooldowns) == ("rate limited", 9)
+    assert deployment.cooldown_cause == Cause(5_500, 429, said)
     assert (deployment.successes, deployment.failures) == (17, 0)
     assert deployment.last_failure == ("server", 503, now_s)
     assert (deployment.latency_us, deployment.first_token_us) == (1250.5, None)
@@ -864,6 +942,7 @@ def test_deployments_are_decoded(written: Written) -> None:
     assert totals == (100, 30, 2)
     assert deployment.latencies_us == tuple(range(1003, 1019))
     assert deployment.first_tokens_us == (10, 20, 40)
+    assert deployment.scores_us == (12_345,)
     assert deployment.lease_limit == 7
     # Its slots are found like those of any other key.
     identity = written.reader.identity("Deployment", place)
@@ -880,6 +959,99 @@ def test_deployments_are_decoded(written: Written) -> None:
     assert (chunk.key, chunk.deployment) == (None, place)
     assert chunk.holds == (Hold(1, Owner(3, 5), now_s, 0, 0),)
     assert compare(written.reader, written.region) == []
+
+
+def write_cause(written: Written, place: int, for_ms: int, status: int, text: str) -> None:
+    """Say why the deployment in a record is cooled down, as the document's prose says."""
+    identity = written.reader.identity("Deployment", place)
+    offset = DOCUMENT.records["Deployment"].fields["cooldown"].offset
+    at = written.reader.sections["Deployment"].offset + place * 768 + offset
+    (cooldown,) = struct.unpack_from("<Q", written.memory, at)
+    raw = text.encode()
+    words = [int.from_bytes(raw[at : at + 8], "little") for at in range(0, len(raw), 8)]
+    cause = for_ms | status << 32 | mix(identity ^ mix(cooldown)) % (1 << 22) << 42
+    check = name_check([identity, cooldown, cause, *words], len(raw)) >> 8
+    head = len(raw) | check << 8
+    written.put("Deployment", place, cause=cause, cause_head=head, cause_text=words)
+
+
+def test_a_cause_of_another_cooldown_is_not_shown(written: Written) -> None:
+    now_ms = written.reader.now_us() // 1000
+    place = written.insert("Deployment", b"gpt-4o")
+    written.put("Deployment", place, cooldown=now_ms + 50_000 | 6 << 40 | 1 << 48)
+    write_cause(written, place, for_ms=50_500, status=503, text="one of two causes")
+
+    def cause() -> Cause | None:
+        (deployment,) = written.reader.view().deployments
+        assert compare(written.reader, written.region) == []
+        return deployment.cooldown_cause
+
+    assert cause() == Cause(50_500, 503, "one of two causes")
+    # Another writer has got as far as one word of the text.
+    written.put("Deployment", place, cause_text=[int.from_bytes(b"another ", "little")])
+    assert cause() == Cause(50_500, 503, None)
+    written.put("Deployment", place, cooldown=now_ms + 50_000 | 6 << 40 | 2 << 48)
+    assert cause() is None
+
+
+def test_jobs_are_decoded(written: Written) -> None:
+    now_s = written.reader.now_us() // 1_000_000
+    place = written.insert("Job", b"sync")
+    (me,) = (worker for worker in written.reader.view().workers if worker.pid == os.getpid())
+    tag = me.owner.row | me.owner.generation << 10
+    written.put("Job", place, term=7 | tag << 32, since=now_s | 7 << 32, lease=1 | 1 << 26)
+    identity = written.reader.identity("Job", place)
+    slot = next(places(mix(identity), written.reader.sections["LeaseChunk"].count))
+    written.put(
+        "LeaseChunk",
+        slot,
+        identity=2 | 6 << 2 | 1 << 5 | mix(identity) >> 13 << 13,
+        key_slot=(2 << 32) + place + 1,
+        holders=[tag | now_s << 32],
+    )
+    (job,) = written.reader.view().jobs
+    assert (job.record, job.name, job.term, job.leader) == (place, "sync", 7, me.owner)
+    assert job.since_s == now_s
+    assert written.reader.find_chunk(place, record="Job") == slot
+    assert compare(written.reader, written.region) == []
+    # Another process has the slot, and no number yet.
+    written.put("LeaseChunk", slot, holders=[9 | 5 << 10 | now_s << 32])
+    assert compare(written.reader, written.region) == []
+
+
+def test_notices_are_decoded(written: Written) -> None:
+    now_us = written.reader.now_us()
+    place = written.insert("Notice", b"models")
+
+    def write(sheet: int, content: bytes, current: int) -> None:
+        words = [int.from_bytes(content[at : at + 8], "little") for at in range(0, len(content), 8)]
+        check = mix(written.reader.identity("Notice", place))
+        for word in (len(content), now_us, now_us + 90_000_000, *words):
+            check = (mix(check ^ word) + check) % (1 << 64)
+        written.put("Sheet", 2 * place + sheet, words=words)
+        both = {"lengths": len(content), "published_us": now_us, "expires_us": now_us + 90_000_000}
+        plan = DOCUMENT.records["Notice"].fields
+        base = written.reader.sections["Notice"].offset + place * DOCUMENT.records["Notice"].size
+        for name, value in {**both, "checks": mix(check)}.items():
+            struct.pack_into("<Q", written.memory, base + plan[name].offset + 8 * sheet, value)
+        written.put("Notice", place, current=current)
+
+    def shown() -> bytes | None:
+        (notice,) = written.reader.view().notices
+        assert (notice.record, notice.name) == (place, "models")
+        assert compare(written.reader, written.region) == []
+        return notice.content
+
+    assert shown() is None
+    write(0, b"the first notice", 0 | 1 << 1)
+    assert shown() == b"the first notice"
+    write(1, b"another one, and it is longer", 1 | 2 << 1)
+    assert shown() == b"another one, and it is longer"
+    # Somebody was stopped while writing on the same sheet.
+    written.put("Sheet", 2 * place + 1, words=[7])
+    assert shown() == b"the first notice"
+    written.put("Sheet", 2 * place, words=[7])
+    assert shown() is None
 
 
 def test_series_are_decoded_and_their_histograms_added_up(written: Written) -> None:

@@ -43,6 +43,7 @@ def accelerate() -> dict[str, str]:
     """Switch on what the test process has switched off; the state of the limiter's seam."""
     warnings.simplefilter("ignore")
     os.environ.pop("FAST_LITELLM_ENABLED", None)
+    os.environ["FAST_LITELLM_RUST_ROUTING"] = "false"
     assert fast_litellm.apply_acceleration() is True
     return seam_status()
 
@@ -61,7 +62,7 @@ def region() -> Any:
 def seam() -> Any:
     from fast_litellm.integrations import litellm
 
-    return litellm._limiter
+    return litellm._seams["rate_limiting"]
 
 
 def new_handler(module: ModuleType, redis: object = None) -> Any:

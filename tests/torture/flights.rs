@@ -5,7 +5,7 @@ use crate::judge::{BEGAN, Status};
 use crate::limits::DEPLOYMENTS;
 use crate::random::Random;
 use fast_litellm::engine::Engine;
-use fast_litellm::engine::health::{Departure, Flight};
+use fast_litellm::engine::health::{Cause, Departure, Flight};
 use fast_litellm::error::OpError;
 use fast_litellm::layout::FailureKind;
 use fast_litellm::primitives::cooldown::Begun;
@@ -93,7 +93,8 @@ impl<'a> Flights<'a> {
             }
             Op::Cool { deployment, for_ms } => {
                 let id = DEPLOYMENTS[deployment].0;
-                let begun = self.engine.cool_down(id, for_ms, FailureKind::RateLimited)?;
+                let begun =
+                    self.engine.cool_down(id, for_ms, &Cause::of(FailureKind::RateLimited))?;
                 Answer::Admitted(if begun == Begun::First { BEGAN } else { 0 })
             }
             Op::Look { deployment } => {

@@ -1,4 +1,4 @@
-"""LiteLLM: where its limiter would use Redis, it finds the region instead.
+"""LiteLLM: where it would use Redis, or its worker's memory, it finds the region instead.
 
 Each seam has a probe, is applied or left untouched as a whole, tells why, and can be undone. What a seam
 needs is imported when LiteLLM loads the module it concerns, so that arming costs next to nothing.
@@ -6,68 +6,166 @@ needs is imported when LiteLLM loads the module it concerns, so that arming cost
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fast_litellm import _native, _post_import
 from fast_litellm._config import flag
 
 if TYPE_CHECKING:
+    from fast_litellm.integrations.litellm.deployments import Routing
+    from fast_litellm.integrations.litellm.limiter import LimiterSeam
+    from fast_litellm.integrations.litellm.seam import Seam
+
+
+class _Place(NamedTuple):
+    """Where a seam goes: its name, the module whose loading applies it, and what makes it."""
+
+    name: str
+    module: str
+    make: Callable[[_native.Region], Seam]
+
+
+def _limiter(region: _native.Region) -> Seam:
     from fast_litellm.integrations.litellm.limiter import LimiterSeam
 
-#: Module whose loading applies the limiter seam.
-LIMITER_MODULE = "litellm.proxy.hooks.parallel_request_limiter_v3"
+    return LimiterSeam(region)
 
-_RATE_LIMITING = "rate_limiting"
+
+def _deployments(region: _native.Region) -> Seam:
+    from fast_litellm.integrations.litellm.deployments import DeploymentsSeam
+
+    return DeploymentsSeam(_routing(region))
+
+
+def _slots(region: _native.Region) -> Seam:
+    from fast_litellm.integrations.litellm.deployment_slots import SlotsSeam
+
+    return SlotsSeam(_routing(region))
+
+
+def _latency(region: _native.Region) -> Seam:
+    from fast_litellm.integrations.litellm import _compat
+    from fast_litellm.integrations.litellm.usage_routing import StrategySeam
+
+    return StrategySeam(_routing(region), _compat.LATENCY)
+
+
+def _cost(region: _native.Region) -> Seam:
+    from fast_litellm.integrations.litellm import _compat
+    from fast_litellm.integrations.litellm.usage_routing import StrategySeam
+
+    return StrategySeam(_routing(region), _compat.COST)
+
+
+def _health_checks(region: _native.Region) -> Seam:
+    from fast_litellm.integrations.litellm.health_checks import HealthCheckSeam
+
+    return HealthCheckSeam(_routing(region))
+
+
+#: By the switch that turns them off; a component is a seam's name up to its first point.
+_PLACES: dict[str, tuple[_Place, ...]] = {
+    "FAST_LITELLM_RUST_RATE_LIMITING": (
+        _Place("rate_limiting", "litellm.proxy.hooks.parallel_request_limiter_v3", _limiter),
+    ),
+    "FAST_LITELLM_RUST_ROUTING": (
+        _Place("routing.deployments", "litellm.router_utils.cooldown_cache", _deployments),
+        _Place("routing.slots", "litellm.router_utils.client_initalization_utils", _slots),
+        _Place("routing.latency", "litellm.router_strategy.lowest_latency", _latency),
+        _Place("routing.cost", "litellm.router_strategy.lowest_cost", _cost),
+        _Place("routing.health_checks", "litellm.proxy.proxy_server", _health_checks),
+    ),
+}
+#: The module whose loading applies the limiter seam.
+LIMITER_MODULE = _PLACES["FAST_LITELLM_RUST_RATE_LIMITING"][0].module
 
 _region: _native.Region | None = None
-_limiter: LimiterSeam | None = None
-#: Limiters that a removed seam let go, to be taken up again.
-_left: list[Any] = []
-_waiting = {"state": "not_applied", "reason": "not armed"}
+_shared_routing: Routing | None = None
+#: Seams whose module has been loaded, by name.
+_seams: dict[str, Seam] = {}
+#: A removed limiter seam, whose instances the next one takes up.
+_removed: LimiterSeam | None = None
+_waiting: dict[str, dict[str, str]] = {}
+
+
+def _routing(region: _native.Region) -> Routing:
+    """What the routing seams share, made with the first of them."""
+    global _shared_routing
+    if _shared_routing is None:
+        from fast_litellm.integrations.litellm.deployments import Routing
+
+        _shared_routing = Routing(region)
+    return _shared_routing
 
 
 def arm(region: _native.Region) -> None:
     """Apply every seam when LiteLLM's module for it is loaded. Idempotent."""
-    global _region, _waiting
+    global _region
     if _region is not None:
         return
-    if not flag("FAST_LITELLM_RUST_RATE_LIMITING", default=True):
-        _waiting = {"state": "not_applied", "reason": "FAST_LITELLM_RUST_RATE_LIMITING is false"}
-        return
+    wanted = {switch: flag(switch, default=True) for switch in _PLACES}
     _region = region
-    _waiting = {"state": "armed", "reason": "LiteLLM's limiter has not been loaded yet"}
-    _post_import.when_imported(LIMITER_MODULE, _apply_limiter)
+    for switch, places in _PLACES.items():
+        for place in places:
+            if wanted[switch]:
+                reason = f"LiteLLM has not loaded {place.module} yet"
+                _waiting[place.name] = {"state": "armed", "reason": reason}
+                _post_import.when_imported(place.module, _hook(place))
+            else:
+                _waiting[place.name] = {"state": "not_applied", "reason": f"{switch} is false"}
 
 
 def disarm() -> None:
     """Put LiteLLM back as it was."""
-    global _region, _limiter, _waiting
-    _post_import.forget(LIMITER_MODULE)
-    if _limiter is not None:
-        _left[:] = _limiter.remove()
-    _region = _limiter = None
-    _waiting = {"state": "not_applied", "reason": "removed"}
+    global _region, _shared_routing, _removed
+    for places in _PLACES.values():
+        for place in places:
+            _post_import.forget(place.module)
+            _waiting[place.name] = {"state": "not_applied", "reason": "removed"}
+    for seam in reversed(_seams.values()):
+        seam.remove()
+    _removed = _limiter_seam() or _removed
+    _seams.clear()
+    _region = _shared_routing = None
 
 
 def status() -> dict[str, dict[str, str]]:
     """State and reason of every seam of this process, by name."""
-    if _limiter is None:
-        return {_RATE_LIMITING: dict(_waiting)}
-    return {_RATE_LIMITING: {"state": _limiter.state, "reason": _limiter.reason}}
+    return {
+        name: {"state": seam.state, "reason": seam.reason}
+        if (seam := _seams.get(name))
+        else dict(waiting)
+        for name, waiting in _waiting.items()
+    }
 
 
 def breaker_open() -> bool:
     """Whether a seam has been switched off for all workers because of its errors."""
-    return _limiter is not None and _limiter.open
+    limiter = _limiter_seam()
+    return (limiter is not None and limiter.open) or (
+        _shared_routing is not None and _shared_routing.breaker.open
+    )
 
 
-def _apply_limiter(module: ModuleType) -> None:
-    global _limiter
-    from fast_litellm.integrations.litellm.limiter import LimiterSeam
+def _limiter_seam() -> LimiterSeam | None:
+    limiter: Any = _seams.get("rate_limiting")
+    return limiter  # type: ignore[no-any-return]
 
-    if _region is not None:
-        # Loaded a second time, the module has a new class for the same seam.
-        _limiter = _limiter or LimiterSeam(_region)
-        _limiter.apply(module, _left)
-        _left.clear()
+
+def _hook(place: _Place) -> Callable[[ModuleType], None]:
+    def apply(module: ModuleType) -> None:
+        global _removed
+        if _region is None:
+            return
+        # Loaded a second time, the module has new classes for the same seam.
+        seam = _seams.get(place.name)
+        if seam is None:
+            seam = _seams[place.name] = place.make(_region)
+        seam.apply(module)
+        if _removed is not None and seam is _limiter_seam():
+            _limiter_seam().adopt_from(_removed)  # type: ignore[union-attr]
+            _removed = None
+
+    return apply

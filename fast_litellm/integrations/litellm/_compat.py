@@ -7,12 +7,18 @@ everything it needs is there, with the meaning it had when it was written.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.metadata
 import inspect
 import re
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import ModuleType
-from typing import Any
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fast_litellm.integrations.litellm.feed import Feed
 
 LIMITER_CLASS = "_PROXY_MaxParallelRequestsHandler_v3"
 #: Method that sees every limit before it is checked, and its first parameter.
@@ -124,11 +130,30 @@ def digest(script: str) -> str:
     return hashlib.sha256(script.encode()).hexdigest()
 
 
+def _probe_version() -> str:
+    if not _too_old(version()):
+        return ""
+    oldest = ".".join(map(str, OLDEST))
+    return f"LiteLLM {version()} is older than {oldest}, the oldest supported"
+
+
+def _probe_methods(owner: Any, methods: dict[str, tuple[str, ...]]) -> str:
+    """Which of these methods, or of their parameters, a class does not have; empty = it has all."""
+    for name, parameters in methods.items():
+        method = getattr(owner, name, None)
+        if not callable(method):
+            return f"{owner.__name__} has no {name}"
+        missing = set(parameters) - set(inspect.signature(method).parameters)
+        if missing:
+            return f"{owner.__name__}.{name} takes no {', '.join(sorted(missing))}"
+    return ""
+
+
 def probe_limiter(module: ModuleType) -> str:
     """Why the limiter seam cannot be applied to this module; empty = it can."""
-    if _too_old(version()):
-        oldest = ".".join(map(str, OLDEST))
-        return f"LiteLLM {version()} is older than {oldest}, the oldest supported"
+    reason = _probe_version()
+    if reason:
+        return reason
     handler = getattr(module, LIMITER_CLASS, None)
     if not inspect.isclass(handler):
         return f"{module.__name__} has no class {LIMITER_CLASS}"
@@ -154,31 +179,23 @@ def _probe_scripts(module: ModuleType) -> str:
 
 
 def _probe_cache() -> str:
-    import importlib
-
     try:
         cache = getattr(importlib.import_module(CACHE_MODULE), CACHE_CLASS)
     except (ImportError, AttributeError) as error:
         return f"{CACHE_MODULE}.{CACHE_CLASS} cannot be had: {error}"
-    for name, parameters in {
-        "get_cache": ("key",),
-        "set_cache": ("key", "value"),
-        "increment_cache": ("key", "value"),
-        "delete_cache": ("key",),
-    }.items():
-        method = getattr(cache, name, None)
-        if method is None:
-            return f"{CACHE_CLASS} has no {name}"
-        missing = set(parameters) - set(inspect.signature(method).parameters)
-        if missing:
-            return f"{CACHE_CLASS}.{name} takes no {', '.join(sorted(missing))}"
-    return ""
+    return _probe_methods(
+        cache,
+        {
+            "get_cache": ("key",),
+            "set_cache": ("key", "value"),
+            "increment_cache": ("key", "value"),
+            "delete_cache": ("key",),
+        },
+    )
 
 
 def in_memory_cache_class() -> Any:
     """LiteLLM's `InMemoryCache`."""
-    import importlib
-
     return getattr(importlib.import_module(CACHE_MODULE), CACHE_CLASS)
 
 
@@ -243,3 +260,380 @@ def refused_subjects(descriptors: Any, answer: Any) -> list[str]:
 def only_reads(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether a check was asked to change nothing."""
     return bool(kwargs.get("read_only", args[1] if len(args) > 1 else False))
+
+
+# The Router's caches
+
+COOLDOWN_CLASS = "CooldownCache"
+_LOGGER_MODULE = "litellm.integrations.custom_logger"
+
+
+def probe_cooldown_cache(module: ModuleType) -> str:
+    """Why a Router's caches cannot be had from this module; empty = they can."""
+    reason = _probe_version() or _probe_cache()
+    if reason:
+        return reason
+    owner = getattr(module, COOLDOWN_CLASS, None)
+    if not inspect.isclass(owner):
+        return f"{module.__name__} has no class {COOLDOWN_CLASS}"
+    reason = _probe_methods(
+        owner,
+        {
+            "__init__": ("cache",),
+            "add_deployment_to_cooldown": ("model_id", "cooldown_time"),
+            "async_get_active_cooldowns": ("model_ids",),
+            "get_active_cooldowns": ("model_ids",),
+        },
+    )
+    if reason:
+        return reason
+    key_of = getattr(owner, "get_cooldown_cache_key", None)
+    if key_of is None or key_of("x") != "deployment:x:cooldown":
+        return f"{COOLDOWN_CLASS} calls its keys otherwise"
+    return _probe_logger()
+
+
+def _probe_logger() -> str:
+    try:
+        logger = importlib.import_module(_LOGGER_MODULE).CustomLogger
+    except (ImportError, AttributeError) as error:
+        return f"{_LOGGER_MODULE}.CustomLogger cannot be had: {error}"
+    ends = ("kwargs", "response_obj", "start_time", "end_time")
+    return _probe_methods(
+        logger,
+        {
+            "log_pre_api_call": ("model", "messages", "kwargs"),
+            "log_success_event": ends,
+            "log_failure_event": ends,
+            "async_log_success_event": ends,
+            "async_log_failure_event": ends,
+        },
+    )
+
+
+def cooldown_cache_class(module: ModuleType) -> Any:
+    """The class whose constructor gets every Router's cache."""
+    return getattr(module, COOLDOWN_CLASS)
+
+
+def router_cache(cooldowns: Any) -> Any:
+    """The Router's two-tier cache."""
+    return cooldowns.cache
+
+
+def cache_has_redis(cache: Any) -> bool:
+    """Whether a two-tier cache has Redis now; it may get it later than it is made."""
+    return cache.redis_cache is not None
+
+
+def memory_tiers(cooldowns: Any) -> Iterator[tuple[Any, str]]:
+    """Whose attributes hold a Router's in-memory caches."""
+    yield cooldowns.cache, "in_memory_cache"
+    store = getattr(cooldowns, "_cooldown_store", None)
+    if store is not None:
+        yield store, "in_memory_cache"
+    if hasattr(cooldowns, "in_memory_cache"):
+        yield cooldowns, "in_memory_cache"
+
+
+# Calls, as loggers see them
+
+
+def add_logger(feed: Feed) -> Any:
+    """Let LiteLLM tell `feed` about calls; returns what `remove_logger` takes."""
+    base: Any = importlib.import_module(_LOGGER_MODULE).CustomLogger
+
+    class FastLitellmFeed(base):  # type: ignore[misc]
+        """Passes on which deployment is called, and how that ends."""
+
+        def log_pre_api_call(self, model: Any, messages: Any, kwargs: Any) -> None:
+            feed.began(kwargs)
+
+        def log_success_event(self, kwargs: Any, response_obj: Any, start: Any, end: Any) -> None:
+            feed.succeeded(kwargs, start, end)
+
+        def log_failure_event(self, kwargs: Any, response_obj: Any, start: Any, end: Any) -> None:
+            feed.failed(kwargs)
+
+        async def async_log_success_event(
+            self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
+        ) -> None:
+            feed.succeeded(kwargs, start_time, end_time)
+
+        async def async_log_failure_event(
+            self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
+        ) -> None:
+            feed.failed(kwargs)
+
+    logger = FastLitellmFeed()
+    importlib.import_module("litellm").logging_callback_manager.add_litellm_callback(logger)
+    return logger
+
+
+def remove_logger(logger: Any) -> None:
+    """Undo `add_logger`."""
+    litellm = sys.modules.get("litellm")
+    for name in (
+        "callbacks",
+        "input_callback",
+        "success_callback",
+        "failure_callback",
+        "_async_success_callback",
+        "_async_failure_callback",
+        "_async_input_callback",
+    ):
+        callbacks = getattr(litellm, name, None)
+        if isinstance(callbacks, list):
+            callbacks[:] = [callback for callback in callbacks if callback is not logger]
+
+
+def call_and_deployment(call: dict[str, Any]) -> tuple[str, str] | None:
+    """Ids of a call and of the deployment that it goes to; None = it goes to none of a Router's."""
+    params = call.get("litellm_params")
+    if not isinstance(params, dict):
+        return None
+    info = params.get("model_info")
+    deployment = info.get("id") if isinstance(info, dict) else None
+    if deployment is None:
+        return None
+    return str(call.get("litellm_call_id") or params.get("litellm_call_id")), str(deployment)
+
+
+def group_of(call: dict[str, Any]) -> str:
+    """The model group that a call was made for; empty = none is known."""
+    params = call.get("litellm_params") or {}
+    for name in ("metadata", "litellm_metadata"):
+        metadata = params.get(name)
+        group = metadata.get("model_group") if isinstance(metadata, dict) else None
+        if isinstance(group, str):
+            return group
+    return ""
+
+
+def first_token_at(call: dict[str, Any]) -> Any:
+    """When the first token of a streamed answer came; None = it was not streamed."""
+    return call.get("completion_start_time") if call.get("stream") is True else None
+
+
+def failure_of(call: dict[str, Any]) -> tuple[int, str]:
+    """HTTP status (0 = none) and kind ("timeout", "connection" or empty) of a call's failure."""
+    exception = call.get("exception")
+    text = str(getattr(exception, "status_code", ""))
+    status = int(text) if text.isdecimal() else 0
+    name = type(exception).__name__
+    if "Timeout" in name:
+        return status, "timeout"
+    if "Connection" in name:
+        return status, "connection"
+    return status, ""
+
+
+# Slots of deployments
+
+SLOTS_CLASS = "MaxParallelRequestsLimit"
+
+
+def probe_deployment_slots(module: ModuleType) -> str:
+    """Why the slots of deployments cannot be shared; empty = they can."""
+    reason = _probe_version()
+    if reason:
+        return reason
+    owner = getattr(module, SLOTS_CLASS, None)
+    if not inspect.isclass(owner):
+        return f"{module.__name__} has no class {SLOTS_CLASS}"
+    make: Any = owner
+    constructor = {"__init__": ("max_parallel_requests", "model_id", "model_group")}
+    reason = _probe_methods(owner, {**constructor, "acquire": (), "release": ()})
+    if reason:
+        return reason
+    for name in ("acquire", "release"):
+        if name not in vars(owner) or inspect.iscoroutinefunction(vars(owner)[name]):
+            return f"{SLOTS_CLASS}.{name} is not what it was"
+    made = make(max_parallel_requests=1, model_id="id", model_group="group")
+    if not all(hasattr(made, name) for name in ("in_flight", "max_parallel_requests", "model_id")):
+        return f"{SLOTS_CLASS} counts otherwise"
+    return ""
+
+
+def deployment_slots_class(module: ModuleType) -> Any:
+    """The class whose objects count a deployment's calls."""
+    return getattr(module, SLOTS_CLASS)
+
+
+def deployment_of(limit: Any) -> str:
+    """Id of the deployment whose calls an object counts."""
+    return str(limit.model_id)
+
+
+def slots_of(limit: Any) -> int:
+    """How many calls a deployment may have at once."""
+    return int(limit.max_parallel_requests)
+
+
+def full_deployment(limit: Any) -> Any:
+    """What LiteLLM takes for the same deployment with all slots in use."""
+    return SimpleNamespace(
+        in_flight=limit.max_parallel_requests,
+        max_parallel_requests=limit.max_parallel_requests,
+        model_id=limit.model_id,
+        model_group=getattr(limit, "model_group", ""),
+    )
+
+
+# Strategies
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A routing strategy that keeps a map of its group.
+
+    Attributes:
+        name: what it is called in the log.
+        module: where it is.
+        handler: name of its class.
+        key: name of the map in the Router's cache; `{group}` is the model group.
+        methods: how it is asked to pick, those that it has.
+        latencies: whether its map has latencies.
+    """
+
+    name: str
+    module: str
+    handler: str
+    key: str
+    methods: tuple[str, ...]
+    latencies: bool
+
+
+_PICK = ("get_available_deployments", "async_get_available_deployments")
+
+LATENCY = Strategy(
+    "latency-based routing",
+    "litellm.router_strategy.lowest_latency",
+    "LowestLatencyLoggingHandler",
+    "{group}_map",
+    _PICK,
+    latencies=True,
+)
+COST = Strategy(
+    "cost-based routing",
+    "litellm.router_strategy.lowest_cost",
+    "LowestCostLoggingHandler",
+    "cost_map:{group}",
+    _PICK,
+    latencies=False,
+)
+
+
+def probe_strategy(module: ModuleType, strategy: Strategy) -> str:
+    """Why a strategy's map cannot be shared; empty = it can."""
+    reason = _probe_version()
+    if reason:
+        return reason
+    handler = getattr(module, strategy.handler, None)
+    if not inspect.isclass(handler):
+        return f"{module.__name__} has no class {strategy.handler}"
+    methods = [name for name in strategy.methods if name in vars(handler)]
+    if not methods:
+        return f"{strategy.handler} picks otherwise"
+    for name in methods:
+        parameters = list(inspect.signature(vars(handler)[name]).parameters)
+        if parameters[1:3] != ["model_group", "healthy_deployments"]:
+            return f"{strategy.handler}.{name} takes other arguments"
+    source = inspect.getsource(handler)
+    map_name = strategy.key.replace("{group}", "{model_group}")
+    if f'f"{map_name}"' not in source:
+        return f"{strategy.handler} keeps its map under another name"
+    if strategy.latencies and '"time_to_first_token_seconds"' not in source:
+        return f"{strategy.handler} keeps other lists"
+    return ""
+
+
+def latency_list(module: ModuleType) -> str:
+    """What this version calls the list of latencies in the map."""
+    source = inspect.getsource(getattr(module, LATENCY.handler))
+    return "latency_normalized" if '"latency_normalized"' in source else "latency"
+
+
+def deployment_id(deployment: Any) -> str:
+    """Id of a deployment in a Router's list."""
+    return str(deployment["model_info"]["id"])
+
+
+def samples_of(handler: Any) -> int:
+    """How many latencies a strategy keeps of each deployment."""
+    return int(getattr(getattr(handler, "routing_args", None), "max_latency_list_size", 10))
+
+
+# Health checks
+
+HEALTH_CHECK = "_run_direct_health_check_with_instrumentation"
+WRITE_HEALTH = "_write_health_state_to_router_cache"
+_HEALTH_LOOP = "_run_background_health_check"
+
+
+def probe_health_checks(module: ModuleType) -> str:
+    """Why background health checks cannot be led by one worker; empty = they can."""
+    reason = _probe_version()
+    if reason:
+        return reason
+    check = vars(module).get(HEALTH_CHECK)
+    if not inspect.iscoroutinefunction(check):
+        return f"{module.__name__} has no {HEALTH_CHECK}"
+    loop = vars(module).get(_HEALTH_LOOP)
+    if loop is None or HEALTH_CHECK not in loop.__code__.co_names:
+        return f"{_HEALTH_LOOP} does not call {HEALTH_CHECK}"
+    return ""
+
+
+def show_health(module: ModuleType, healthy: list[Any], unhealthy: list[Any]) -> None:
+    """Have the proxy answer with this result, as its loop does after each round."""
+    results = getattr(module, "health_check_results", None)
+    if isinstance(results, dict):
+        results["healthy_endpoints"] = healthy
+        results["unhealthy_endpoints"] = unhealthy
+        results["healthy_count"] = len(healthy)
+        results["unhealthy_count"] = len(unhealthy)
+
+
+def health_check_interval(module: ModuleType) -> float | None:
+    """Seconds between two rounds; None = there are none, or Redis has a worker lead already."""
+    interval = getattr(module, "health_check_interval", None)
+    if not isinstance(interval, int) or interval <= 0:
+        return None
+    if getattr(module, "redis_usage_cache", None) is not None:
+        return None
+    return float(interval)
+
+
+# The limit of all requests
+
+DESCRIPTORS_METHOD = "create_rate_limit_descriptors"
+_PROXY_MODULE = "litellm.proxy.proxy_server"
+
+
+def descriptors_method(handler_class: Any) -> Any:
+    """The method that lists the limits of a request, or None where it is not as it was."""
+    return vars(handler_class).get(DESCRIPTORS_METHOD)
+
+
+def limit_of_all_requests() -> int | None:
+    """The proxy's `global_max_parallel_requests`; None = none is set."""
+    settings = getattr(sys.modules.get(_PROXY_MODULE), "general_settings", None)
+    if not isinstance(settings, Mapping):
+        return None
+    limit = settings.get("global_max_parallel_requests")
+    return limit if isinstance(limit, int) and not isinstance(limit, bool) else None
+
+
+def descriptor_of_all_requests(handler: Any, limit: int) -> dict[str, Any]:
+    """The limit of all requests, as the limiter takes others."""
+    return {
+        "key": "global",
+        "value": "proxy",
+        "rate_limit": {
+            "requests_per_unit": None,
+            "tokens_per_unit": None,
+            "max_parallel_requests": limit,
+            "window_size": getattr(handler, "window_size", 60),
+        },
+    }

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 import time
 import weakref
 from collections.abc import Sequence
@@ -20,20 +19,14 @@ from typing import Any
 from fast_litellm import _native
 from fast_litellm.integrations.litellm import _compat
 from fast_litellm.integrations.litellm.mirror import is_mirror, mirror_of
-
-logger = logging.getLogger("fast_litellm")
+from fast_litellm.integrations.litellm.seam import Breaker, Seam, logger
 
 #: Number of this feature's breaker in the region.
 FEATURE = 2
-#: Errors after which the breaker opens, for all workers.
-MAX_ERRORS = 10
-#: How often the breaker is looked at while it is open or closed, seconds.
-_BREAKER_INTERVAL_S = 0.25
 #: Subjects whose limits this process remembers to have noted.
 _MAX_NOTED = 10_000
-#: How often one kind of trouble is logged, seconds.
-_LOG_INTERVAL_S = 30.0
-
+#: What ends a key that the limiter keeps in the region.
+_ENDINGS = ("}:window", "}:requests", "}:tokens", "}:max_parallel_requests")
 #: How long at most a request goes on without the region after an operation failed, seconds.
 _WITHOUT_REGION_S = 5.0
 
@@ -73,67 +66,53 @@ class _Script:
         return reply
 
 
-class LimiterSeam:
-    """Patches the limiter's class so that every instance without Redis uses the region.
-
-    Attributes:
-        state: "applied" or "not_applied".
-        reason: why it is not applied; else empty.
-    """
+class LimiterSeam(Seam):
+    """Patches the limiter's class so that every instance without Redis uses the region."""
 
     def __init__(self, region: _native.Region) -> None:
-        self.state = "not_applied"
-        self.reason = ""
+        super().__init__()
         self._region = region
         self._scripts = _native.LimiterScripts(region)
-        self._active = True
-        self._patches: list[tuple[Any, str, Any, Any]] = []
+        self._breaker = Breaker(
+            region,
+            FEATURE,
+            "rate limiter",
+            "this request is limited per worker only",
+            self._switch,
+        )
         self._caches: list[tuple[weakref.ref[Any], Any, Any]] = []
         self._noted: dict[str, tuple[int, int]] = {}
         self._handlers: list[weakref.ref[Any]] = []
-        self._open = False
-        self._looked_at = 0.0
-        self._logged_at: dict[str, float] = {}
 
-    def remove(self) -> list[weakref.ref[Any]]:
-        """Put the class, its instances and their caches back as they were.
-
-        A method that somebody else has wrapped meanwhile stays theirs; ours below it passes through.
-        Returns the instances, for whoever applies the seam again.
-        """
-        self._active = False
-        for owner, name, ours, original in self._patches:
-            if vars(owner).get(name) is ours:
-                setattr(owner, name, original)
+    def remove(self) -> None:
+        """Put the class, its instances and their caches back as they were."""
+        super().remove()
         for handler in self._live_handlers():
             self._clear(handler)
         for ref, mirror, original in self._caches:
             cache = ref()
             if cache is not None and cache.in_memory_cache is mirror:
                 cache.in_memory_cache = original
-        left = self._handlers
-        self._patches, self._caches, self._handlers = [], [], []
-        self.state, self.reason = "not_applied", "removed"
-        return left
+        self._caches = []
+
+    def adopt_from(self, removed: LimiterSeam) -> None:
+        """Take the instances up that a removed seam has let go."""
+        left, removed._handlers = removed._live_handlers(), []
+        for handler in left:
+            self._adopt(handler)
 
     @property
     def open(self) -> bool:
         """Whether the breaker is open: the limiter then counts per worker, as LiteLLM does."""
-        now = time.monotonic()
-        if now - self._looked_at >= _BREAKER_INTERVAL_S:
-            self._looked_at = now
-            is_open = self._region.feature_errors(FEATURE) >= MAX_ERRORS
-            if is_open != self._open:
-                self._open = is_open
-                word = "open: limits are NOT shared between workers" if is_open else "closed"
-                logger.error("the rate limiter's breaker is %s", word)
-                # Without scripts LiteLLM counts in its own memory at once, instead of after each failure.
-                for handler in self._live_handlers():
-                    if is_open:
-                        self._clear(handler, keep_giving_back=True)
-                    else:
-                        self._fill(handler)
-        return self._open
+        return self._breaker.open
+
+    def _switch(self, is_open: bool) -> None:
+        # Without scripts LiteLLM counts in its own memory at once, instead of after each failure.
+        for handler in self._live_handlers():
+            if is_open:
+                self._clear(handler, keep_giving_back=True)
+            else:
+                self._fill(handler)
 
     # Source of the in-memory tier
 
@@ -151,27 +130,24 @@ class LimiterSeam:
     def failed(self, operation: str, error: Exception) -> None:
         """Count an operation the region could not do, and decide this request without it."""
         _without_region.set(time.monotonic() + _WITHOUT_REGION_S)
-        if isinstance(error, (_native.UnavailableError, ValueError, TypeError)):
-            # The region works but has no room for this key, or was asked something senseless: no
-            # reason to switch it off for everybody.
-            self._region.count_fallback()
-        else:
-            self._region.feature_error(FEATURE)
-            self._looked_at = 0.0
-        now = time.monotonic()
-        kind = f"{operation}/{type(error).__name__}"
-        if now - self._logged_at.get(kind, -_LOG_INTERVAL_S) >= _LOG_INTERVAL_S:
-            self._logged_at[kind] = now
-            logger.error(
-                "rate limiter: %s failed (%s: %s); this request is limited per worker only",
-                operation,
-                type(error).__name__,
-                error,
-            )
+        self._breaker.failed(operation, error)
+
+    def keeps(self, key: object) -> bool:
+        """Whether a key is the limiter's, and the region answers for this request."""
+        return (
+            isinstance(key, str)
+            and key.startswith("{")
+            and key.endswith(_ENDINGS)
+            and self.usable()
+        )
 
     def value(self, key: str) -> int | None:
         """Read a key: a window's start, a counter, or the slots held."""
         return self._scripts.value(key)
+
+    def write(self, key: str, value: Any, ttl_s: float) -> bool:
+        """Drop a copy: the region already holds the value."""
+        return True
 
     def add(self, key: str, amount: float, ttl_s: int) -> int:
         """Add to a counter."""
@@ -183,35 +159,17 @@ class LimiterSeam:
 
     # Patching
 
-    def apply(self, module: ModuleType, handlers: Sequence[weakref.ref[Any]] = ()) -> None:
-        """Patch the limiter's class in its module, if the probe finds everything it knows.
+    def _probe(self, module: ModuleType) -> str:
+        return _compat.probe_limiter(module)
 
-        `handlers` are instances that an earlier seam let go.
-        """
-        try:
-            reason = _compat.probe_limiter(module)
-            if not reason:
-                self._patch_class(_compat.handler_class(module))
-                for ref in handlers:
-                    handler = ref()
-                    if handler is not None:
-                        self._adopt(handler)
-        except Exception as error:
-            # Somebody else's import must not fail because of us.
-            logger.exception("the rate limiter seam could not be applied")
-            reason = f"{type(error).__name__}: {error}"
-        if reason:
-            self.state, self.reason = "not_applied", reason
-            logger.warning("limits are NOT shared between workers: %s", reason)
-
-    def _patch(self, owner: Any, name: str, ours: Any) -> None:
-        self._patches.append((owner, name, ours, vars(owner)[name]))
-        setattr(owner, name, ours)
+    def _install(self, module: ModuleType) -> None:
+        self._patch_class(_compat.handler_class(module))
+        logger.info("LiteLLM %s: the rate limiter counts in the shared region", _compat.version())
 
     def _patch_class(self, handler_class: Any) -> None:
         original = handler_class.__init__
         seam = self
-        if any(handler_class is owner for owner, *_ in self._patches):
+        if self._patched(handler_class):
             return
 
         @functools.wraps(original)
@@ -219,15 +177,14 @@ class LimiterSeam:
             self: Any, internal_usage_cache: Any, *args: Any, **kwargs: Any
         ) -> None:
             original(self, internal_usage_cache, *args, **kwargs)
-            if seam._active:
+            if seam.active:
                 seam._adopt(self)
 
         # LiteLLM looks the parameters up by name before it calls.
         __init__.__signature__ = inspect.signature(original)  # type: ignore[attr-defined]
         self._patch(handler_class, "__init__", __init__)
         self._patch_check(handler_class)
-        self.state, self.reason = "applied", ""
-        logger.info("LiteLLM %s: the rate limiter counts in the shared region", _compat.version())
+        self._patch_descriptors(handler_class)
 
     def _patch_check(self, handler_class: Any) -> None:
         """See each check before it begins.
@@ -243,7 +200,7 @@ class LimiterSeam:
 
         @functools.wraps(original)
         async def should_rate_limit(self: Any, descriptors: Any, *args: Any, **kwargs: Any) -> Any:
-            ours = seam._active and seam._begin(self, descriptors)
+            ours = seam.active and seam._begin(self, descriptors)
             answer = await original(self, descriptors, *args, **kwargs)
             if ours and not _compat.only_reads(args, kwargs):
                 seam._end(descriptors, answer)
@@ -251,10 +208,34 @@ class LimiterSeam:
 
         self._patch(handler_class, _compat.CHECK_METHOD, should_rate_limit)
 
+    def _patch_descriptors(self, handler_class: Any) -> None:
+        """Add the limit of all requests, `global_max_parallel_requests`, to those of each request.
+
+        LiteLLM reads the setting and passes it on, but this limiter does not ask for it. A version that
+        lists its limits otherwise is no reason to leave the seam out.
+        """
+        original = _compat.descriptors_method(handler_class)
+        if original is None:
+            return
+        seam = self
+
+        @functools.wraps(original)
+        def create_rate_limit_descriptors(self: Any, *args: Any, **kwargs: Any) -> Any:
+            descriptors = original(self, *args, **kwargs)
+            limit = _compat.limit_of_all_requests()
+            if limit is not None and seam.active and seam._is_ours(self):
+                descriptors.append(_compat.descriptor_of_all_requests(self, limit))
+            return descriptors
+
+        self._patch(handler_class, _compat.DESCRIPTORS_METHOD, create_rate_limit_descriptors)
+
+    def _is_ours(self, handler: Any) -> bool:
+        return any(handler is ours for ours in self._live_handlers())
+
     def _begin(self, handler: Any, descriptors: Any) -> bool:
         """Prepare a check; whether the region will decide it."""
         try:
-            if not any(handler is ours for ours in self._live_handlers()):
+            if not self._is_ours(handler):
                 return False
             if _without_region.get():
                 _without_region.set(0.0)
@@ -283,8 +264,7 @@ class LimiterSeam:
         cache = original = None
         try:
             if _compat.has_redis(handler):
-                self.state = "not_applied"
-                self.reason = "Redis is configured: LiteLLM's limiter counts there"
+                self.not_applied("Redis is configured: LiteLLM's limiter counts there")
                 logger.info("rate limiter: %s", self.reason)
                 return
             cache = _compat.dual_cache(handler)
@@ -296,12 +276,12 @@ class LimiterSeam:
             self._fill(handler)
             self._handlers.append(weakref.ref(handler))
             self.state, self.reason = "applied", ""
-        except Exception as error:
-            # LiteLLM's constructor must not fail because of us; without scripts it counts by itself.
+        except Exception as error:  # noqa: BLE001  # LiteLLM's constructor must not fail because of us
+            # Without scripts it counts by itself.
             self._clear(handler)
             if original is not None and cache is not None:
                 cache.in_memory_cache = original
-            self.state, self.reason = "not_applied", f"{type(error).__name__}: {error}"
+            self.not_applied(f"{type(error).__name__}: {error}")
             logger.exception("limits are NOT shared between workers: a limiter was left as it is")
 
     def _fill(self, handler: Any) -> None:

@@ -1,47 +1,51 @@
-"""The limiter's in-memory tier, with its counters read from the region.
+"""An in-memory cache of LiteLLM's some of whose keys are in the region.
 
-LiteLLM keeps a copy of every counter in each worker's memory: it answers from the copy when that is
-over the limit, and writes the copy after every script. A copy can be stale and can be evicted. Here the
-limiter's keys have no copy: reads are live, writes of copies are dropped, additions are made where the
-counter is. All other keys stay in LiteLLM's own cache.
+Without Redis LiteLLM keeps its state in a cache of each worker's own; with Redis the cache holds copies,
+which can be stale and can be evicted. Here the keys that a source keeps have no copy: reads are live,
+writes and additions go where the value is. All other keys stay in LiteLLM's own cache.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-#: What ends a key that the limiter keeps in the region.
-_ENDINGS = ("}:window", "}:requests", "}:tokens", "}:max_parallel_requests")
 #: LiteLLM's own time to live where a caller names none, seconds.
 _DEFAULT_TTL_S = 600
 _MARK = "_fast_litellm_mirror"
 
 
-class Source(Protocol):
-    """Where the limiter's keys are."""
+class _Local:
+    """The type of `LOCAL`."""
 
-    def usable(self) -> bool:
-        """Whether the region answers for this request."""
+
+#: What a source answers for a key whose value it does not have: LiteLLM's own cache is asked.
+LOCAL: Final = _Local()
+
+
+class Source(Protocol):
+    """Where some keys are."""
+
+    def keeps(self, key: object) -> bool:
+        """Whether it has this key now."""
 
     def failed(self, operation: str, error: Exception) -> None:
-        """Count an operation the region could not do; this request goes on without it."""
+        """Count an operation that it could not do; LiteLLM's own cache does it."""
 
-    def value(self, key: str) -> int | None:
-        """Read a key."""
+    def value(self, key: str) -> Any:
+        """Read a key; None = there is no value; `LOCAL` = only LiteLLM's own cache may have one."""
 
-    def add(self, key: str, amount: float, ttl_s: int) -> int:
-        """Add to a counter."""
+    def write(self, key: str, value: Any, ttl_s: float) -> bool:
+        """Write a value that lives `ttl_s` seconds; False = only LiteLLM's own cache can hold it."""
+
+    def add(self, key: str, amount: float, ttl_s: int) -> float:
+        """Add to a value that lives `ttl_s` seconds from its first addition; returns the new one."""
 
     def forget(self, key: str) -> None:
         """Remove a key."""
 
 
-def _is_limiter_key(key: object) -> bool:
-    return isinstance(key, str) and key.startswith("{") and key.endswith(_ENDINGS)
-
-
 def mirror_of(cache: Any, source: Source) -> Any:
-    """Return a cache that shares everything with `cache` but the limiter's keys.
+    """Return a cache that shares everything with `cache` but the source's keys.
 
     `cache` itself stays intact and can be put back at any time: both see the same entries.
     """
@@ -56,38 +60,46 @@ def is_mirror(cache: Any) -> bool:
     return hasattr(type(cache), _MARK)
 
 
-def _mirror_class(base: Any, source: Source) -> Any:
-    def live(key: object) -> bool:
-        return _is_limiter_key(key) and source.usable()
+def _ttl_s(kwargs: dict[str, Any]) -> float:
+    ttl = kwargs.get("ttl")
+    return _DEFAULT_TTL_S if ttl is None else float(ttl)
 
+
+def _mirror_class(base: Any, source: Source) -> Any:
     class RegionMirror(base):  # type: ignore[misc]
-        """`InMemoryCache` whose limiter keys live in the region."""
+        """`InMemoryCache` some of whose keys live in the region."""
 
         def get_cache(self, key: Any, **kwargs: Any) -> Any:
-            if live(key):
+            if source.keeps(key):
                 try:
-                    return source.value(key)
+                    value = source.value(key)
+                    if value is not LOCAL:
+                        return value
                 except Exception as error:  # noqa: BLE001  # counted; LiteLLM's own copy answers
                     source.failed("read", error)
             return super().get_cache(key, **kwargs)
 
         def set_cache(self, key: Any, value: Any, **kwargs: Any) -> None:
-            # Dropped: the region already holds the value that this would be a copy of.
-            if not live(key):
-                super().set_cache(key, value, **kwargs)
+            if source.keeps(key):
+                try:
+                    if source.write(key, value, _ttl_s(kwargs)):
+                        return
+                except Exception as error:  # noqa: BLE001  # counted; LiteLLM's own copy is written
+                    source.failed("write", error)
+            super().set_cache(key, value, **kwargs)
 
         def increment_cache(self, key: Any, value: float, **kwargs: Any) -> float:
-            if live(key):
+            if source.keeps(key):
                 try:
-                    ttl_s = int(kwargs.get("ttl") or _DEFAULT_TTL_S)
-                    return source.add(key, value, ttl_s)
+                    # What lives no second would live for ever.
+                    return source.add(key, value, max(1, round(_ttl_s(kwargs))))
                 except Exception as error:  # noqa: BLE001  # counted; LiteLLM's own copy counts
                     source.failed("increment", error)
             result: float = super().increment_cache(key, value, **kwargs)
             return result
 
         def delete_cache(self, key: Any) -> None:
-            if live(key):
+            if source.keeps(key):
                 try:
                     source.forget(key)
                 except Exception as error:  # noqa: BLE001  # counted; nothing else to delete

@@ -14,7 +14,7 @@ use fast_litellm::verify::{Severity, verify};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What keys are called.
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 12] = [
     "quota",
     "sliding",
     "user:u",
@@ -25,6 +25,8 @@ const NAMES: [&str; 10] = [
     "(keys without room)",
     "deployment",
     "routing",
+    "job",
+    "notice",
 ];
 /// What others are called, with a number behind.
 const OTHERS: [&str; 3] = ["filler:", "idle:", "usurper:"];
@@ -344,7 +346,10 @@ fn names_appear(stage: &Stage, operation: &Operation) -> Result<(), String> {
         let keys = report.limits.iter().map(|limit| (&*limit.key, limit.kind));
         let deployments = report.deployments.iter().map(|found| (&*found.deployment, "deployment"));
         let series = report.series.iter().map(|found| (&*found.series, "series"));
-        let keys: Vec<_> = keys.chain(deployments).chain(series).collect();
+        let jobs = report.leaders.iter().map(|found| (&*found.job, "job"));
+        let notices = report.notices.iter().map(|found| (&*found.notice, "notice"));
+        let keys = keys.chain(deployments).chain(series).chain(jobs).chain(notices);
+        let keys: Vec<_> = keys.collect();
         let different: BTreeSet<_> = keys.iter().collect();
         ensure!(different.len() == keys.len(), "a key is twice in the table: {keys:?}");
         nameless = keys

@@ -9,9 +9,10 @@ use fast_litellm::config::Capacity;
 use fast_litellm::engine::Engine;
 use fast_litellm::engine::admission::Receipt;
 use fast_litellm::engine::health::Flight;
+use fast_litellm::engine::leader::Term;
 use fast_litellm::engine::quota::{Limiter, Place};
 use fast_litellm::engine::sliding::SlidingLimiter;
-use fast_litellm::layout::KeyKind;
+use fast_litellm::layout::{KeyKind, section};
 use fast_litellm::primitives::breaker::Probe;
 use fast_litellm::primitives::gcra::Quota;
 use fast_litellm::primitives::sliding::SlidingLimit;
@@ -94,6 +95,8 @@ pub(crate) struct Stage {
     pub(crate) granted: Cell<Option<Granted>>,
     /// A flight of a process, for its arrival.
     pub(crate) flight: Cell<Option<Flight>>,
+    /// A term of a process, for its resignation.
+    pub(crate) term: Cell<Option<Term>>,
     /// A probe of a process, for its report.
     pub(crate) probe: Cell<Option<Probe>>,
     /// The idle key that gives its place to the operation's.
@@ -131,6 +134,7 @@ impl Stage {
             window_start: Cell::default(),
             granted: Cell::default(),
             flight: Cell::default(),
+            term: Cell::default(),
             probe: Cell::default(),
             doomed: RefCell::default(),
             usurper: RefCell::default(),
@@ -212,10 +216,26 @@ impl Stage {
         ]
     }
 
+    /// All of the region that operations here write to, and where it begins: of the sheets of notices, which are
+    /// most of its bytes, a page each.
+    fn parts(&self) -> Vec<(std::ops::Range<usize>, u64)> {
+        let sections = self.region().sections();
+        let sheets = sections.iter().find(|found| found.id == section::SHEETS).expect("a section");
+        let page = PAGE as u64;
+        let begins = (0..sheets.span.count).map(|sheet| sheets.span.offset + sheet * sheets.stride);
+        let parts =
+            std::iter::once((0, sheets.span.offset)).chain(begins.map(|at| (at, at + page)));
+        let place = |at: u64| usize::try_from(at).expect("64 bits");
+        parts.map(|(start, end)| (place(start)..place(end), start)).collect()
+    }
+
     /// All bytes of the region.
     pub(crate) fn bytes(&self) -> Result<Vec<u8>, String> {
         let mut bytes = vec![0; usize::try_from(self.region().len()).map_err(|_| "too long")?];
-        self.file()?.read_exact_at(&mut bytes, 0).map_err(|error| format!("read: {error}"))?;
+        for (part, offset) in self.parts() {
+            let bytes = bytes.get_mut(part).ok_or("too short")?;
+            self.file()?.read_exact_at(bytes, offset).map_err(|error| format!("read: {error}"))?;
+        }
         Ok(bytes)
     }
 
@@ -226,7 +246,11 @@ impl Stage {
     }
 
     fn write(&self, bytes: &[u8]) -> Result<(), String> {
-        self.file()?.write_all_at(bytes, 0).map_err(|error| format!("write: {error}"))
+        for (part, offset) in self.parts() {
+            let bytes = bytes.get(part).ok_or("too short")?;
+            self.file()?.write_all_at(bytes, offset).map_err(|error| format!("write: {error}"))?;
+        }
+        Ok(())
     }
 
     /// Puts the scene back.

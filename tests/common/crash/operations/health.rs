@@ -6,7 +6,7 @@ use super::{
     signed, sum, times, until_refused,
 };
 use crate::crash::stage::Stage;
-use fast_litellm::engine::health::Departure;
+use fast_litellm::engine::health::{Cause, Departure};
 use fast_litellm::layout::FailureKind;
 use fast_litellm::primitives::cooldown::Begun;
 
@@ -19,7 +19,7 @@ const WINDOW_S: u64 = 60;
 /// Requests in flight.
 static FLIGHTS: Resource =
     Resource { taken: flights_taken, drain: drain_flights, nudge, owned: OWNED };
-/// Failures and successes in a window, and whether there is a cooldown.
+/// Failures and successes in a window, whether there is a cooldown, and whether its cause is a mixture.
 static HEALTH: Resource = Resource { taken: health_taken, drain: |_, _| NONE, nudge, owned: STAYS };
 
 const ON_FLIGHTS: Operation = Operation {
@@ -93,6 +93,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         run: cool_down_longer,
         ..ON_COOLDOWN
     },
+    Operation { name: "score", scene: |s| times(s, 2, score), run: score, ..ON_HEALTH },
     Operation {
         name: "end a cooldown",
         scene: |s| times(s, 1, cool_down),
@@ -145,23 +146,52 @@ fn succeed(stage: &Stage) -> Effect {
     [0, 1, 0, 0]
 }
 
-fn cool_down_for(stage: &Stage, ms: u64) -> Effect {
-    let begun = stage.engine.cool_down(DEPLOYMENT, ms, FailureKind::RateLimited).expect("decides");
+/// A cooldown with its cause.
+type Cooling = (u64, Cause<'static>);
+
+const SHORT: Cooling = {
+    let text = "the first of two causes, over several words";
+    (10_000, Cause { kind: FailureKind::RateLimited, status: 429, text })
+};
+const LONG: Cooling = {
+    let text = "another one, and it is a good deal longer than the first one was";
+    (30_000, Cause { kind: FailureKind::Server, status: 503, text })
+};
+
+fn cool_down_for(stage: &Stage, (ms, cause): Cooling) -> Effect {
+    let begun = stage.engine.cool_down(DEPLOYMENT, ms, &cause).expect("decides");
     [0, 0, i64::from(begun == Begun::First), 0]
 }
 
 fn cool_down(stage: &Stage) -> Effect {
-    cool_down_for(stage, 10_000)
+    cool_down_for(stage, SHORT)
 }
 
 fn cool_down_longer(stage: &Stage) -> Effect {
-    cool_down_for(stage, 30_000)
+    cool_down_for(stage, LONG)
+}
+
+/// Whether what is said of the cooldown is neither all of one of them, nor so much of it as was written.
+fn cause_is_mixed(stage: &Stage) -> bool {
+    let Some(found) = stage.engine.cooldown(DEPLOYMENT) else { return false };
+    let one_of = |(ms, cause): Cooling| {
+        let said = found.status == cause.status && found.for_ms == ms;
+        let unknown = found.status == 0 && found.for_ms == found.left_ms && found.text.is_none();
+        let text = found.text.as_deref().is_none_or(|text| text == cause.text);
+        found.kind == cause.kind && text && (said || unknown)
+    };
+    found.until_ms - found.for_ms != found.began_ms || !(one_of(SHORT) || one_of(LONG))
 }
 
 fn end_cooldown(stage: &Stage) -> Effect {
     change(stage, &HEALTH, |engine| {
         engine.end_cooldown(DEPLOYMENT).expect("decides");
     })
+}
+
+fn score(stage: &Stage) -> Effect {
+    stage.engine.deployment_scored(DEPLOYMENT, 1_234).expect("counts");
+    NONE
 }
 
 fn flights_taken(stage: &Stage) -> Effect {
@@ -185,7 +215,8 @@ fn drain_flights(stage: &Stage, _: Effect) -> Effect {
 
 fn health_taken(stage: &Stage) -> Effect {
     let Some(health) = stage.engine.health(DEPLOYMENT) else { return NONE };
-    [signed(health.failures), signed(health.successes), i64::from(health.cooldown_ms > 0), 0]
+    let [cooled, mixed] = [health.cooldown_ms > 0, cause_is_mixed(stage)].map(i64::from);
+    [signed(health.failures), signed(health.successes), cooled, mixed]
 }
 
 fn nudge(stage: &Stage) {

@@ -2,8 +2,10 @@
 //! in one of these modules, each with the resource that its operations take of.
 
 mod admission;
+mod board;
 mod features;
 mod health;
+mod jobs;
 mod measures;
 mod overflow;
 mod quotas;
@@ -147,6 +149,8 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Operation> {
         workers::OPERATIONS,
         features::OPERATIONS,
         health::OPERATIONS,
+        jobs::OPERATIONS,
+        board::OPERATIONS,
         measures::OPERATIONS,
     ];
     tables.into_iter().flatten()

@@ -8,6 +8,7 @@ use super::{
     later, signed, sum, until_refused,
 };
 use crate::crash::stage::{BURST, Stage, WINDOW_LIMIT};
+use fast_litellm::engine::health::Cause;
 use fast_litellm::engine::slots::{Grant, SlotAsk};
 use fast_litellm::engine::windows::{Ask, Verdict};
 use fast_litellm::error::OpError;
@@ -125,7 +126,8 @@ const DEPLOYMENTS: Kind = Kind {
     drain: |_, _| 0,
     stands: |stage, key| stage.engine.health(key).is_some(),
     fill: |stage| {
-        let cool = |id: &str| stage.engine.cool_down(id, 1_000_000_000, FailureKind::Timeout);
+        let cause = Cause::of(FailureKind::Timeout);
+        let cool = |id: &str| stage.engine.cool_down(id, 1_000_000_000, &cause);
         fill_with(|name| cool(name).map(drop));
     },
     usurp: (fail, failures),

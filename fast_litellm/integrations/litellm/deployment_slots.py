@@ -1,0 +1,102 @@
+"""The slots seam: a deployment's `max_parallel_requests`, held over all workers.
+
+LiteLLM counts the calls of a deployment in an object of each worker's own. This seam lets the object take
+a slot in the region, where those of a dead worker are free again. The refusal stays LiteLLM's.
+"""
+
+from __future__ import annotations
+
+import functools
+import uuid
+from types import ModuleType
+from typing import Any
+
+from fast_litellm.integrations.litellm import _compat
+from fast_litellm.integrations.litellm.deployments import Routing
+from fast_litellm.integrations.litellm.seam import Seam, logger
+
+#: Where an object of LiteLLM's keeps the ids of the slots that it holds in the region.
+_HELD = "_fast_litellm_slots"
+
+
+class SlotsSeam(Seam):
+    """Patches how a slot is acquired and released."""
+
+    missing = "max_parallel_requests of deployments hold per worker only"
+
+    def __init__(self, routing: Routing) -> None:
+        super().__init__()
+        self._routing = routing
+        self._scripts = routing.shared.counters
+
+    def _probe(self, module: ModuleType) -> str:
+        return _compat.probe_deployment_slots(module)
+
+    def _install(self, module: ModuleType) -> None:
+        limit_class = _compat.deployment_slots_class(module)
+        if self._patched(limit_class):
+            return
+        self._patch_acquire(limit_class)
+        self._patch_release(limit_class)
+        logger.info("LiteLLM %s: slots of deployments are shared", _compat.version())
+
+    def _patch_acquire(self, limit_class: Any) -> None:
+        original = vars(limit_class)["acquire"]
+        seam = self
+
+        @functools.wraps(original)
+        def acquire(self: Any) -> None:
+            slot_id = seam._acquire(self) if seam.active else None
+            if slot_id is None:
+                original(self)
+            elif slot_id:
+                self.__dict__.setdefault(_HELD, []).append(slot_id)
+                self.in_flight += 1
+            else:
+                # LiteLLM raises what it raises for an object that has no slot left.
+                original(_compat.full_deployment(self))
+
+        self._patch(limit_class, "acquire", acquire)
+
+    def _patch_release(self, limit_class: Any) -> None:
+        original = vars(limit_class)["release"]
+        seam = self
+
+        @functools.wraps(original)
+        def release(self: Any) -> None:
+            seam._release(self)
+            original(self)
+
+        self._patch(limit_class, "release", release)
+
+    def _acquire(self, limit: Any) -> str | None:
+        """Take a slot in the region: its id; empty = there is none; None = the region cannot tell."""
+        try:
+            if self._routing.has_redis:
+                self.not_applied("Redis is configured: LiteLLM's Router counts as it does there")
+                return None
+            if self._routing.breaker.open:
+                self._routing.region.count_fallback()
+                return None
+            slot_id = uuid.uuid4().hex
+            # Without a time to live: a call may stream for hours, and the dead are found without one.
+            reply = self._scripts.parallel_acquire(
+                [_key(limit)], [_compat.slots_of(limit), 0, slot_id]
+            )
+        except Exception as error:  # noqa: BLE001  # counted; LiteLLM's own count decides
+            self._routing.breaker.failed("slot of a deployment", error)
+            return None
+        return slot_id if reply[0] == 0 else ""
+
+    def _release(self, limit: Any) -> None:
+        held = limit.__dict__.get(_HELD)
+        if not held:
+            return
+        try:
+            self._scripts.parallel_release([_key(limit)], [held.pop()])
+        except Exception as error:  # noqa: BLE001  # counted; the slot returns when this worker ends
+            self._routing.breaker.failed("end of a deployment's slot", error)
+
+
+def _key(limit: Any) -> str:
+    return f"{{deployment:{_compat.deployment_of(limit)}}}:max_parallel_requests"

@@ -1,0 +1,179 @@
+"""The deployments seam: what a Router knows of its deployments, known to all workers.
+
+A Router keeps cooldowns, failure counts and usage in caches of its worker's own. This seam takes the
+caches of every new Router and keeps the keys that concern deployments in the region. It tells them by
+their names, and leaves everything else, and every rule about them, to LiteLLM.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import weakref
+from types import ModuleType
+from typing import Any
+
+from fast_litellm import _native
+from fast_litellm.integrations.litellm import _compat
+from fast_litellm.integrations.litellm.feed import Feed
+from fast_litellm.integrations.litellm.mirror import is_mirror, mirror_of
+from fast_litellm.integrations.litellm.router_keys import Key, Keys, Shared
+from fast_litellm.integrations.litellm.seam import Breaker, Seam, logger
+from fast_litellm.integrations.litellm.usage_maps import UsageMaps
+
+#: Number of this feature's breaker in the region.
+FEATURE = 0
+
+
+class Routing:
+    """What the routing seams share: the region's parts, and one breaker."""
+
+    def __init__(self, region: _native.Region) -> None:
+        self.region = region
+        self.breaker = Breaker(
+            region, FEATURE, "router", "this worker knows of it alone, if anybody"
+        )
+        counters = _native.LimiterScripts(region)
+        deployments = _native.Deployments(region)
+        self.shared = Shared(
+            counters, deployments, _native.Board(region), UsageMaps(counters, deployments)
+        )
+        self.keys = Keys(self.shared)
+        self._caches: list[weakref.ref[Any]] = []
+
+    def met(self, router_cache: Any) -> None:
+        """Remember the cache of a Router."""
+        self._caches = [ref for ref in self._caches if ref() is not None]
+        self._caches.append(weakref.ref(router_cache))
+
+    @property
+    def has_redis(self) -> bool:
+        """Whether a Router of this process has Redis by now."""
+        caches = (ref() for ref in self._caches)
+        return any(cache is not None and _compat.cache_has_redis(cache) for cache in caches)
+
+
+class _RouterCache:
+    """The source of one Router's caches: nothing is kept once the Router has Redis."""
+
+    def __init__(self, seam: DeploymentsSeam, cache: Any) -> None:
+        self._seam = seam
+        self._cache = cache
+
+    def _find(self, key: object) -> Key | None:
+        return self._seam.routing.keys.find(key)
+
+    def keeps(self, key: object) -> bool:
+        """Whether the region has this key."""
+        return (
+            self._find(key) is not None
+            and self._seam.active
+            and not _compat.cache_has_redis(self._cache)
+            and not self._seam.routing.breaker.open
+        )
+
+    def failed(self, operation: str, error: Exception) -> None:
+        """Count it."""
+        self._seam.routing.breaker.failed(operation, error)
+
+    def _known(self, key: str) -> Key:
+        found = self._find(key)
+        if found is None:
+            raise KeyError(key)
+        return found
+
+    def value(self, key: str) -> Any:
+        """Read a key."""
+        return self._known(key).read()
+
+    def write(self, key: str, value: Any, ttl_s: float) -> bool:
+        """Write a key."""
+        return self._known(key).write(value, ttl_s)
+
+    def add(self, key: str, amount: float, ttl_s: int) -> float:
+        """Add to a key."""
+        return self._known(key).add(amount, ttl_s)
+
+    def forget(self, key: str) -> None:
+        """Remove a key."""
+        self._known(key).forget()
+
+
+class DeploymentsSeam(Seam):
+    """Patches the cooldown cache's class, whose constructor gets every Router's caches."""
+
+    missing = "deployments are NOT known to all workers"
+
+    def __init__(self, routing: Routing) -> None:
+        super().__init__()
+        self.routing = routing
+        self.feed = Feed(routing.shared.deployments, routing.breaker)
+        self._logger: Any = None
+        #: Caches that were replaced: whose, under which name, by what, and what it was.
+        self._replaced: list[tuple[weakref.ref[Any], str, Any, Any]] = []
+
+    def remove(self) -> None:
+        """Put the class and the caches of its instances back as they were."""
+        super().remove()
+        self.feed.stop()
+        if self._logger is not None:
+            _compat.remove_logger(self._logger)
+            self._logger = None
+        for ref, name, ours, original in reversed(self._replaced):
+            owner = ref()
+            if owner is not None and getattr(owner, name, None) is ours:
+                setattr(owner, name, original)
+        self._replaced = []
+
+    def _probe(self, module: ModuleType) -> str:
+        return _compat.probe_cooldown_cache(module)
+
+    def _install(self, module: ModuleType) -> None:
+        cooldown_cache = _compat.cooldown_cache_class(module)
+        if self._patched(cooldown_cache):
+            return
+        original = cooldown_cache.__init__
+        seam = self
+
+        @functools.wraps(original)
+        def __init__(  # noqa: N807  # it becomes one
+            self: Any, *args: Any, **kwargs: Any
+        ) -> None:
+            original(self, *args, **kwargs)
+            if seam.active:
+                seam._adopt(self)
+
+        __init__.__signature__ = inspect.signature(original)  # type: ignore[attr-defined]
+        self._patch(cooldown_cache, "__init__", __init__)
+        logger.info("LiteLLM %s: deployments are known to all workers", _compat.version())
+
+    def _adopt(self, cooldowns: Any) -> None:
+        """Keep a new Router's keys in the region."""
+        begun = len(self._replaced)
+        try:
+            router_cache = _compat.router_cache(cooldowns)
+            self.routing.met(router_cache)
+            if _compat.cache_has_redis(router_cache):
+                self.not_applied("Redis is configured: LiteLLM's Router counts there")
+                logger.info("deployments: %s", self.reason)
+                return
+            source = _RouterCache(self, router_cache)
+            for owner, name in _compat.memory_tiers(cooldowns):
+                self._replace(owner, name, source)
+            if self._logger is None:
+                self._logger = _compat.add_logger(self.feed)
+            self.state, self.reason = "applied", ""
+        except Exception as error:  # noqa: BLE001  # LiteLLM's constructor must not fail because of us
+            for ref, name, _, original in reversed(self._replaced[begun:]):
+                setattr(ref(), name, original)
+            del self._replaced[begun:]
+            self.not_applied(f"{type(error).__name__}: {error}")
+            logger.exception("%s: a router was left as it is", self.missing)
+
+    def _replace(self, owner: Any, name: str, source: _RouterCache) -> None:
+        original = getattr(owner, name)
+        if is_mirror(original):
+            return
+        mirror = mirror_of(original, source)
+        setattr(owner, name, mirror)
+        self._replaced.append((weakref.ref(owner), name, mirror, original))

@@ -1,0 +1,123 @@
+"""Tells the region about every call to a deployment: when it begins, and how it ended.
+
+LiteLLM calls its loggers before a provider is asked and after it has answered or failed. What is counted
+here is what all workers see of a deployment: calls in flight, latency, time to the first token, results.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timedelta
+from typing import Any
+
+from fast_litellm import _native
+from fast_litellm.integrations.litellm import _compat
+from fast_litellm.integrations.litellm.seam import Breaker
+
+#: After so many seconds a call whose end was never told is no longer counted.
+_FORGOTTEN_S = 3_600.0
+#: Deployments remembered to have been introduced.
+_MAX_INTRODUCED = 10_000
+
+
+class Feed:
+    """Counts calls by deployment. Its methods are called by a logger of LiteLLM's and never raise."""
+
+    def __init__(self, deployments: _native.Deployments, breaker: Breaker) -> None:
+        self.active = True
+        self._deployments = deployments
+        self._breaker = breaker
+        #: Deployments whose group inspectors are told.
+        self._introduced: set[str] = set()
+        #: By call and deployment: when it began, and its flight. Oldest first.
+        self._calls: dict[tuple[str, str], list[tuple[float, _native.Flight]]] = {}
+
+    def began(self, call: dict[str, Any]) -> None:
+        """Count a call as in flight."""
+        try:
+            key = _compat.call_and_deployment(call)
+            if key is None or not self.active or self._breaker.open:
+                return
+            self._forget_old()
+            if key[1] not in self._introduced:
+                self._introduce(key[1], _compat.group_of(call))
+            flight = self._deployments.depart(key[1])
+            self._calls.setdefault(key, []).append((time.monotonic(), flight))
+        except Exception as error:  # noqa: BLE001  # counted; the call goes on
+            self._breaker.failed("begin of a call", error)
+
+    def succeeded(self, call: dict[str, Any], start: Any, end: Any) -> None:
+        """Count the success of a call that is in flight."""
+        try:
+            key = _compat.call_and_deployment(call)
+            if key is None or not self._ended(key):
+                return
+            first_token = _compat.first_token_at(call)
+            self._deployments.succeeded(
+                key[1],
+                latency_s=_seconds(start, end),
+                first_token_s=None if first_token is None else _seconds(start, first_token),
+            )
+        except Exception as error:  # noqa: BLE001  # counted; the call is over
+            self._breaker.failed("end of a call", error)
+
+    def failed(self, call: dict[str, Any]) -> None:
+        """Count the failure of a call that is in flight."""
+        try:
+            key = _compat.call_and_deployment(call)
+            if key is None or not self._ended(key):
+                return
+            status, kind = _compat.failure_of(call)
+            self._deployments.failed(key[1], status=status, kind=kind)
+        except Exception as error:  # noqa: BLE001  # counted; the call is over
+            self._breaker.failed("end of a call", error)
+
+    def stop(self) -> None:
+        """Count nothing any more; calls in flight are not counted either."""
+        self.active = False
+        self._calls.clear()
+
+    def _ended(self, key: tuple[str, str]) -> bool:
+        """End a call's flight; False = it was never counted, or has ended: loggers may be told twice."""
+        calls = self._calls.get(key)
+        if not calls:
+            return False
+        _, flight = calls.pop()
+        if not calls:
+            self._calls.pop(key, None)
+        flight.end()
+        return True
+
+    def _introduce(self, deployment: str, group: str) -> None:
+        """Have inspectors show the deployment's group: an id may be a hash that says nothing."""
+        if len(self._introduced) >= _MAX_INTRODUCED:
+            self._introduced.clear()
+        self._introduced.add(deployment)
+        if group:
+            self._deployments.introduce(deployment, f"{group}:{deployment}")
+
+    def _forget_old(self) -> None:
+        """Give back the flights of calls whose end was not told."""
+        oldest_allowed = time.monotonic() - _FORGOTTEN_S
+        while self._calls:
+            try:
+                key = next(iter(self._calls))
+            except (RuntimeError, StopIteration):
+                # Another thread has changed it; the next call will do.
+                return
+            calls = self._calls.get(key)
+            if not calls or calls[0][0] > oldest_allowed:
+                return
+            for _, flight in self._calls.pop(key, ()):
+                flight.end()
+
+
+def _seconds(start: Any, end: Any) -> float | None:
+    if isinstance(start, datetime) and isinstance(end, datetime):
+        elapsed: Any = end - start
+    elif isinstance(start, (int, float)) and isinstance(end, (int, float)):
+        elapsed = end - start
+    else:
+        return None
+    seconds = elapsed.total_seconds() if isinstance(elapsed, timedelta) else float(elapsed)
+    return max(0.0, seconds)

@@ -1,0 +1,121 @@
+"""LiteLLM's maps of what a group's deployments did lately, made from parts that all workers add to.
+
+A strategy reads a map `{deployment: {"latency": [seconds, ...], "<minute>": {"tpm": n, "rpm": n}}}`,
+changes it and writes it back whole, so that of two workers one loses what it has added. Here a map is put
+together when it is read, and of one that is written only what is new is added.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fast_litellm import _native
+
+#: Deployments remembered by group.
+_MAX_GROUPS = 1_000
+#: How long the counts of a minute are kept, seconds: nobody reads those of a minute that is over.
+_MINUTE_TTL_S = 120
+#: Most samples of a deployment that the region keeps.
+_MAX_SAMPLES = 16
+#: LiteLLM's own number of samples.
+DEFAULT_SAMPLES = 10
+FIRST_TOKENS = "time_to_first_token_seconds"
+_COUNTED = ("tpm", "rpm")
+
+
+class _Map(dict[str, Any]):
+    """A map as it was handed out, and what was in it then."""
+
+    __slots__ = ("seen",)
+    seen: dict[str, dict[str, Any]]
+
+
+class UsageMaps:
+    """All maps, and the deployments that this process knows to be in each."""
+
+    def __init__(self, counters: _native.LimiterScripts, deployments: _native.Deployments) -> None:
+        self._counters = counters
+        self._deployments = deployments
+        self._groups: dict[str, dict[str, None]] = {}
+        self._samples = DEFAULT_SAMPLES
+        self._latency_name: str | None = None
+
+    def latencies_are_called(self, name: str) -> None:
+        """Tell what this version of LiteLLM calls the list of latencies."""
+        self._latency_name = name
+
+    def learn(self, key: str, ids: list[str], samples: int = DEFAULT_SAMPLES) -> None:
+        """Tell which deployments a map is wanted of, and how many samples of each."""
+        known = self._groups.get(key)
+        if known is None:
+            if len(self._groups) >= _MAX_GROUPS:
+                self._groups = {}
+            known = self._groups[key] = {}
+        for id_ in ids:
+            known[id_] = None
+        self._samples = min(samples, _MAX_SAMPLES)
+
+    def read(self, key: str) -> dict[str, Any]:
+        """Put a map together: each known deployment's samples, oldest first, and this minute's counts."""
+        minute = _minute()
+        made = _Map()
+        for id_ in self._groups.get(key, ()):
+            entry = self._entry(key, id_, minute)
+            if entry:
+                made[id_] = entry
+        made.seen = {
+            id_: {
+                name: list(value) if isinstance(value, list) else dict(value)
+                for name, value in entry.items()
+            }
+            for id_, entry in made.items()
+        }
+        return made
+
+    def _entry(self, key: str, id_: str, minute: str) -> dict[str, Any]:
+        entry: dict[str, Any] = {}
+        if self._latency_name is not None and not key.startswith("cost_map:"):
+            scores = self._deployments.scores(id_, self._samples)
+            if scores:
+                entry[self._latency_name] = scores
+            first_tokens = self._deployments.first_tokens(id_, self._samples)
+            if first_tokens:
+                entry[FIRST_TOKENS] = first_tokens
+        counts = {name: self._counters.value(_counter(key, id_, minute, name)) for name in _COUNTED}
+        if any(count is not None for count in counts.values()):
+            entry[minute] = {name: count or 0 for name, count in counts.items()}
+        return entry
+
+    def write(self, key: str, value: Any) -> bool:
+        """Add what is in `value` and was not in the map when it was read."""
+        if not isinstance(value, dict) or not all(isinstance(v, dict) for v in value.values()):
+            return False
+        seen = value.seen if isinstance(value, _Map) else {}
+        self.learn(key, list(value), self._samples)
+        for id_, entry in value.items():
+            before = seen.get(id_, {})
+            for name, now in entry.items():
+                if isinstance(now, dict):
+                    self._add_counts(key, id_, name, now, before.get(name, {}))
+                # First tokens are measured where calls end, by the same rule.
+                elif name == self._latency_name and now and now != before.get(name):
+                    self._deployments.scored(id_, float(now[-1]))
+        return True
+
+    def _add_counts(
+        self, key: str, id_: str, minute: str, now: dict[str, Any], before: dict[str, Any]
+    ) -> None:
+        for name in _COUNTED:
+            more = (now.get(name) or 0) - (before.get(name) or 0)
+            if more:
+                self._counters.add(_counter(key, id_, minute, name), more, _MINUTE_TTL_S)
+
+
+def _minute() -> str:
+    """The present minute, as LiteLLM's strategies name it: local time."""
+    return time.strftime("%Y-%m-%d-%H-%M")
+
+
+def _counter(key: str, id_: str, minute: str, name: str) -> str:
+    return f"{key}:{id_}:{minute}:{name}"

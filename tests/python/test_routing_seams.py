@@ -1,0 +1,906 @@
+"""Proves that what LiteLLM's Router knows of deployments is known to all workers, or left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import inspect
+import operator
+import os
+import time
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import fast_litellm
+from fast_litellm import _native
+from support import Forked, forked, in_fork, run_python, until
+
+litellm = pytest.importorskip("litellm")
+
+COOLDOWN = "litellm.router_utils.cooldown_cache"
+SLOTS = "litellm.router_utils.client_initalization_utils"
+LATENCY = "litellm.router_strategy.lowest_latency"
+COST = "litellm.router_strategy.lowest_cost"
+SEAMS = {
+    "routing.deployments": COOLDOWN,
+    "routing.slots": SLOTS,
+    "routing.latency": LATENCY,
+    "routing.cost": COST,
+}
+FEATURE = 0
+MAX_ERRORS = 10
+GROUP = "gpt"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded() -> None:
+    """LiteLLM's modules, unpatched. Every test patches them in a forked child of its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        importlib.import_module("litellm.router")
+        for module in SEAMS.values():
+            importlib.import_module(module)
+
+
+def accelerate() -> dict[str, dict[str, str]]:
+    warnings.simplefilter("ignore")
+    os.environ.pop("FAST_LITELLM_ENABLED", None)
+    assert fast_litellm.apply_acceleration() is True
+    return status()
+
+
+def status() -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = fast_litellm.get_patch_status()["seams"]
+    return found
+
+
+def region() -> Any:
+    found = _native.default_region()
+    assert found is not None
+    return found
+
+
+def deployment(id_: str, **params: Any) -> dict[str, Any]:
+    return {
+        "model_name": GROUP,
+        "litellm_params": {"model": "openai/gpt", "api_key": "k", **params},
+        "model_info": {"id": id_},
+    }
+
+
+def new_router(*ids: str, **settings: Any) -> Any:
+    return litellm.Router(model_list=[deployment(id_) for id_ in ids or ("a", "b")], **settings)
+
+
+def accelerated(*ids: str, **settings: Any) -> Any:
+    states = {name: seam["state"] for name, seam in accelerate().items() if name in SEAMS}
+    assert set(states.values()) == {"applied"}, states
+    return new_router(*ids, **settings)
+
+
+def cooled_down(router: Any) -> dict[str, Any]:
+    ids = router.get_model_ids()
+    return dict(router.cooldown_cache.get_active_cooldowns(model_ids=ids, parent_otel_span=None))
+
+
+def call(id_: str, number: str = "1", **more: Any) -> dict[str, Any]:
+    """What LiteLLM tells its loggers of a call."""
+    return {
+        "litellm_call_id": number,
+        "litellm_params": {"model_info": {"id": id_}, "metadata": {"model_group": GROUP}},
+        **more,
+    }
+
+
+def our_logger() -> Any:
+    (ours,) = [c for c in litellm.callbacks if type(c).__name__ == "FastLitellmFeed"]
+    return ours
+
+
+def answer(tokens: int = 10) -> Any:
+    return litellm.ModelResponse(
+        usage=litellm.Usage(prompt_tokens=0, completion_tokens=tokens, total_tokens=tokens)
+    )
+
+
+def tier(router: Any) -> Any:
+    return router.cache.in_memory_cache
+
+
+# Applied
+
+
+@in_fork
+def test_every_routing_seam_is_applied_and_listed() -> None:
+    accelerated()
+    assert fast_litellm.get_patch_status()["components"] == ["rate_limiting", "routing"]
+
+
+@in_fork
+def test_the_switch_leaves_all_of_them_alone() -> None:
+    os.environ["FAST_LITELLM_RUST_ROUTING"] = "false"
+    accelerate()
+    for name in SEAMS:
+        reason = "FAST_LITELLM_RUST_ROUTING is false"
+        assert status()[name] == {"state": "not_applied", "reason": reason}
+    assert status()["rate_limiting"]["state"] == "armed"
+    router = new_router()
+    assert type(tier(router)).__mro__[0].__module__ == "litellm.caching.in_memory_cache"
+
+
+def test_the_seams_are_applied_when_litellm_loads() -> None:
+    """The way it happens in a proxy: fast_litellm first, LiteLLM later."""
+    done = run_python(
+        """
+        import warnings
+        warnings.simplefilter("ignore")
+        import fast_litellm
+        seams = lambda: [
+            seam["state"] for name, seam in fast_litellm.get_patch_status()["seams"].items()
+            if name.startswith("routing.") and name != "routing.health_checks"
+        ]
+        print(*seams())
+        import litellm
+        litellm.Router(model_list=[])
+        print(*seams())
+        """
+    )
+    assert done.stdout.split() == ["armed"] * 4 + ["applied"] * 4
+
+
+@in_fork
+def test_litellm_finds_the_parameters_it_looks_for() -> None:
+    owner = importlib.import_module(COOLDOWN).CooldownCache
+    before = inspect.signature(owner), inspect.getfullargspec(owner.__init__)
+    accelerate()
+    assert (inspect.signature(owner), inspect.getfullargspec(owner.__init__)) == before
+
+
+# Cooldowns
+
+
+@in_fork
+def test_a_cooldown_is_known_to_all_workers_with_its_cause() -> None:
+    router = accelerated()
+    began = time.time()
+
+    def fail() -> None:
+        router.cooldown_cache.add_deployment_to_cooldown("a", ValueError("too much"), 429, 30.0)
+
+    forked(fail)
+    known = cooled_down(router)
+    assert set(known) == {"a"}
+    value = known["a"]
+    assert value["exception_received"] == "too much"
+    assert value["status_code"] == "429"
+    assert value["cooldown_time"] == 30.0
+    assert abs(value["timestamp"] - began) < 5
+    asynchronous = asyncio.run(
+        router.cooldown_cache.async_get_active_cooldowns(["a", "b"], parent_otel_span=None)
+    )
+    assert [id_ for id_, _ in asynchronous] == ["a"]
+    assert router.cooldown_cache.get_min_cooldown(["a", "b"], parent_otel_span=None) == 30.0
+
+
+@in_fork
+def test_a_cooldown_ends_by_itself() -> None:
+    router = accelerated()
+    router.cooldown_cache.add_deployment_to_cooldown("a", ValueError("x"), 500, 0.2)
+    assert set(cooled_down(router)) == {"a"}
+    until(lambda: not cooled_down(router), "end")
+
+
+@in_fork
+def test_the_first_429_cools_a_deployment_down_for_all() -> None:
+    router = accelerated()
+    error = litellm.RateLimitError("slow down", llm_provider="openai", model="gpt")
+
+    async def fail() -> None:
+        from litellm.router_utils.cooldown_handlers import _set_cooldown_deployments
+
+        _set_cooldown_deployments(router, error, 429, "a", 30.0)
+        await asyncio.sleep(0)
+
+    forked(lambda: asyncio.run(fail()))
+    assert set(cooled_down(router)) == {"a"}
+
+
+@in_fork
+def test_failures_of_all_workers_count_together() -> None:
+    from litellm.router_utils.cooldown_handlers import _should_cooldown_deployment
+
+    router = accelerated()
+    error = litellm.InternalServerError("broken", llm_provider="openai", model="gpt")
+    from litellm.router_utils.router_callbacks import track_deployment_metrics as metrics
+
+    def fail() -> bool:
+        metrics.increment_deployment_failures_for_current_minute(router, "a")
+        return bool(_should_cooldown_deployment(router, "a", 500, error))
+
+    # LiteLLM's rule: more than half of at least five failed.
+    assert [forked(fail) for _ in range(5)] == [False] * 4 + [True]
+    assert metrics.get_deployment_failures_for_current_minute(router, "a") == 5
+    assert metrics.get_deployment_successes_for_current_minute(router, "a") == 0
+
+
+@in_fork
+def test_allowed_fails_are_counted_over_all_workers() -> None:
+    from litellm.router_utils.cooldown_handlers import _should_cooldown_deployment
+
+    router = accelerated(allowed_fails=2, cooldown_time=30)
+    error = litellm.InternalServerError("broken", llm_provider="openai", model="gpt")
+    fail = lambda: bool(_should_cooldown_deployment(router, "a", 500, error))  # noqa: E731
+    assert [forked(fail) for _ in range(3)] == [False, False, True]
+
+
+# Counters
+
+
+@pytest.mark.parametrize(
+    ("key", "kept"),
+    [
+        ("id:gpt:rpm:12-34", True),
+        ("id:gpt:tpm:12-34", True),
+        ("global_router:id:gpt:tpm:12-34", True),
+        ("id:gpt:itpm:12-34", True),
+        ("deployment:id:allowed_fails:Timeout", True),
+        ("id:fails", True),
+        ("deployment_affinity:v1:x", False),
+        ("deployment:0f:prompt_caching", False),
+        ("id_max_parallel_requests_client", False),
+    ],
+)
+@in_fork
+def test_counters_are_shared_and_nothing_else(key: str, kept: bool) -> None:
+    router = accelerated()
+    assert tier(router).get_cache(key) is None
+    assert forked(lambda: tier(router).increment_cache(key, 2, ttl=60)) == 2
+    assert tier(router).increment_cache(key, 3, ttl=60) == (5 if kept else 3)
+    assert router.cache.get_cache(key) == (5 if kept else 3)
+    tier(router).delete_cache(key)
+    assert tier(router).get_cache(key) is None
+
+
+@in_fork
+def test_a_counter_lives_from_its_first_addition() -> None:
+    router = accelerated()
+    tier(router).increment_cache("id:fails", 1, ttl=1)
+    time.sleep(0.7)
+    tier(router).increment_cache("id:fails", 1, ttl=1)
+    until(lambda: tier(router).get_cache("id:fails") is None, "expire", timeout_s=0.8)
+
+
+@in_fork
+def test_a_counter_can_be_set() -> None:
+    router = accelerated()
+    router.cache.set_cache("id:gpt:tpm:12-34", 7, ttl=60)
+    assert forked(lambda: router.cache.get_cache("id:gpt:tpm:12-34")) == 7
+
+
+@in_fork
+def test_maps_of_the_older_usage_strategy_stay_in_memory() -> None:
+    """Its keys look like counters, but hold dicts."""
+    router = accelerated()
+    router.cache.set_cache("gpt:tpm:12-34", {"a": 5}, ttl=60)
+    assert router.cache.get_cache("gpt:tpm:12-34") == {"a": 5}
+    assert forked(lambda: router.cache.get_cache("gpt:tpm:12-34")) == {"a": 5}  # inherited
+    assert forked(lambda: router.cache.set_cache("gpt:rpm:12-34", {"a": 5}, ttl=60)) is None
+    assert router.cache.get_cache("gpt:rpm:12-34") is None
+
+
+@in_fork
+def test_money_is_counted_to_the_millionth() -> None:
+    router = accelerated()
+    key = "provider_spend:openai:1d"
+    router.cache.set_cache(key, 0.5, ttl=60)
+    forked(lambda: tier(router).increment_cache(key, 0.000123, ttl=60))
+    assert router.cache.get_cache(key) == 0.500123
+    now = time.time()
+    forked(lambda: router.cache.set_cache("provider_budget_start_time:openai", now, ttl=60))
+    assert abs(float(router.cache.get_cache("provider_budget_start_time:openai")) - now) <= 1
+
+
+# Slots
+
+
+def new_limit(slots: int = 2) -> Any:
+    return importlib.import_module(SLOTS).MaxParallelRequestsLimit(slots, "a", GROUP)
+
+
+def taken(limit: Any) -> bool:
+    try:
+        limit.acquire()
+    except litellm.RateLimitError as error:
+        return "max_parallel_requests=2" not in str(error)
+    return True
+
+
+@in_fork
+def test_slots_of_a_deployment_are_those_of_all_workers() -> None:
+    accelerate()
+    limit = new_limit()
+
+    def hold() -> None:
+        assert taken(new_limit())
+        time.sleep(60)
+
+    holder = Forked(hold)
+    until(lambda: region_slots("a") == 1, "take a slot")
+    assert [taken(limit) for _ in range(3)] == [True, False, False]
+    assert limit.in_flight == 1
+    limit.release()
+    assert limit.in_flight == 0
+    # The dead hold nothing.
+    holder.kill()
+    assert taken(limit)
+    until(lambda: taken(limit), "free the dead worker's slot")
+    assert not taken(limit)
+    with contextlib.ExitStack() as stack:
+        limit.release()
+        stack.enter_context(limit)
+        assert not taken(limit)
+    assert taken(limit)
+
+
+def region_slots(id_: str) -> int:
+    scripts = _native.LimiterScripts(region())
+    return scripts.value(f"{{deployment:{id_}}}:max_parallel_requests") or 0
+
+
+@in_fork
+def test_an_object_made_anew_knows_the_calls_under_way() -> None:
+    """LiteLLM forgets the object after ten minutes, or when its cache is full."""
+    accelerate()
+    assert taken(new_limit())
+    assert taken(new_limit())
+    assert not taken(new_limit())
+
+
+@in_fork
+def test_slots_taken_before_the_seam_are_given_back_to_where_they_were() -> None:
+    limit = new_limit()
+    limit.acquire()
+    accelerate()
+    assert taken(limit)
+    limit.release()
+    limit.release()
+    assert (limit.in_flight, region_slots("a")) == (0, 0)
+
+
+# Calls
+
+
+@in_fork
+def test_calls_are_counted_from_begin_to_end() -> None:
+    accelerated()
+    deployments = _native.Deployments(region())
+    logger = our_logger()
+    start = datetime.now()
+
+    def three_calls() -> None:
+        for number in "123":
+            logger.log_pre_api_call("gpt", [], call("a", number))
+        time.sleep(60)
+
+    worker = Forked(three_calls)
+    logger.log_pre_api_call("gpt", [], call("a"))
+    until(lambda: deployments.in_flight("a") == 4, "begin")
+    end = start + timedelta(seconds=2)
+    asyncio.run(logger.async_log_success_event(call("a"), answer(), start, end))
+    # Loggers may be told twice.
+    logger.log_success_event(call("a"), answer(), start, end)
+    assert deployments.in_flight("a") == 3
+    shown = shown_deployment("a")
+    assert (shown["successes"], shown["latency_us"]) == (1, 2_000_000)
+    worker.kill()
+    region().reap()
+    assert deployments.in_flight("a") == 0
+
+
+def shown_deployment(id_: str) -> dict[str, Any]:
+    import json
+
+    report = json.loads(region().inspect())
+    (found,) = [one for one in report["deployments"] if one["deployment"] == f"{GROUP}:{id_}"]
+    return dict(found)
+
+
+@in_fork
+def test_failures_are_told_apart() -> None:
+    accelerated()
+    logger = our_logger()
+    errors = [
+        litellm.RateLimitError("x", llm_provider="openai", model="gpt"),
+        litellm.Timeout("x", llm_provider="openai", model="gpt"),
+        litellm.APIConnectionError("x", llm_provider="openai", model="gpt"),
+    ]
+    for error in errors:
+        logger.log_pre_api_call("gpt", [], call("a"))
+        asyncio.run(logger.async_log_failure_event(call("a", exception=error), None, None, None))
+    shown = shown_deployment("a")
+    assert shown["failures"] == 3
+    assert shown["last_failure"] == "connection"
+
+
+@in_fork
+def test_a_call_that_goes_to_no_deployment_is_not_counted() -> None:
+    accelerated()
+    logger = our_logger()
+    for params in ({}, None, {"model_info": None}, {"model_info": {}}):
+        logger.log_pre_api_call("gpt", [], {"litellm_call_id": "1", "litellm_params": params})
+        logger.log_success_event({"litellm_call_id": "1", "litellm_params": params}, None, 0, 1)
+    assert region().feature_errors(FEATURE) == 0
+
+
+@in_fork
+def test_least_busy_reads_the_calls_of_all_workers() -> None:
+    router = accelerated("a", "b", routing_strategy="least-busy")
+    logger = our_logger()
+    forked_calls = Forked(
+        lambda: [logger.log_pre_api_call("gpt", [], call("a", n)) for n in "12"] and time.sleep(60)
+    )
+    until(lambda: _native.Deployments(region()).in_flight("a") == 2, "begin")
+    # LiteLLM's own additions change nothing: the call is counted already.
+    assert tier(router).increment_cache(f"{GROUP}_request_count:a", 1) == 2
+    picked = {
+        asyncio.run(router.async_get_available_deployment(GROUP, {}, messages=[]))["model_info"][
+            "id"
+        ]
+        for _ in range(5)
+    }
+    assert picked == {"b"}
+    forked_calls.kill()
+
+
+# Maps
+
+
+def succeed(handler: Any, id_: str, seconds: float, tokens: int = 10) -> None:
+    start = datetime.now()
+    asyncio.run(
+        handler.async_log_success_event(
+            call(id_), answer(tokens), start, start + timedelta(seconds=seconds)
+        )
+    )
+
+
+@in_fork
+def test_latencies_of_all_workers_are_one_list() -> None:
+    router = accelerated("a", "b", routing_strategy="latency-based-routing")
+    handler = router.lowestlatency_logger
+    for seconds in (1.0, 2.0):
+        forked(lambda seconds=seconds: succeed(handler, "a", seconds))
+    forked(lambda: succeed(handler, "b", 5.0))
+    # As many seconds for each token.
+    picked = asyncio.run(
+        handler.async_get_available_deployments(GROUP, router.model_list, messages=[])
+    )
+    assert picked["model_info"]["id"] == "a"
+    known = router.cache.get_cache(f"{GROUP}_map")
+    name = "latency_normalized" if "latency_normalized" in known["a"] else "latency"
+    assert known["a"][name] == [0.1, 0.2]
+    assert known["b"][name] == [0.5]
+    (minute,) = [key for key in known["a"] if key[:2] == "20"]
+    assert known["a"][minute] == {"tpm": 20, "rpm": 2}
+
+
+@in_fork
+def test_no_more_latencies_are_kept_than_the_strategy_wants() -> None:
+    router = accelerated(
+        "a",
+        routing_strategy="latency-based-routing",
+        routing_strategy_args={"max_latency_list_size": 3},
+    )
+    handler = router.lowestlatency_logger
+    pick = lambda: handler.get_available_deployments(GROUP, router.model_list, messages=[])  # noqa: E731
+    pick()
+    for seconds in (1.0, 2.0, 3.0, 4.0, 5.0):
+        succeed(handler, "a", seconds)
+    pick()
+    known = router.cache.get_cache(f"{GROUP}_map")["a"]
+    assert next(iter(known.values())) == [0.3, 0.4, 0.5]
+
+
+@in_fork
+def test_costs_count_the_usage_of_all_workers() -> None:
+    router = accelerated("a", "b", routing_strategy="cost-based-routing")
+    handler = router.lowestcost_logger
+    for _ in range(3):
+        forked(lambda: succeed(handler, "a", 1.0))
+    picked = asyncio.run(
+        handler.async_get_available_deployments(GROUP, router.model_list, messages=[])
+    )
+    assert picked is not None
+    known = router.cache.get_cache(f"cost_map:{GROUP}")
+    ((_, counts),) = known["a"].items()
+    assert counts == {"tpm": 30, "rpm": 3}
+
+
+# Health checks
+
+
+def proxy_module(rounds: list[int], seconds: float = 0.0) -> ModuleType:
+    """What of LiteLLM's proxy the seam needs: importing that takes half a minute."""
+    module = types.ModuleType("litellm.proxy.proxy_server")
+    code = """
+health_check_interval = 1
+redis_usage_cache = None
+
+async def _run_direct_health_check_with_instrumentation(models, details, concurrency, context):
+    rounds.append(1)
+    await asyncio.sleep(seconds)
+    return [{"model": str(len(rounds))}], [{"model": "bad"}], {"id": ValueError("x")}
+
+def _write_health_state_to_router_cache(healthy, unhealthy, exceptions):
+    written.append((healthy, exceptions))
+
+async def _run_background_health_check():
+    result = await _run_direct_health_check_with_instrumentation([], True, None, {})
+    _write_health_state_to_router_cache(*result)
+    return result
+"""
+    vars(module).update(rounds=rounds, written=[], asyncio=asyncio, seconds=seconds)
+    exec(code, vars(module))  # it is ours
+    return module
+
+
+def health_seam(module: ModuleType) -> Any:
+    from fast_litellm.integrations.litellm.deployments import Routing
+    from fast_litellm.integrations.litellm.health_checks import HealthCheckSeam
+
+    seam = HealthCheckSeam(Routing(region()))
+    seam.apply(module)
+    assert (seam.state, seam.reason) == ("applied", "")
+    return seam
+
+
+@in_fork
+def test_one_worker_checks_and_all_know() -> None:
+    accelerate()
+
+    def worker() -> tuple[int, list[Any], list[Any]]:
+        rounds: list[int] = []
+        module = proxy_module(rounds, seconds=0.2)
+        health_seam(module)
+        results = []
+        for _ in range(3):
+            healthy, unhealthy, _ = asyncio.run(module._run_background_health_check())
+            results.append((healthy, unhealthy))
+            time.sleep(0.5)
+        return len(rounds), results, module.written
+
+    workers = [Forked(worker) for _ in range(3)]
+    seen = [worker.result() for worker in workers]
+    counts = sorted(count for count, *_ in seen)
+    # The leader that ends first leaves its last round to whoever still waits for one.
+    assert counts[0] == 0
+    assert sum(counts) <= 5
+    (leader,) = [one for one in seen if one[0] == 3]
+    assert leader[1] == [([{"model": n}], [{"model": "bad"}]) for n in "123"]
+    for count, results, written in seen:
+        assert len(written) == count
+        if count == 0:
+            assert set(map(str, results)) <= set(map(str, leader[1]))
+
+
+@in_fork
+def test_a_worker_that_looks_late_shows_what_is_known_and_waits_for_the_next() -> None:
+    accelerate()
+    module = proxy_module([])
+    health_seam(module)
+
+    def lead() -> None:
+        module = proxy_module([])
+        health_seam(module)
+        for _ in range(3):
+            asyncio.run(module._run_background_health_check())
+            time.sleep(1.2)
+
+    leader = Forked(lead)
+    until(lambda: _native.Board(region()).read("litellm:health_check") is not None, "publish")
+    time.sleep(0.7)
+    vars(module)["health_check_results"] = results = {}
+    healthy, _, _ = asyncio.run(module._run_background_health_check())
+    assert results["healthy_endpoints"] == [{"model": "1"}]
+    assert results["unhealthy_count"] == 1
+    assert healthy == [{"model": "2"}]
+    assert module.rounds == []
+    leader.kill()
+
+
+@in_fork
+def test_a_dead_leader_is_followed_at_once() -> None:
+    accelerate()
+
+    def lead() -> None:
+        module = proxy_module([], seconds=60)
+        health_seam(module)
+        asyncio.run(module._run_background_health_check())
+
+    leader = Forked(lead)
+    watch = _native.Leader("litellm:health_check", region=region())
+    until(lambda: watch.holder() is not None, "lead")
+    leader.kill()
+    rounds: list[int] = []
+    module = proxy_module(rounds)
+    health_seam(module)
+    began = time.monotonic()
+    asyncio.run(module._run_background_health_check())
+    assert len(rounds) == 1
+    assert time.monotonic() - began < 2
+
+
+@in_fork
+def test_with_redis_or_a_broken_region_every_worker_checks() -> None:
+    accelerate()
+    rounds: list[int] = []
+    module = proxy_module(rounds)
+    seam = health_seam(module)
+    vars(module)["redis_usage_cache"] = object()
+    asyncio.run(module._run_background_health_check())
+    vars(module)["redis_usage_cache"] = None
+    seam._leads = lambda interval: 1 / 0
+    asyncio.run(module._run_background_health_check())
+    assert len(rounds) == 2
+    assert len(module.written) == 2
+    assert region().feature_errors(FEATURE) == 1
+
+
+# Left alone
+
+
+@in_fork
+def test_a_router_with_redis_is_left_alone() -> None:
+    accelerate()
+    from litellm.caching.caching import DualCache
+
+    cache = DualCache(redis_cache=types.SimpleNamespace())  # type: ignore[arg-type]
+    before = cache.in_memory_cache
+    importlib.import_module(COOLDOWN).CooldownCache(cache=cache, default_cooldown_time=5)
+    assert cache.in_memory_cache is before
+    assert status()["routing.deployments"]["state"] == "not_applied"
+    assert "Redis" in status()["routing.deployments"]["reason"]
+
+
+@in_fork
+def test_a_router_that_gets_redis_later_is_left_alone_from_then_on() -> None:
+    router = accelerated()
+    tier(router).increment_cache("a:fails", 5)
+    router.cache.redis_cache = types.SimpleNamespace()
+    assert tier(router).get_cache("a:fails") is None
+    assert tier(router).increment_cache("a:fails", 1) == 1
+
+
+@in_fork
+def test_slots_are_left_alone_once_a_router_has_redis() -> None:
+    router = accelerated()
+    assert taken(new_limit())
+    router.cache.redis_cache = types.SimpleNamespace()
+    limit = new_limit()
+    assert [taken(limit) for _ in range(3)] == [True, True, False]
+    assert region_slots("a") == 1
+    assert "Redis" in status()["routing.slots"]["reason"]
+
+
+@in_fork
+def test_removing_puts_everything_back() -> None:
+    owners = {
+        COOLDOWN: ("CooldownCache", "__init__"),
+        SLOTS: ("MaxParallelRequestsLimit", "acquire"),
+        LATENCY: ("LowestLatencyLoggingHandler", "async_get_available_deployments"),
+        COST: ("LowestCostLoggingHandler", "async_get_available_deployments"),
+    }
+
+    def originals() -> list[Any]:
+        return [
+            vars(getattr(importlib.import_module(module), owner))[name]
+            for module, (owner, name) in owners.items()
+        ]
+
+    before = originals()
+    callbacks = list(litellm.callbacks)
+    router = accelerated()
+    assert not any(map(operator.is_, originals(), before))
+    tier(router).increment_cache("a:fails", 5)
+    fast_litellm.remove_acceleration()
+    assert all(map(operator.is_, originals(), before))
+    assert type(tier(router)).__module__ == "litellm.caching.in_memory_cache"
+    assert litellm.callbacks == callbacks
+    assert tier(router).get_cache("a:fails") is None
+    assert new_limit().acquire() is None
+
+
+def no_class(name: str) -> Callable[[ModuleType], None]:
+    return lambda module: delattr(module, name)
+
+
+def no_method(owner: str, name: str) -> Callable[[ModuleType], None]:
+    return lambda module: delattr(getattr(module, owner), name)
+
+
+def other_method(owner: str, name: str) -> Callable[[ModuleType], None]:
+    def damage(module: ModuleType) -> None:
+        setattr(getattr(module, owner), name, lambda self, renamed=None, also=None: None)
+
+    return damage
+
+
+def other_keys(module: ModuleType) -> None:
+    module.CooldownCache.get_cooldown_cache_key = staticmethod(lambda id_: f"cooldown:{id_}")
+
+
+def awaited_slots(module: ModuleType) -> None:
+    async def acquire(self: Any) -> None: ...
+
+    module.MaxParallelRequestsLimit.acquire = acquire
+
+
+def no_in_flight(module: ModuleType) -> None:
+    module.MaxParallelRequestsLimit.__init__ = (
+        lambda self, max_parallel_requests, model_id, model_group: None
+    )
+
+
+def other_cache(module: ModuleType) -> None:
+    del importlib.import_module("litellm.caching.in_memory_cache").InMemoryCache.increment_cache
+
+
+def older_version(module: ModuleType) -> None:
+    import importlib.metadata as metadata
+
+    metadata.version = lambda name: "1.103.9"
+
+
+DAMAGE = [
+    ("routing.deployments", no_class("CooldownCache"), "CooldownCache"),
+    ("routing.deployments", other_method("CooldownCache", "__init__"), "cache"),
+    ("routing.deployments", no_method("CooldownCache", "get_active_cooldowns"), "get_active"),
+    ("routing.deployments", other_keys, "keys"),
+    ("routing.deployments", other_cache, "increment_cache"),
+    ("routing.deployments", older_version, "1.103.9"),
+    ("routing.slots", no_class("MaxParallelRequestsLimit"), "MaxParallelRequestsLimit"),
+    ("routing.slots", no_method("MaxParallelRequestsLimit", "release"), "release"),
+    ("routing.slots", other_method("MaxParallelRequestsLimit", "__init__"), "model_id"),
+    ("routing.slots", awaited_slots, "acquire"),
+    ("routing.slots", no_in_flight, "counts otherwise"),
+    ("routing.latency", no_class("LowestLatencyLoggingHandler"), "LowestLatency"),
+    (
+        "routing.latency",
+        other_method("LowestLatencyLoggingHandler", "get_available_deployments"),
+        "other arguments",
+    ),
+    ("routing.cost", no_class("LowestCostLoggingHandler"), "LowestCost"),
+    (
+        "routing.cost",
+        no_method("LowestCostLoggingHandler", "async_get_available_deployments"),
+        "picks otherwise",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("seam", "damage", "named"), DAMAGE, ids=[f"{name}-{n}" for n, (name, *_) in enumerate(DAMAGE)]
+)
+@in_fork
+def test_a_litellm_that_is_not_known_is_left_alone(
+    seam: str, damage: Callable[[ModuleType], None], named: str
+) -> None:
+    module = importlib.import_module(SEAMS[seam])
+    damage(module)
+
+    def contents() -> dict[str, Any]:
+        return {
+            name: dict(vars(value)) if inspect.isclass(value) else value
+            for name, value in vars(module).items()
+        }
+
+    before = contents()
+    state = accelerate()[seam]
+    assert state["state"] == "not_applied"
+    assert named in state["reason"]
+    assert contents() == before
+
+
+def test_a_proxy_that_checks_health_otherwise_is_left_alone() -> None:
+    from fast_litellm.integrations.litellm import _compat
+
+    module = proxy_module([])
+    assert _compat.probe_health_checks(module) == ""
+    for damage, named in (
+        (lambda module: delattr(module, _compat.HEALTH_CHECK), _compat.HEALTH_CHECK),
+        (lambda module: setattr(module, _compat.HEALTH_CHECK, print), _compat.HEALTH_CHECK),
+        (
+            lambda module: setattr(module, "_run_background_health_check", lambda: None),
+            "does not call",
+        ),
+    ):
+        module = proxy_module([])
+        damage(module)
+        assert named in _compat.probe_health_checks(module)
+
+
+# Faults
+
+
+class Broken:
+    """A part of a region that fails whatever it is asked."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("damaged")
+
+
+@contextlib.contextmanager
+def broken_region() -> Iterator[None]:
+    """Every part that the routing seams use fails."""
+    from fast_litellm.integrations import litellm as integration
+    from fast_litellm.integrations.litellm.router_keys import Keys, Shared
+
+    routing = integration._shared_routing
+    assert routing is not None
+    broken: Any = Broken()
+    routing.shared = Shared(broken, broken, broken, broken)
+    routing.keys = Keys(routing.shared)
+    seams: Any = integration._seams
+    seams["routing.slots"]._scripts = broken
+    seams["routing.deployments"].feed._deployments = broken
+    seams["routing.latency"]._maps = broken
+    yield
+
+
+@in_fork
+def test_a_router_goes_on_without_the_region() -> None:
+    router = accelerated("a", "b", routing_strategy="latency-based-routing")
+    with broken_region():
+        router.cooldown_cache.add_deployment_to_cooldown("a", ValueError("x"), 429, 30.0)
+        assert set(cooled_down(router)) == {"a"}
+        assert tier(router).increment_cache("a:fails", 2) == 2
+        assert tier(router).get_cache("a:fails") == 2
+        limit = new_limit()
+        assert [taken(limit) for _ in range(3)] == [True, True, False]
+        limit.release()
+        assert limit.in_flight == 1
+        our_logger().log_pre_api_call("gpt", [], call("a"))
+        our_logger().log_success_event(call("a"), answer(), 0, 1)
+        succeed(router.lowestlatency_logger, "a", 1.0)
+        handler = router.lowestlatency_logger
+        assert handler.get_available_deployments(GROUP, router.model_list, messages=[])
+    assert region().feature_errors(FEATURE) >= 5
+    assert region().fallback_count() >= 5
+
+
+@in_fork
+def test_after_ten_errors_every_worker_counts_alone() -> None:
+    router = accelerated()
+    assert tier(router).increment_cache("a:fails", 1) == 1
+
+    def make_errors() -> None:
+        with broken_region():
+            for _ in range(MAX_ERRORS):
+                tier(router).increment_cache("b:fails", 1)
+
+    forked(make_errors)
+    time.sleep(0.3)
+    assert tier(router).increment_cache("a:fails", 1) == 1
+    assert fast_litellm.health_check()["status"] == "degraded"
+    assert region().feature_errors(FEATURE) == MAX_ERRORS
+
+
+@in_fork
+def test_what_the_region_has_no_room_for_stays_with_the_worker() -> None:
+    os.environ["FAST_LITELLM_SHM_DEPLOYMENTS"] = "64"
+    router = accelerated()
+    for n in range(150):
+        router.cooldown_cache.add_deployment_to_cooldown(f"d{n}", ValueError("x"), 429, 30.0)
+    known = router.cooldown_cache.get_active_cooldowns(
+        [f"d{n}" for n in range(150)], parent_otel_span=None
+    )
+    assert len(known) == 150
+    assert region().feature_errors(FEATURE) == 0
+    assert region().fallback_count() >= 150 - 128
