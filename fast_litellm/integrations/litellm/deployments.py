@@ -16,7 +16,7 @@ from typing import Any
 from fast_litellm import _native
 from fast_litellm.integrations.litellm import _compat
 from fast_litellm.integrations.litellm.feed import Feed
-from fast_litellm.integrations.litellm.mirror import is_mirror, mirror_of
+from fast_litellm.integrations.litellm.mirror import LOCAL, is_mirror, mirror_of
 from fast_litellm.integrations.litellm.router_keys import Key, Keys, Shared
 from fast_litellm.integrations.litellm.seam import Breaker, Seam, logger
 from fast_litellm.integrations.litellm.usage_maps import UsageMaps
@@ -65,9 +65,11 @@ class _RouterCache:
 
     def keeps(self, key: object) -> bool:
         """Whether the region has this key."""
+        return self._find(key) is not None and self._usable()
+
+    def _usable(self) -> bool:
         return (
-            self._find(key) is not None
-            and self._seam.active
+            self._seam.active
             and not _compat.cache_has_redis(self._cache)
             and not self._seam.routing.breaker.open
         )
@@ -85,6 +87,13 @@ class _RouterCache:
     def value(self, key: str) -> Any:
         """Read a key."""
         return self._known(key).read()
+
+    def values(self, keys: list[Any]) -> list[Any]:
+        """Read keys: a Router asks for the cooldowns of all its deployments at every request."""
+        if not self._usable():
+            return [LOCAL] * len(keys)
+        find = self._seam.routing.keys.find
+        return [LOCAL if (known := find(key)) is None else known.read() for key in keys]
 
     def write(self, key: str, value: Any, ttl_s: float) -> bool:
         """Write a key."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from fast_litellm import _native
 from fast_litellm.integrations.litellm import _compat
-from fast_litellm.integrations.litellm.mirror import is_mirror, mirror_of
+from fast_litellm.integrations.litellm.mirror import LOCAL, is_mirror, mirror_of
 from fast_litellm.integrations.litellm.seam import Breaker, Seam, logger
 
 #: Number of this feature's breaker in the region.
@@ -144,6 +144,10 @@ class LimiterSeam(Seam):
     def value(self, key: str) -> int | None:
         """Read a key: a window's start, a counter, or the slots held."""
         return self._scripts.value(key)
+
+    def values(self, keys: list[Any]) -> list[Any]:
+        """Read keys."""
+        return [self.value(key) if self.keeps(key) else LOCAL for key in keys]
 
     def write(self, key: str, value: Any, ttl_s: float) -> bool:
         """Drop a copy: the region already holds the value."""

@@ -34,6 +34,9 @@ class Source(Protocol):
     def value(self, key: str) -> Any:
         """Read a key; None = there is no value; `LOCAL` = only LiteLLM's own cache may have one."""
 
+    def values(self, keys: list[Any]) -> list[Any]:
+        """Read keys of which it may have none; `LOCAL` for those that it does not have."""
+
     def write(self, key: str, value: Any, ttl_s: float) -> bool:
         """Write a value that lives `ttl_s` seconds; False = only LiteLLM's own cache can hold it."""
 
@@ -78,6 +81,21 @@ def _mirror_class(base: Any, source: Source) -> Any:
                 except Exception as error:  # noqa: BLE001  # counted; LiteLLM's own copy answers
                     source.failed("read", error)
             return super().get_cache(key, **kwargs)
+
+        def batch_get_cache(self, keys: list[Any], **kwargs: Any) -> list[Any]:
+            try:
+                values = source.values(keys)
+            except Exception as error:  # noqa: BLE001  # counted; LiteLLM's own copies answer
+                source.failed("read", error)
+                values = [LOCAL] * len(keys)
+            own = super().get_cache
+            return [
+                own(key, **kwargs) if value is LOCAL else value
+                for key, value in zip(keys, values, strict=True)
+            ]
+
+        async def async_batch_get_cache(self, keys: list[Any], **kwargs: Any) -> list[Any]:
+            return self.batch_get_cache(keys, **kwargs)
 
         def set_cache(self, key: Any, value: Any, **kwargs: Any) -> None:
             if source.keeps(key):
