@@ -58,7 +58,11 @@ impl Deployments {
 
     /// Counts a request as in flight; None = `limit` are already.
     #[pyo3(signature = (deployment, limit = None))]
-    fn depart(&self, deployment: &Bound<'_, PyAny>, limit: Option<u64>) -> PyResult<Option<Flight>> {
+    fn depart(
+        &self,
+        deployment: &Bound<'_, PyAny>,
+        limit: Option<u64>,
+    ) -> PyResult<Option<Flight>> {
         Ok(match self.engine.depart(&key_text(deployment)?, limit)? {
             Departure::Full => None,
             Departure::Sent(flight) => Some(Flight {
@@ -96,7 +100,8 @@ impl Deployments {
         window_s: u64,
     ) -> PyResult<u64> {
         let id = key_text(deployment)?;
-        let failures = self.engine.deployment_failed(&id, window_s, kind_of(kind, status), status)?;
+        let failures =
+            self.engine.deployment_failed(&id, window_s, kind_of(kind, status), status)?;
         Ok(failures.in_window)
     }
 

@@ -268,6 +268,7 @@ pub const OPERATIONS: [(&str, Run); 73] = [
         assert!(found.as_ref().is_none_or(adds_up), "{found:?}");
         told(found)
     }),
+    ("introduce", |c, o| told(c.engine.introduce(NAMES[o.key], TEXTS[o.which % TEXTS.len()]))),
     ("deployment_scored", |c, o| told(c.engine.deployment_scored(NAMES[o.key], o.amount))),
     ("scores", |c, o| told(c.engine.scores(NAMES[o.key], o.which))),
     ("flights_to", |c, o| told(c.engine.flights_to(NAMES[o.key]))),

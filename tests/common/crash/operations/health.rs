@@ -94,6 +94,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         ..ON_COOLDOWN
     },
     Operation { name: "score", scene: |s| times(s, 2, score), run: score, ..ON_HEALTH },
+    Operation { name: "introduce", scene: |s| times(s, 1, score), run: introduce, ..ON_HEALTH },
     Operation {
         name: "end a cooldown",
         scene: |s| times(s, 1, cool_down),
@@ -191,6 +192,11 @@ fn end_cooldown(stage: &Stage) -> Effect {
 
 fn score(stage: &Stage) -> Effect {
     stage.engine.deployment_scored(DEPLOYMENT, 1_234).expect("counts");
+    NONE
+}
+
+fn introduce(stage: &Stage) -> Effect {
+    stage.engine.introduce(DEPLOYMENT, "gpt:introduced").expect("names");
     NONE
 }
 
