@@ -3,15 +3,18 @@
 //!
 //! [`keys`] finds buckets and makes room for them; [`quota`] holds the GCRA limiter, [`windows`] the
 //! anchored windows, [`sliding`] the sliding ones, [`slots`] the concurrency slots, [`admission`] all of
-//! them in one call, [`health`] the deployments, [`features`] breakers and switches, [`measure`] histograms and
-//! events.
+//! them in one call, [`health`] the deployments, [`routing`] the choice among them, [`calls`] what becomes of
+//! a call to one, [`features`] breakers and switches, [`measure`] histograms and events.
 
 pub mod admission;
+pub mod calls;
 pub mod features;
 pub mod health;
 pub mod keys;
 pub mod measure;
 pub mod quota;
+mod random;
+pub mod routing;
 pub mod sliding;
 pub mod slots;
 pub mod spend;
@@ -57,6 +60,7 @@ struct Local {
     cursors: Box<[Word<u64>]>,
     last_reap_us: Word<u64>,
     last_overflow_us: Word<u64>,
+    dice: random::Dice,
     /// Buckets of keys without room, where the policy is that each process decides for itself.
     overflow: OnceLock<Box<[Bucket]>>,
 }
@@ -98,6 +102,7 @@ impl Engine {
             cursors,
             last_reap_us: Word::new(0),
             last_overflow_us: Word::new(0),
+            dice: random::Dice::default(),
             overflow: OnceLock::new(),
         };
         Self { region, local }
