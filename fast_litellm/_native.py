@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fast_litellm._rust import (
         VERSION,
+        AdvancedRouter,
+        Call,
         LimiterScripts,
         OutOfRangeError,
         Region,
@@ -27,6 +29,8 @@ else:
     try:
         from fast_litellm._rust import (
             VERSION,
+            AdvancedRouter,
+            Call,
             LimiterScripts,
             OutOfRangeError,
             Region,
@@ -41,6 +45,8 @@ else:
     except ImportError as error:
         from fast_litellm._fallback import (
             VERSION,
+            AdvancedRouter,
+            Call,
             LimiterScripts,
             OutOfRangeError,
             Region,
@@ -64,6 +70,8 @@ __version__ = VERSION
 __all__ = [
     "RUST_ACCELERATION_AVAILABLE",
     "VERSION",
+    "AdvancedRouter",
+    "Call",
     "LimiterScripts",
     "OutOfRangeError",
     "Region",

@@ -149,8 +149,9 @@ impl Engine {
     #[inline]
     pub fn deployment_at(&self, place: Place) -> Option<Found<'_>> {
         let Place { slot, identity } = place;
-        let found = Found { slot, identity, record: self.region.deployments().get(slot)? };
-        found.holds().then_some(found)
+        let record = self.region.deployments().get(slot)?;
+        let stands = index::is(record.identity.load(Ordering::Acquire), identity);
+        stands.then_some(Found { slot, identity, record })
     }
 
     fn deployment(&self, id: &str) -> Result<Found<'_>, OpError> {

@@ -5,10 +5,12 @@
 
 mod cli;
 mod convert;
+mod deployment;
 mod errors;
 mod limiter;
 mod place_cache;
 mod region;
+mod router;
 mod scripts;
 
 use pyo3::prelude::*;
@@ -24,6 +26,8 @@ mod _rust {
     use super::limiter::{SimpleRateLimiter, noop};
     #[pymodule_export]
     use super::region::{Region, default_region, set_default_region};
+    #[pymodule_export]
+    use super::router::{AdvancedRouter, Call};
 
     #[pymodule_export]
     use super::scripts::LimiterScripts;
