@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from fast_litellm._fallback_errors import OutOfRangeError, RegionError
 
@@ -40,7 +40,10 @@ _SECRET = os.urandom(16)
 _PHRASES = (
     (("ratelimit", "toomanyrequests", "quota"), "rate_limited"),
     (("timeout", "timedout", "deadlineexceeded"), "timeout"),
-    (("unauthorized", "authentication", "forbidden", "permissiondenied", "apikey"), "authentication"),
+    (
+        ("unauthorized", "authentication", "forbidden", "permissiondenied", "apikey"),
+        "authentication",
+    ),
     (("notfound", "doesnotexist"), "not_found"),
     (
         (
@@ -193,7 +196,9 @@ class _Entry:
         if given is not None:
             self.id = _id_text(given, self.origin)
         else:
-            text = _plain([self.model_name, params], self.origin).encode("utf-8", "backslashreplace")
+            text = _plain([self.model_name, params], self.origin).encode(
+                "utf-8", "backslashreplace"
+            )
             digest = hashlib.blake2b(text, digest_size=8, key=_SECRET).hexdigest()
             self.id = f"{self.model_name}#{digest}"
         return self
@@ -524,9 +529,7 @@ class Call:
             health.cost += cost or 0.0
         return True
 
-    def failure(
-        self, status: int | None = None, error: BaseException | str | None = None
-    ) -> bool:
+    def failure(self, status: int | None = None, error: BaseException | str | None = None) -> bool:
         """End the call as a failure."""
         if status is not None and not 100 <= status <= 999:
             raise OutOfRangeError(f"status={status}: use an HTTP status, or None")
@@ -562,7 +565,7 @@ class Call:
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool:
+    ) -> Literal[False]:
         if kind is None:
             self.success()
         elif issubclass(kind, Exception):

@@ -32,8 +32,8 @@ def get_available_deployment(
         model_list: deployments as in a LiteLLM `model_list`.
         model: the `model_name` that is wanted.
         blocked_models: deployments with such a `model_name`, `litellm_params.model` or id are left out.
-        context: what is known of the request. Of a mapping, `blocked_models` are left out as well; anything
-            else is ignored.
+        context: what is known of the request. Of a mapping, `blocked_models` are left out as well;
+            anything else is ignored.
         settings: a strategy, or a mapping with `strategy` (or `routing_strategy`, as LiteLLM calls it);
             what else it has is ignored. Default: `simple_shuffle`.
 

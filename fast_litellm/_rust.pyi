@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from types import TracebackType
-from typing import Any, Final, final
+from typing import Any, Final, Literal, final
 
 __all__ = [
     "VERSION",
@@ -137,7 +137,7 @@ class Call:
         error: BaseException | None,
         traceback: TracebackType | None,
         /,
-    ) -> bool: ...
+    ) -> Literal[False]: ...
     @property
     def deployment_id(self) -> str: ...
 

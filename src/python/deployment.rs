@@ -237,16 +237,16 @@ impl<'py> Entry<'py> {
     /// Whether any of its names is among `blocked`.
     pub(super) fn is_blocked(
         &self,
-        engine: &Engine,
-        params: &Bound<'py, PyDict>,
+        id: &Id<'py>,
+        provider_model: &Bound<'py, PyAny>,
         blocked: &Bound<'py, PyAny>,
     ) -> PyResult<bool> {
-        if blocked.contains(&self.model_name)? || blocked.contains(self.provider_model(params)?)? {
+        if blocked.contains(&self.model_name)? || blocked.contains(provider_model)? {
             return Ok(true);
         }
-        match self.id(engine, params)? {
+        match id {
             Id::Given(id) => blocked.contains(id),
-            Id::Hash(hash) => blocked.contains(self.nameless(hash)?),
+            Id::Hash(hash) => blocked.contains(self.nameless(*hash)?),
         }
     }
 
@@ -333,8 +333,16 @@ impl Digest<'_> {
             }
         } else if value.is_none() {
             self.bytes.push(b'n');
-        } else if value.is_instance_of::<PyBool>() || value.is_instance_of::<PyInt>() {
-            self.text(b'i', value.str()?.to_str()?.as_bytes());
+        } else if let Ok(truth) = value.cast::<PyBool>() {
+            self.bytes.extend([b'b', u8::from(truth.is_true())]);
+        } else if value.is_instance_of::<PyInt>() {
+            match value.extract::<i64>() {
+                Ok(number) => {
+                    self.bytes.push(b'i');
+                    self.bytes.extend(number.to_le_bytes());
+                }
+                Err(_) => self.text(b'I', value.str()?.to_str()?.as_bytes()),
+            }
         } else if let Ok(number) = value.cast::<PyFloat>() {
             self.bytes.push(b'f');
             self.bytes.extend(number.extract::<f64>()?.to_bits().to_le_bytes());

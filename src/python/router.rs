@@ -186,13 +186,13 @@ impl AdvancedRouter {
             }
             named += 1;
             let params = entry.params()?;
-            entry.provider_model(&params)?;
+            let provider_model = entry.provider_model(&params)?;
+            let id = entry.id(&self.engine, &params)?;
             if let Some(blocked) = &blocked
-                && entry.is_blocked(&self.engine, &params, blocked)?
+                && entry.is_blocked(&id, &provider_model, blocked)?
             {
                 continue;
             }
-            let id = entry.id(&self.engine, &params)?;
             let known = self.find(&entry, &id)?;
             selection.offer(index, known.as_ref(), |metric| {
                 entry.metric(&params, metric, &mut prices)

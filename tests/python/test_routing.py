@@ -38,9 +38,7 @@ def three(**params: Any) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(params=["native", "fallback"])
-def make(
-    request: pytest.FixtureRequest, region: Region, monkeypatch: pytest.MonkeyPatch
-) -> Make:
+def make(request: pytest.FixtureRequest, region: Region, monkeypatch: pytest.MonkeyPatch) -> Make:
     """Makes a router: the extension's in a region of its own, or the one in plain Python."""
     if request.param == "native":
         return lambda *args, **kwargs: AdvancedRouter(*args, region=region, **kwargs)
@@ -466,7 +464,7 @@ def test_exceptions_of_clients_are_classified_by_their_status_or_name(make: Make
     class RateLimitError(Exception):
         status_code = 429
 
-    class Hostile(Exception):
+    class HostileError(Exception):
         status_code = "429"
 
         @property
@@ -485,7 +483,7 @@ def test_exceptions_of_clients_are_classified_by_their_status_or_name(make: Make
         assert router.start("a").failure(error=error)
         assert router.health("a")["last_failure"]["kind"] == kind
     if make is not _fallback_router.AdvancedRouter:
-        assert router.start("a").failure(error=Hostile())
+        assert router.start("a").failure(error=HostileError())
         assert router.health("a")["last_failure"]["kind"] == "other"
 
 
@@ -683,9 +681,13 @@ def test_no_two_workers_choose_the_same_sequence(region: Region) -> None:
 def test_a_region_without_room_says_what_to_raise() -> None:
     small = Region.create("small", keys=1024, lease_chunks=64, deployments=64)
     router = AdvancedRouter(region=small)
-    with pytest.raises(UnavailableError, match="FAST_LITELLM_SHM_DEPLOYMENTS"):
+
+    def fill() -> None:
         for n in range(200):
             fail(router, f"deployment-{n}", 500)
+
+    with pytest.raises(UnavailableError, match="FAST_LITELLM_SHM_DEPLOYMENTS"):
+        fill()
     assert router.get_available_deployment([deployment("unknown")], "gpt") is not None
 
 
