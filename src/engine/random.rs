@@ -49,7 +49,7 @@ impl Draws {
     pub(super) fn unit(&mut self) -> f64 {
         #[allow(clippy::cast_precision_loss, reason = "53 bits fit into a float")]
         let part = (self.next() >> 11) as f64;
-        part / (1_u64 << 53) as f64
+        part * (f64::EPSILON / 2.0)
     }
 }
 

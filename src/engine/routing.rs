@@ -13,8 +13,8 @@ use crate::clock::Instant;
 const REAP_INTERVAL_US: u64 = 1_000_000;
 /// For how long a deployment that has only failed comes after all others, seconds; then it is tried again.
 const AVOIDED_S: u64 = 60;
-/// Keeps sums of weights finite.
-const SCALE: f64 = 1.0 / (1_u128 << 64) as f64;
+/// Keeps sums of weights finite: 2^-64.
+const SCALE: f64 = 1.0 / (65_536.0 * 65_536.0 * 65_536.0 * 65_536.0);
 
 /// How to choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -38,7 +38,7 @@ impl std::fmt::Display for Origin {
 /// A deployment's dictionary.
 pub(super) struct Entry<'py> {
     origin: Origin,
-    entry: Bound<'py, PyDict>,
+    dict: Bound<'py, PyDict>,
     pub(super) model_name: Bound<'py, PyString>,
 }
 
@@ -68,13 +68,13 @@ impl<'py> Entry<'py> {
             let kind = kind_of(&error.into_inner());
             PyTypeError::new_err(format!("{origin}: model_name must be a str, not {kind}"))
         })?;
-        Ok(Self { origin, entry: entry.clone(), model_name })
+        Ok(Self { origin, dict: entry.clone(), model_name })
     }
 
     /// One of its dictionaries; `None` = there is none.
     #[inline]
     fn part(&self, name: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let part = self.entry.get_item(name)?.filter(|part| !part.is_none());
+        let part = self.dict.get_item(name)?.filter(|part| !part.is_none());
         part.map(|part| {
             part.cast_into::<PyDict>().map_err(|error| {
                 let kind = kind_of(&error.into_inner());
@@ -87,7 +87,7 @@ impl<'py> Entry<'py> {
     /// Its `litellm_params`.
     #[inline]
     pub(super) fn params(&self) -> PyResult<Bound<'py, PyDict>> {
-        let part = self.part(intern!(self.entry.py(), "litellm_params"))?;
+        let part = self.part(intern!(self.dict.py(), "litellm_params"))?;
         part.ok_or_else(|| missing(self.origin, "litellm_params"))
     }
 
@@ -97,20 +97,20 @@ impl<'py> Entry<'py> {
         &self,
         params: &Bound<'py, PyDict>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let model = params.get_item(intern!(self.entry.py(), "model"))?;
+        let model = params.get_item(intern!(self.dict.py(), "model"))?;
         model
             .filter(|model| !model.is_none())
             .ok_or_else(|| missing(self.origin, "litellm_params.model"))
     }
 
     fn info(&self) -> PyResult<Option<Bound<'py, PyDict>>> {
-        self.part(intern!(self.entry.py(), "model_info"))
+        self.part(intern!(self.dict.py(), "model_info"))
     }
 
     /// What it is told apart by.
     #[inline]
     pub(super) fn id(&self, engine: &Engine, params: &Bound<'py, PyDict>) -> PyResult<Id<'py>> {
-        let py = self.entry.py();
+        let py = self.dict.py();
         let id = match self.info()? {
             Some(info) => info.get_item(intern!(py, "id"))?.filter(|id| !id.is_none()),
             None => None,
@@ -139,7 +139,7 @@ impl<'py> Entry<'py> {
         metric: Metric,
         prices: &mut Prices<'py>,
     ) -> PyResult<f64> {
-        let py = self.entry.py();
+        let py = self.dict.py();
         let name = match metric {
             Metric::Weight => intern!(py, "weight"),
             Metric::Rpm => intern!(py, "rpm"),
@@ -177,7 +177,7 @@ impl<'py> Entry<'py> {
 
     /// What a token costs, in and out: its own prices, else those that LiteLLM knows for its model.
     fn price(&self, params: &Bound<'py, PyDict>, prices: &mut Prices<'py>) -> PyResult<f64> {
-        let py = self.entry.py();
+        let py = self.dict.py();
         let names = [intern!(py, "input_cost_per_token"), intern!(py, "output_cost_per_token")];
         let mut own = [None, None];
         for (own, name) in own.iter_mut().zip(names) {
@@ -208,7 +208,7 @@ impl<'py> Entry<'py> {
         info: Option<&Bound<'py, PyDict>>,
         prices: &mut Prices<'py>,
     ) -> PyResult<[Option<f64>; 2]> {
-        let py = self.entry.py();
+        let py = self.dict.py();
         let Some(known) = prices.known(py)? else { return Ok([None, None]) };
         let base = intern!(py, "base_model");
         let of_info = info.map(|info| info.get_item(base)).transpose()?.flatten();
@@ -271,10 +271,7 @@ fn missing(origin: Origin, what: &str) -> PyErr {
 }
 
 /// An id is text; LiteLLM takes whole numbers for their decimals, too.
-pub(super) fn id_text<'py>(
-    id: Bound<'py, PyAny>,
-    origin: Origin,
-) -> PyResult<Bound<'py, PyString>> {
+pub(super) fn id_text(id: Bound<'_, PyAny>, origin: Origin) -> PyResult<Bound<'_, PyString>> {
     let wrong = |found: &str| {
         PyTypeError::new_err(format!("{origin}: the id must be a str or an int, not {found}"))
     };
@@ -293,18 +290,26 @@ pub(super) fn id_text<'py>(
 
 /// LiteLLM's prices, looked up when the first is needed.
 #[derive(Default)]
-pub(super) struct Prices<'py>(Option<Option<Bound<'py, PyDict>>>);
+pub(super) enum Prices<'py> {
+    /// Not looked up yet.
+    #[default]
+    Unasked,
+    /// There are none: LiteLLM has not been imported, and is not for this.
+    Unknown,
+    /// LiteLLM's `model_cost`.
+    Known(Bound<'py, PyDict>),
+}
 
 impl<'py> Prices<'py> {
-    /// `None` = LiteLLM has not been imported, and is not for this.
-    fn known(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        if self.0.is_none() {
+    fn known(&mut self, py: Python<'py>) -> PyResult<Option<&Bound<'py, PyDict>>> {
+        if matches!(self, Self::Unasked) {
             let modules = py.import(intern!(py, "sys"))?.getattr(intern!(py, "modules"))?;
             let litellm = modules.cast::<PyDict>()?.get_item(intern!(py, "litellm"))?;
             let costs = litellm.and_then(|litellm| litellm.getattr(intern!(py, "model_cost")).ok());
-            self.0 = Some(costs.and_then(|costs| costs.cast_into::<PyDict>().ok()));
+            let costs = costs.and_then(|costs| costs.cast_into::<PyDict>().ok());
+            *self = costs.map_or(Self::Unknown, Self::Known);
         }
-        Ok(self.0.clone().flatten())
+        Ok(if let Self::Known(costs) = self { Some(costs) } else { None })
     }
 }
 

@@ -167,12 +167,11 @@ impl AdvancedRouter {
         blocked_models: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let listed;
-        let list = match model_list.cast_exact::<PyList>() {
-            Ok(list) => list,
-            Err(_) => {
-                listed = as_list(model_list)?;
-                &listed
-            }
+        let list = if let Ok(list) = model_list.cast_exact::<PyList>() {
+            list
+        } else {
+            listed = as_list(model_list)?;
+            &listed
         };
         let blocked = blocked_models.map(blocked_names).transpose()?.flatten();
         let mut selection = self.engine.selection(self.strategy);
