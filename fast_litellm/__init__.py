@@ -18,6 +18,7 @@ from fast_litellm._acceleration import (
 from fast_litellm._cli import is_running as _is_inspector
 from fast_litellm._limits import SimpleRateLimiter, check_rate_limit, get_rate_limit_stats
 from fast_litellm._native import RUST_ACCELERATION_AVAILABLE, Leader, __version__
+from fast_litellm._routing import AdvancedRouter, Call, get_available_deployment
 from fast_litellm.errors import (
     ConfigError,
     FastLitellmError,
@@ -28,6 +29,8 @@ from fast_litellm.errors import (
 
 __all__ = [
     "RUST_ACCELERATION_AVAILABLE",
+    "AdvancedRouter",
+    "Call",
     "ConfigError",
     "FastLitellmError",
     "Leader",
@@ -38,6 +41,7 @@ __all__ = [
     "__version__",
     "apply_acceleration",
     "check_rate_limit",
+    "get_available_deployment",
     "get_patch_status",
     "get_rate_limit_stats",
     "health_check",

@@ -12,6 +12,9 @@ import threading
 import time
 from typing import Any, ClassVar, NoReturn
 
+from fast_litellm._fallback_errors import OutOfRangeError, RegionError, UnavailableError
+from fast_litellm._fallback_router import AdvancedRouter, Call
+
 try:
     VERSION = importlib.metadata.version("fast-litellm")
 except importlib.metadata.PackageNotFoundError:
@@ -22,17 +25,20 @@ _MAX_BURST = 2**32 - 1
 _YEAR_US = 365 * 86_400 * 1_000_000
 _IDLE_SWEEP = 100_000
 
-
-class RegionError(Exception):
-    """The shared region cannot be created or attached to."""
-
-
-class UnavailableError(Exception):
-    """The region cannot decide this operation."""
-
-
-class OutOfRangeError(ValueError):
-    """A value is outside the range of the operation."""
+__all__ = [
+    "VERSION",
+    "AdvancedRouter",
+    "Call",
+    "LimiterScripts",
+    "OutOfRangeError",
+    "Region",
+    "RegionError",
+    "SimpleRateLimiter",
+    "UnavailableError",
+    "default_region",
+    "limiter_stats",
+    "set_default_region",
+]
 
 
 def _no_region(*_args: object, **_kwargs: object) -> NoReturn:

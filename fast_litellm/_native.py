@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fast_litellm._rust import (
         VERSION,
+        AdvancedRouter,
         Board,
+        Call,
         Deployments,
         Flight,
         Leader,
@@ -31,7 +33,9 @@ else:
     try:
         from fast_litellm._rust import (
             VERSION,
+            AdvancedRouter,
             Board,
+            Call,
             Deployments,
             Flight,
             Leader,
@@ -49,7 +53,9 @@ else:
     except ImportError as error:
         from fast_litellm._fallback import (
             VERSION,
+            AdvancedRouter,
             Board,
+            Call,
             Deployments,
             Flight,
             Leader,
@@ -76,7 +82,9 @@ __version__ = VERSION
 __all__ = [
     "RUST_ACCELERATION_AVAILABLE",
     "VERSION",
+    "AdvancedRouter",
     "Board",
+    "Call",
     "Deployments",
     "Flight",
     "Leader",

@@ -1,12 +1,15 @@
 """Native part of fast_litellm."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from os import PathLike
-from typing import Any, Final, final, overload
+from types import TracebackType
+from typing import Any, Final, Literal, final, overload
 
 __all__ = [
     "VERSION",
+    "AdvancedRouter",
     "Board",
+    "Call",
     "Deployments",
     "Flight",
     "Leader",
@@ -91,6 +94,56 @@ class SimpleRateLimiter:
     def requests_per_minute(self) -> int: ...
     @property
     def burst(self) -> int: ...
+
+class AdvancedRouter:
+    def __new__(
+        cls,
+        strategy: str = "simple_shuffle",
+        *,
+        region: Region | None = None,
+        allowed_fails: int | None = None,
+        cooldown_s: float = 5.0,
+    ) -> AdvancedRouter: ...
+    @property
+    def strategy(self) -> str: ...
+    def get_available_deployment(
+        self,
+        model_list: Iterable[dict[str, Any]],
+        model: str,
+        blocked_models: Iterable[str] | None = None,
+    ) -> dict[str, Any] | None: ...
+    def start(
+        self, deployment: dict[str, Any] | str | int, *, max_parallel: int | None = None
+    ) -> Call | None: ...
+    def cool_down(
+        self, deployment: dict[str, Any] | str | int, seconds: float, reason: str = ""
+    ) -> bool: ...
+    def end_cooldown(self, deployment: dict[str, Any] | str | int) -> bool: ...
+    def health(self, deployment: dict[str, Any] | str | int) -> dict[str, Any] | None: ...
+    def deployment_id(self, deployment: dict[str, Any] | str | int) -> str: ...
+
+@final
+class Call:
+    def success(
+        self,
+        tokens: int | None = None,
+        cost: float | None = None,
+        first_token_s: float | None = None,
+        latency_s: float | None = None,
+    ) -> bool: ...
+    def failure(
+        self, status: int | None = None, error: BaseException | str | None = None
+    ) -> bool: ...
+    def __enter__(self) -> Call: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> Literal[False]: ...
+    @property
+    def deployment_id(self) -> str: ...
 
 @final
 class LimiterScripts:

@@ -1,6 +1,6 @@
-"""What a decision costs: from Python, inside LiteLLM's limiter, and in instructions.
+"""What a decision costs: from Python, beside LiteLLM's routing, inside its limiter, and in instructions.
 
-    .venv/bin/python scripts/bench.py            # calls and slots
+    .venv/bin/python scripts/bench.py            # calls, routing and slots
     .venv/bin/python scripts/bench.py --instructions   # also counts instructions under callgrind
 
 Both sides of every ratio are measured in one run, in turns; medians are printed, and losses too.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import json
 import os
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,120 @@ def bench_bare_slots(in_flight: tuple[int, ...] = (0, 100, 1_000)) -> dict[int, 
     return results
 
 
+# Routing
+
+
+def models_of(count: int) -> list[dict[str, Any]]:
+    """A model's deployments, with all that a strategy may go by."""
+    return [
+        {
+            "model_name": "gpt",
+            "litellm_params": {
+                "model": f"openai/gpt-{number}",
+                "api_key": "sk-bench",
+                "rpm": 10_000_000 + number,
+                "input_cost_per_token": 1e-6 * (number + 1),
+                "output_cost_per_token": 2e-6,
+            },
+            "model_info": {"id": f"deployment-{number}"},
+        }
+        for number in range(count)
+    ]
+
+
+def make_pickers(count: int) -> dict[str, dict[str, Callable[[], Any]]]:
+    """By strategy: how LiteLLM chooses among `count` deployments that all were used, and how we do.
+
+    LiteLLM's part is the strategy's own code alone. Its router has chosen the deployments of the model
+    and left out those that are cooled down before; ours does both in the same call.
+    """
+    from litellm.caching.caching import DualCache
+    from litellm.router_strategy.least_busy import LeastBusyLoggingHandler
+    from litellm.router_strategy.lowest_cost import LowestCostLoggingHandler
+    from litellm.router_strategy.lowest_latency import LowestLatencyLoggingHandler
+    from litellm.router_strategy.simple_shuffle import simple_shuffle
+
+    from fast_litellm._rust import AdvancedRouter, Region
+
+    models = models_of(count)
+    busy = LeastBusyLoggingHandler(DualCache())
+    fast = LowestLatencyLoggingHandler(DualCache())
+    cheap = LowestCostLoggingHandler(DualCache())
+    used: dict[str, Any] = {}
+    region = Region.create("bench")
+    router = AdvancedRouter(region=region)
+    for number, model in enumerate(models):
+        name = model["model_info"]["id"]
+        latency_s = 0.1 + number / 1_000
+        busy.router_cache.set_cache(f"gpt_request_count:{name}", number % 3, local_only=True)
+        used[name] = {"latency": [latency_s] * 10}
+        for _ in range(number % 3):
+            call = router.start(model)
+            assert call is not None
+            HELD.append(call)
+        call = router.start(model)
+        assert call is not None
+        call.success(latency_s=latency_s)
+    fast.router_cache.set_cache("gpt_map", used)
+
+    def ours(strategy: str, models: list[dict[str, Any]] = models) -> Callable[[], Any]:
+        pick = AdvancedRouter(strategy, region=region).get_available_deployment
+        return lambda: pick(models, "gpt")
+
+    loop = asyncio.new_event_loop()
+    theirs: dict[str, Callable[[], Any]] = {
+        "simple_shuffle": lambda: simple_shuffle(lambda _: None, models, "gpt", None),
+        "least_busy": lambda: busy.get_available_deployments("gpt", models),
+        "latency_based": lambda: fast.get_available_deployments("gpt", models),
+        # It exists as a coroutine only.
+        "cost_based": lambda: loop.run_until_complete(
+            cheap.async_get_available_deployments("gpt", models)
+        ),
+    }
+    pickers = {
+        strategy: {"LiteLLM": case, "fast_litellm": ours(strategy)}
+        for strategy, case in theirs.items()
+    }
+    # Who has no id is told apart by a hash of all its parameters; LiteLLM's router gives ids beforehand.
+    nameless = [{key: model[key] for key in ("model_name", "litellm_params")} for model in models]
+    pickers["simple_shuffle"]["fast_litellm, no ids"] = ours("simple_shuffle", nameless)
+    return pickers
+
+
+#: Calls that stay in flight while routers choose.
+HELD: list[Any] = []
+
+
+def bench_routing(counts: tuple[int, ...] = (3, 30, 300)) -> dict[str, dict[str, dict[int, float]]]:
+    """Microseconds of one choice, by strategy, side and number of deployments."""
+    results: dict[str, dict[str, dict[int, float]]] = {}
+    for count in counts:
+        for strategy, cases in make_pickers(count).items():
+            for name, case in cases.items():
+                if case() is None:
+                    raise SystemExit(f"{name} chose none by {strategy}")
+
+            def timed(case: Callable[[], Any], calls: int) -> Callable[[], float]:
+                def run() -> float:
+                    start = time.perf_counter()
+                    for _ in range(calls):
+                        case()
+                    return (time.perf_counter() - start) / calls
+
+                return run
+
+            few = max(3, 600 // count)
+            many = 3_000 // count + 20
+            timers = {
+                name: timed(case, few if name == "LiteLLM" else many)
+                for name, case in cases.items()
+            }
+            for name, median in interleaved(timers).items():
+                results.setdefault(strategy, {}).setdefault(name, {})[count] = median * 1e6
+        HELD.clear()
+    return results
+
+
 # Instructions
 
 
@@ -208,16 +323,36 @@ async def count_child(name: str, redis_port: int | None, requests: int) -> None:
     request = pre_call(make_handlers(redis_port)[name])
     for _ in range(50):
         await request()
+    with counted() as dump:
+        for count in (requests, 2 * requests):
+            for _ in range(count):
+                await request()
+            dump()
+
+
+def count_choices(name: str, choices: int) -> None:
+    """The same of choices; `name` is strategy/side/deployments."""
+    strategy, side, count = name.split("/")
+    pick = make_pickers(int(count))[strategy][side]
+    for _ in range(5):
+        pick()
+    with counted() as dump:
+        for times in (choices, 2 * choices):
+            for _ in range(times):
+                pick()
+            dump()
+
+
+@contextlib.contextmanager
+def counted() -> Iterator[Callable[[], None]]:
+    """Counts instructions inside, if this process runs under callgrind; yields what writes them down."""
 
     def control(*arguments: str) -> None:
         command = ["callgrind_control", *arguments, str(os.getpid())]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
     control("-i", "on")
-    for count in (requests, 2 * requests):
-        for _ in range(count):
-            await request()
-        control("-d")
+    yield lambda: control("-d")
     control("-i", "off")
 
 
@@ -248,6 +383,17 @@ def count_instructions(name: str, redis_port: int | None, requests: int = 100) -
             totals.append(int(found[1]) if found else 0)
         first, second = totals[0], totals[1]
         return (second - first) / requests
+
+
+def bench_routing_instructions(count: int = 30) -> dict[str, dict[str, float]]:
+    """Instructions of one choice among `count`, by strategy and side."""
+    results: dict[str, dict[str, float]] = {}
+    for strategy in ("simple_shuffle", "least_busy", "latency_based", "cost_based"):
+        for side in ("LiteLLM", "fast_litellm"):
+            note(f"counting: {strategy}, {side}")
+            counted = count_instructions(f"{strategy}/{side}/{count}", None, 20)
+            results.setdefault(strategy, {})[side] = counted
+    return results
 
 
 def bench_instructions() -> dict[str, float]:
@@ -281,6 +427,19 @@ def print_report(report: dict[str, Any]) -> None:
     rows = {**report["slots_us"], "the region's part alone": report["bare_slots_us"]}
     for name, row in rows.items():
         print(f"  {name:34} " + " ".join(f"{row[count]:11.1f}" for count in row))
+    print("\none choice among deployments, us            among 3        30       300")
+    for strategy, sides in report["routing_us"].items():
+        for side, row in sides.items():
+            print(
+                f"  {strategy + ', ' + side:34} "
+                + " ".join(f"{value:11.2f}" for value in row.values())
+            )
+    if "routing_instructions" in report:
+        print("\none choice among 30 deployments, instructions")
+        for strategy, sides in report["routing_instructions"].items():
+            for side, value in sides.items():
+                ratio = value / sides["LiteLLM"]
+                print(f"  {strategy + ', ' + side:34} {value:12,.0f}   {ratio:5.2f} of LiteLLM")
     if "instructions" in report:
         print("\nthe limiter's pre-call work (rpm and tpm), instructions per request")
         base = report["instructions"]["LiteLLM in memory"]
@@ -298,15 +457,21 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=100, help=argparse.SUPPRESS)
     parser.add_argument("--redis-port", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.child and "/" in arguments.child:
+        count_choices(arguments.child, arguments.requests)
+        return 0
     if arguments.child:
         asyncio.run(count_child(arguments.child, arguments.redis_port, arguments.requests))
         return 0
     note("calls from Python")
     report: dict[str, Any] = {"calls_ns": bench_calls()}
+    note("routing")
+    report["routing_us"] = bench_routing()
     note("slots")
     report["bare_slots_us"] = bench_bare_slots()
     report["slots_us"] = asyncio.run(bench_slots())
     if arguments.instructions:
+        report["routing_instructions"] = bench_routing_instructions()
         report["instructions"] = bench_instructions()
     print_report(report)
     if arguments.json:

@@ -37,6 +37,14 @@ impl Clock for MonotonicClock {
     }
 }
 
+/// The fine monotonic clock in nanoseconds, to measure how long something took.
+pub fn fine_ns() -> u64 {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |t| {
+        let seconds = u64::try_from(t.tv_sec()).unwrap_or(0);
+        seconds * 1_000_000_000 + u64::try_from(t.tv_nsec()).unwrap_or(0)
+    })
+}
+
 /// Wall clock in nanoseconds, read once when a region is created.
 pub fn wall_ns() -> u64 {
     clock_gettime(ClockId::CLOCK_REALTIME).map_or(0, |t| {

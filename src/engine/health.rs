@@ -2,6 +2,7 @@
 //! a dead worker do not count; the rest is one word each.
 
 use super::keys::wants_name_check;
+use super::quota::Place;
 use super::{Engine, ROUNDS};
 use crate::clock::Instant;
 use crate::error::OpError;
@@ -27,7 +28,7 @@ const FORGET_S: u64 = 3_600;
 
 /// A deployment's record.
 #[derive(Clone, Copy)]
-struct Found<'a> {
+pub struct Found<'a> {
     slot: usize,
     identity: IdentityWord,
     record: &'a Deployment,
@@ -36,6 +37,32 @@ struct Found<'a> {
 impl<'a> Found<'a> {
     fn holds(&self) -> bool {
         index::holds(&self.record.identity, self.identity)
+    }
+
+    /// Where it is, for [`Engine::deployment_at`].
+    pub fn place(&self) -> Place {
+        Place { slot: self.slot, identity: self.identity }
+    }
+
+    /// Whether it is cooled down.
+    #[inline]
+    pub(super) fn is_cooled_down(&self, now: Instant) -> bool {
+        let word = self.record.cooldown.load(Ordering::Relaxed);
+        cooldown::left_ms(word, now.us() / 1_000) > 0
+    }
+
+    /// Average latency in microseconds over samples that still say something.
+    pub(super) fn recent_latency_us(&self, now: Instant) -> Option<u64> {
+        let word = self.record.latency.load(Ordering::Relaxed);
+        ewma::age_s(word, now.s()).filter(|&age| age < FORGET_S)?;
+        ewma::average_us(word)
+    }
+
+    /// Seconds since the latest failure, if no success came after it.
+    pub(super) fn failing_since_s(&self, now: Instant) -> Option<u64> {
+        let failing = self.record.failures_in_a_row.load(Ordering::Relaxed) > 0;
+        let latest = self.record.last_failure.load(Ordering::Relaxed);
+        failing.then(|| now.s().saturating_sub(latest.at_s()))
     }
 
     /// A word of the record, which is swapped only while the record is the deployment's.
@@ -149,11 +176,21 @@ impl Engine {
         (index::identity(KeyKind::Named, hash), Probe::of(hash))
     }
 
-    fn known_deployment(&self, id: &str) -> Option<Found<'_>> {
+    /// A deployment's record; `None` = nothing is known of it.
+    pub fn known_deployment(&self, id: &str) -> Option<Found<'_>> {
         let (identity, probe) = self.identify_deployment(id);
         let table = self.region.deployments();
         let slot = index::find(table, probe, identity)?;
         Some(Found { slot, identity, record: &table[slot] })
+    }
+
+    /// The record at a remembered place; `None` = the deployment is no longer there.
+    #[inline]
+    pub fn deployment_at(&self, place: Place) -> Option<Found<'_>> {
+        let Place { slot, identity } = place;
+        let record = self.region.deployments().get(slot)?;
+        let stands = index::is(record.identity.load(Ordering::Acquire), identity);
+        stands.then_some(Found { slot, identity, record })
     }
 
     fn deployment(&self, id: &str) -> Result<Found<'_>, OpError> {
@@ -215,7 +252,7 @@ impl Engine {
         Ok(())
     }
 
-    fn flights<'a>(&'a self, found: &Found<'a>) -> Leases<'a> {
+    pub(super) fn flights<'a>(&'a self, found: &Found<'a>) -> Leases<'a> {
         Leases {
             chunks: self.region.chunks(),
             key: found.identity,

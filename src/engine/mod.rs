@@ -3,17 +3,21 @@
 //!
 //! [`keys`] finds buckets and makes room for them; [`quota`] holds the GCRA limiter, [`windows`] the
 //! anchored windows, [`sliding`] the sliding ones, [`slots`] the concurrency slots, [`admission`] all of
-//! them in one call, [`health`] the deployments, [`leader`] who leads a job, [`board`] notices, [`features`] breakers and switches, [`measure`] histograms and
-//! events.
+//! them in one call, [`health`] the deployments, [`routing`] the choice among them, [`calls`] what becomes of
+//! a call to one, [`leader`] who leads a job, [`board`] notices, [`features`] breakers and switches,
+//! [`measure`] histograms and events.
 
 pub mod admission;
 pub mod board;
+pub mod calls;
 pub mod features;
 pub mod health;
 pub mod keys;
 pub mod leader;
 pub mod measure;
 pub mod quota;
+mod random;
+pub mod routing;
 pub mod sliding;
 pub mod slots;
 pub mod spend;
@@ -59,6 +63,7 @@ struct Local {
     cursors: Box<[Word<u64>]>,
     last_reap_us: Word<u64>,
     last_overflow_us: Word<u64>,
+    dice: random::Dice,
     /// Buckets of keys without room, where the policy is that each process decides for itself.
     overflow: OnceLock<Box<[Bucket]>>,
 }
@@ -100,6 +105,7 @@ impl Engine {
             cursors,
             last_reap_us: Word::new(0),
             last_overflow_us: Word::new(0),
+            dice: random::Dice::default(),
             overflow: OnceLock::new(),
         };
         Self { region, local }

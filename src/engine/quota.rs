@@ -19,12 +19,12 @@ pub struct Limiter {
     domain: u64,
 }
 
-/// Where a key's bucket is, for callers that see the same keys again and again.
+/// Where a key's bucket or a deployment's record is, for callers that see the same ones again and again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// Position in the region's buckets, then in those of the process's own.
+    /// Position in the region's buckets, then in those of the process's own; of a deployment, in its table.
     pub slot: usize,
-    /// Whose bucket it is as long as the place is the key's.
+    /// Whose record it is as long as the place is the key's.
     pub identity: IdentityWord,
 }
 

@@ -6,12 +6,14 @@
 mod board;
 mod cli;
 mod convert;
+mod deployment;
 mod deployments;
 mod errors;
 mod leader;
 mod limiter;
 mod place_cache;
 mod region;
+mod router;
 mod scripts;
 
 use pyo3::prelude::*;
@@ -33,6 +35,8 @@ mod _rust {
     use super::limiter::{SimpleRateLimiter, noop};
     #[pymodule_export]
     use super::region::{Region, default_region, set_default_region};
+    #[pymodule_export]
+    use super::router::{AdvancedRouter, Call};
 
     #[pymodule_export]
     use super::scripts::LimiterScripts;
