@@ -855,11 +855,22 @@ mod tests {
         clock.advance_s(FORGET_S - 60);
         assert!(engine.health("old-1").is_some());
         let kept = sent(&engine, "old-1", None).unwrap();
+        let place = |n| Some((n, engine.known_deployment(&format!("old-{n}"))?.place()));
+        let places: Vec<_> = (0..4 * capacity).filter_map(place).collect();
+        assert!(places.iter().all(|&(_, place)| engine.deployment_at(place).is_some()));
         clock.advance_s(60);
         for n in 0..capacity / 2 {
             engine.deployment_succeeded(&format!("new-{n}"), 60, Some(7), None).unwrap();
         }
         assert_eq!(engine.flights_to("old-1"), 1);
+        // A remembered place is nobody else's.
+        let gone =
+            places.iter().filter(|&&(_, place)| engine.deployment_at(place).is_none()).count();
+        assert!(gone > 0);
+        for (n, place) in places {
+            let known = engine.known_deployment(&format!("old-{n}")).is_some();
+            assert_eq!(engine.deployment_at(place).is_some(), known);
+        }
         let health = engine.health("new-0").unwrap();
         assert_eq!((health.latency_us, health.latencies_us), (Some(7), vec![7]));
         assert_eq!(health.successes_total, 1);
