@@ -413,6 +413,25 @@ def shown_deployment(id_: str) -> dict[str, Any]:
 
 
 @in_fork
+def test_calls_end_by_whatever_name_litellm_passes_its_arguments() -> None:
+    """It names all of them, and reports those of synchronous calls to methods of their own."""
+    accelerated()
+    logger = our_logger()
+    deployments = _native.Deployments(region())
+    end: dict[str, Any] = {"response_obj": None, "start_time": 0.0, "end_time": 1.0}
+    for tell in (logger.log_success_event, logger.log_failure_event):
+        logger.log_pre_api_call(model="gpt", messages=[], kwargs=call("a"))
+        tell(kwargs=call("a"), **end)
+        assert deployments.in_flight("a") == 0
+    for tell in (logger.async_log_success_event, logger.async_log_failure_event):
+        logger.log_pre_api_call(model="gpt", messages=[], kwargs=call("a"))
+        asyncio.run(tell(kwargs=call("a"), **end))
+        assert deployments.in_flight("a") == 0
+    shown = shown_deployment("a")
+    assert (shown["successes"], shown["failures"]) == (2, 2)
+
+
+@in_fork
 def test_failures_are_told_apart() -> None:
     accelerated()
     logger = our_logger()

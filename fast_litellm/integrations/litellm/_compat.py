@@ -349,10 +349,14 @@ def add_logger(feed: Feed) -> Any:
         def log_pre_api_call(self, model: Any, messages: Any, kwargs: Any) -> None:
             feed.began(kwargs)
 
-        def log_success_event(self, kwargs: Any, response_obj: Any, start: Any, end: Any) -> None:
-            feed.succeeded(kwargs, start, end)
+        def log_success_event(
+            self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
+        ) -> None:
+            feed.succeeded(kwargs, start_time, end_time)
 
-        def log_failure_event(self, kwargs: Any, response_obj: Any, start: Any, end: Any) -> None:
+        def log_failure_event(
+            self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
+        ) -> None:
             feed.failed(kwargs)
 
         async def async_log_success_event(
