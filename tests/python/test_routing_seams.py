@@ -269,6 +269,30 @@ def test_counters_are_shared_and_nothing_else(key: str, kept: bool) -> None:
 
 
 @in_fork
+def test_keys_are_found_while_another_thread_forgets_them() -> None:
+    from fast_litellm.integrations.litellm.router_keys import Keys
+
+    accelerated()
+    keys = Keys(None)  # type: ignore[arg-type]  # keys that are no kind need nothing
+
+    class Forgotten(dict[str, Any]):
+        """Another thread comes between any look and the next."""
+
+        def __contains__(self, key: object) -> bool:
+            found = super().__contains__(key)
+            keys._known = {}
+            return found
+
+        def get(self, key: str, default: Any = None) -> Any:
+            found = super().get(key, default)
+            keys._known = {}
+            return found
+
+    keys._known = Forgotten(other=None)
+    assert keys.find("other") is None
+
+
+@in_fork
 def test_a_counter_lives_from_its_first_addition() -> None:
     router = accelerated()
     tier(router).increment_cache("id:fails", 1, ttl=1)
