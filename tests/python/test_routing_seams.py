@@ -268,6 +268,25 @@ def test_counters_are_shared_and_nothing_else(key: str, kept: bool) -> None:
     assert tier(router).get_cache(key) is None
 
 
+@pytest.mark.parametrize(
+    "session", ["site_map", "x_request_count:a", "1:fails", "1:tpm:12-34", "deployment:a:cooldown"]
+)
+@pytest.mark.parametrize(
+    "key", ["deployment_affinity:v1:session:gpt:u:", "complexity_router_session_affinity:v1:gpt:u:"]
+)
+@in_fork
+def test_a_session_keeps_its_deployment_whatever_the_client_calls_it(
+    key: str, session: str
+) -> None:
+    router = accelerated()
+    for pin in ({"model_id": "a"}, {"a": {}}, "a", 7):
+        tier(router).delete_cache(key + session)
+        asyncio.run(router.cache.async_set_cache(key + session, pin, ttl=60))
+        assert asyncio.run(router.cache.async_get_cache(key + session)) == pin
+        assert forked(lambda: tier(router).set_cache(key + session, "other", ttl=60)) is None
+        assert tier(router).get_cache(key + session) == pin
+
+
 @in_fork
 def test_keys_are_found_while_another_thread_forgets_them() -> None:
     from fast_litellm.integrations.litellm.router_keys import Keys

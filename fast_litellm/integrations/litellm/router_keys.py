@@ -20,6 +20,8 @@ from fast_litellm.integrations.litellm.usage_maps import UsageMaps
 #: Kinds remembered by key; the keys of old minutes are forgotten with all others.
 _MAX_KNOWN = 10_000
 _NOT_PARSED: Final = object()
+#: What keys of sessions begin with. They end with whatever a client calls its session.
+_SESSIONS = ("deployment_affinity:", "complexity_router_session_affinity:")
 
 
 class Key(Protocol):
@@ -286,6 +288,8 @@ class Keys:
         return found
 
     def _parse(self, key: str) -> Key | None:
+        if key.startswith(_SESSIONS):
+            return None
         for pattern, kind in _KINDS:
             match = pattern.fullmatch(key)
             if match is not None:
