@@ -585,6 +585,28 @@ def test_costs_count_the_usage_of_all_workers() -> None:
     assert counts == {"tpm": 30, "rpm": 3}
 
 
+@in_fork
+def test_a_map_is_read_while_another_thread_learns_of_a_deployment() -> None:
+    from fast_litellm.integrations import litellm as integration
+
+    router = accelerated("a", "b", routing_strategy="latency-based-routing")
+    succeed(router.lowestlatency_logger, "a", 1.0)
+    assert integration._shared_routing is not None
+    maps = integration._shared_routing.shared.maps
+    inner, more = maps._deployments, iter(range(100))
+
+    class Learning:
+        """Another thread learns of a deployment whenever one is asked about."""
+
+        def __getattr__(self, name: str) -> Any:
+            maps.learn(f"{GROUP}_map", [f"new-{next(more)}"])
+            return getattr(inner, name)
+
+    maps._deployments = Learning()  # type: ignore[assignment]
+    assert "a" in router.cache.get_cache(f"{GROUP}_map")
+    assert region().feature_errors(FEATURE) == 0
+
+
 # Health checks
 
 

@@ -60,7 +60,8 @@ class UsageMaps:
         """Put a map together: each known deployment's samples, oldest first, and this minute's counts."""
         minute = _minute()
         made = _Map()
-        for id_ in self._groups.get(key, ()):
+        # A copy: another thread may learn of a deployment meanwhile.
+        for id_ in list(self._groups.get(key, ())):
             entry = self._entry(key, id_, minute)
             if entry:
                 made[id_] = entry
