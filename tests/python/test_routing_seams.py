@@ -952,3 +952,25 @@ def test_what_the_region_has_no_room_for_stays_with_the_worker() -> None:
     assert len(known) == 150
     assert region().feature_errors(FEATURE) == 0
     assert region().fallback_count() >= 150 - 128
+
+
+@in_fork
+def test_latencies_that_the_region_has_no_room_for_stay_with_the_worker() -> None:
+    os.environ["FAST_LITELLM_SHM_DEPLOYMENTS"] = "64"
+    router = accelerated("a", "b", routing_strategy="latency-based-routing")
+    handler = router.lowestlatency_logger
+    succeed(handler, "a", 1.0)
+    deployments = _native.Deployments(region())
+    for n in range(500):
+        with contextlib.suppress(fast_litellm.UnavailableError):
+            deployments.scored(f"d{n}", 1.0)
+    name = next(iter(router.cache.get_cache(f"{GROUP}_map")["a"]))
+    for seconds in (2.0, 4.0):
+        succeed(handler, "b", seconds)
+    assert router.cache.get_cache(f"{GROUP}_map")["a"][name] == [0.1]
+    assert router.cache.get_cache(f"{GROUP}_map")["b"][name] == [0.2, 0.4]
+    picked = {
+        handler.get_available_deployments(GROUP, router.model_list, messages=[])["model_info"]["id"]
+        for _ in range(5)
+    }
+    assert picked == {"a"}

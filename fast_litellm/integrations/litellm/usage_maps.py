@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from fast_litellm import _native
+from fast_litellm.integrations.litellm.mirror import LOCAL
 
 #: Deployments remembered by group.
 _MAX_GROUPS = 1_000
@@ -18,6 +19,8 @@ _MAX_GROUPS = 1_000
 _MINUTE_TTL_S = 120
 #: Most samples of a deployment that the region keeps.
 _MAX_SAMPLES = 16
+#: For how long a map that the region had no room for is kept in LiteLLM's own memory, seconds.
+_ALONE_S = 60.0
 #: LiteLLM's own number of samples.
 DEFAULT_SAMPLES = 10
 FIRST_TOKENS = "time_to_first_token_seconds"
@@ -39,6 +42,8 @@ class UsageMaps:
         self._deployments = deployments
         self._groups: dict[str, dict[str, None]] = {}
         self._samples = DEFAULT_SAMPLES
+        #: Until when (`time.monotonic`) a map is kept in LiteLLM's own memory.
+        self._alone: dict[str, float] = {}
         self._latency_name: str | None = None
 
     def latencies_are_called(self, name: str) -> None:
@@ -56,8 +61,14 @@ class UsageMaps:
             known[id_] = None
         self._samples = min(samples, _MAX_SAMPLES)
 
-    def read(self, key: str) -> dict[str, Any]:
-        """Put a map together: each known deployment's samples, oldest first, and this minute's counts."""
+    def read(self, key: str) -> Any:
+        """Put a map together: each known deployment's samples, oldest first, and this minute's counts.
+
+        `LOCAL` = LiteLLM has it alone, because the region had no room for all of its deployments: those
+        that are missing from a map would seem to be the fastest.
+        """
+        if self._is_alone(key):
+            return LOCAL
         minute = _minute()
         made = _Map()
         # A copy: another thread may learn of a deployment meanwhile.
@@ -92,6 +103,21 @@ class UsageMaps:
         """Add what is in `value` and was not in the map when it was read."""
         if not isinstance(value, dict) or not all(isinstance(v, dict) for v in value.values()):
             return False
+        if self._is_alone(key):
+            return False
+        try:
+            self._add(key, value)
+        except Exception:
+            if len(self._alone) >= _MAX_GROUPS:
+                self._alone = {}
+            self._alone[key] = time.monotonic() + _ALONE_S
+            raise
+        return True
+
+    def _is_alone(self, key: str) -> bool:
+        return self._alone.get(key, 0.0) > time.monotonic()
+
+    def _add(self, key: str, value: dict[str, Any]) -> None:
         seen = value.seen if isinstance(value, _Map) else {}
         self.learn(key, list(value), self._samples)
         for id_, entry in value.items():
@@ -102,7 +128,6 @@ class UsageMaps:
                 # First tokens are measured where calls end, by the same rule.
                 elif name == self._latency_name and now and now != before.get(name):
                     self._deployments.scored(id_, float(now[-1]))
-        return True
 
     def _add_counts(
         self, key: str, id_: str, minute: str, now: dict[str, Any], before: dict[str, Any]
