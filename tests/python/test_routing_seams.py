@@ -620,7 +620,7 @@ redis_usage_cache = None
 async def _run_direct_health_check_with_instrumentation(models, details, concurrency, context):
     rounds.append(1)
     await asyncio.sleep(seconds)
-    return [{"model": str(len(rounds))}], [{"model": "bad"}], {"id": ValueError("x")}
+    return [{"model": str(len(rounds))}], [{"model": bad}], {"id": ValueError("x")}
 
 def _write_health_state_to_router_cache(healthy, unhealthy, exceptions):
     written.append((healthy, exceptions))
@@ -630,7 +630,7 @@ async def _run_background_health_check():
     _write_health_state_to_router_cache(*result)
     return result
 """
-    vars(module).update(rounds=rounds, written=[], asyncio=asyncio, seconds=seconds)
+    vars(module).update(rounds=rounds, written=[], asyncio=asyncio, seconds=seconds, bad="bad")
     exec(code, vars(module))  # it is ours
     return module
 
@@ -694,6 +694,41 @@ def test_a_dead_leader_is_followed_at_once() -> None:
     asyncio.run(module._run_background_health_check())
     assert len(rounds) == 1
     assert time.monotonic() - began < 2
+
+
+class Unwritable:
+    """A board on which nothing can be published."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise fast_litellm.UnavailableError("full")
+
+
+@pytest.mark.parametrize("cause", ["the result", "the board"])
+@in_fork
+def test_nobody_waits_for_a_leader_that_cannot_publish(cause: str) -> None:
+    accelerate()
+
+    def lead() -> None:
+        rounds: list[int] = []
+        module = proxy_module(rounds)
+        seam = health_seam(module)
+        if cause == "the result":
+            vars(module)["bad"] = {("no", "text"): 1}
+        else:
+            seam._board = Unwritable()
+        while True:
+            asyncio.run(module._run_background_health_check())
+            time.sleep(0.5)
+
+    leader = Forked(lead)
+    until(lambda: region().fallback_count() > 0, "try to publish")
+    rounds: list[int] = []
+    module = proxy_module(rounds)
+    health_seam(module)
+    asyncio.run(asyncio.wait_for(module._run_background_health_check(), 8))
+    assert len(rounds) == 1
+    assert len(module.written) == 1
+    leader.kill()
 
 
 @in_fork

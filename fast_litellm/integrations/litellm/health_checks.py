@@ -45,9 +45,7 @@ class HealthCheckSeam(Seam):
     def remove(self) -> None:
         """Leave the checks to every worker again."""
         super().remove()
-        if self._leader is not None:
-            self._leader.release()
-            self._leader = None
+        self._resign()
 
     def _probe(self, module: ModuleType) -> str:
         return _compat.probe_health_checks(module)
@@ -108,6 +106,11 @@ class HealthCheckSeam(Seam):
             self._leader = _native.Leader(JOB, ttl_s=ttl_s, region=self._routing.region)
         return self._leader.acquire()
 
+    def _resign(self) -> None:
+        leader, self._leader = self._leader, None
+        if leader is not None:
+            leader.release()
+
     async def _leading(self, checks: Any, interval: float) -> Any:
         """Wait for the checks, and go on leading meanwhile, however long they take."""
         task = asyncio.ensure_future(checks)
@@ -139,11 +142,13 @@ class HealthCheckSeam(Seam):
             self._taken = [term, self._taken[1] + 1 if self._taken[0] == term else 1]
             try:
                 self._post(result[0], result[1], interval)
-            except _native.OutOfRangeError as error:
+            except Exception as error:  # noqa: BLE001  # counted; the others are told at least that
                 self._routing.breaker.failed("result of a health check", error)
                 self._post(None, None, interval)
         except Exception as error:  # noqa: BLE001  # counted; the others check by themselves
             self._routing.breaker.failed("result of a health check", error)
+            # They would wait for a leader that tells them nothing.
+            self._resign()
 
     def _post(self, healthy: Any, unhealthy: Any, interval: float) -> None:
         notice = {"number": self._taken, "healthy": healthy, "unhealthy": unhealthy}
