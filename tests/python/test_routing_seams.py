@@ -696,6 +696,63 @@ def test_a_dead_leader_is_followed_at_once() -> None:
     assert time.monotonic() - began < 2
 
 
+@in_fork
+def test_a_leader_leads_on_when_the_interval_becomes_longer() -> None:
+    accelerate()
+
+    def lead() -> None:
+        module = proxy_module([])
+        vars(module)["health_check_interval"] = 60
+        health_seam(module)
+        asyncio.run(module._run_background_health_check())
+        time.sleep(60)
+
+    leader = Forked(lead)
+    watch = _native.Leader("litellm:health_check", region=region())
+    until(lambda: watch.holder() is not None, "lead")
+    seam = health_seam(proxy_module([]))
+    assert not seam._leads(1.0)
+    # Longer than three of the short intervals, and the whole seconds that the region counts in.
+    time.sleep(5.1)
+    assert not seam._leads(60.0)
+    leader.kill()
+
+
+@pytest.mark.parametrize("change", ["removed", "redis", "breaker"])
+@in_fork
+def test_whoever_waits_for_a_leader_sees_that_it_need_not(change: str) -> None:
+    accelerate()
+
+    def lead() -> None:
+        module = proxy_module([], seconds=60)
+        health_seam(module)
+        asyncio.run(module._run_background_health_check())
+
+    leader = Forked(lead)
+    watch = _native.Leader("litellm:health_check", region=region())
+    until(lambda: watch.holder() is not None, "lead")
+    rounds: list[int] = []
+    module = proxy_module(rounds)
+    seam = health_seam(module)
+
+    async def wait() -> None:
+        waiting = asyncio.ensure_future(module._run_background_health_check())
+        await asyncio.sleep(0.6)
+        assert not rounds
+        if change == "removed":
+            seam.remove()
+        elif change == "redis":
+            vars(module)["redis_usage_cache"] = object()
+        else:
+            for _ in range(MAX_ERRORS):
+                region().feature_error(FEATURE)
+        await asyncio.wait_for(waiting, 5)
+
+    asyncio.run(wait())
+    assert len(rounds) == 1
+    leader.kill()
+
+
 class Unwritable:
     """A board on which nothing can be published."""
 

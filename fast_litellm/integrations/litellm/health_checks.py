@@ -37,6 +37,7 @@ class HealthCheckSeam(Seam):
         self._routing = routing
         self._board = routing.shared.board
         self._leader: _native.Leader | None = None
+        self._ttl_s = 0.0
         #: Leadership and round of the newest result that this worker has taken.
         self._taken = [0, 0]
         #: Whether the last round's result was another worker's.
@@ -77,10 +78,11 @@ class HealthCheckSeam(Seam):
         self, module: ModuleType, original: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         self._followed = False
-        interval = _compat.health_check_interval(module)
-        if not self.active or interval is None or self._routing.breaker.open:
-            return await original(*args, **kwargs)
         while True:
+            # Asked anew: all of it may change while this worker waits.
+            interval = _compat.health_check_interval(module)
+            if not self.active or interval is None or self._routing.breaker.open:
+                return await original(*args, **kwargs)
             try:
                 if self._leads(interval):
                     break
@@ -101,9 +103,11 @@ class HealthCheckSeam(Seam):
         return result
 
     def _leads(self, interval: float) -> bool:
-        if self._leader is None:
-            ttl_s = max(1.0, _PATIENCE * interval)
+        ttl_s = max(1.0, _PATIENCE * interval)
+        if self._leader is None or ttl_s != self._ttl_s:
+            # A leader goes on leading: to the region it is this process that leads.
             self._leader = _native.Leader(JOB, ttl_s=ttl_s, region=self._routing.region)
+            self._ttl_s = ttl_s
         return self._leader.acquire()
 
     def _resign(self) -> None:
