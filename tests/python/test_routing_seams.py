@@ -635,11 +635,13 @@ async def _run_background_health_check():
     return module
 
 
-def health_seam(module: ModuleType) -> Any:
+def health_seam(module: ModuleType, shares_caches: bool = True) -> Any:
     from fast_litellm.integrations.litellm.deployments import Routing
     from fast_litellm.integrations.litellm.health_checks import HealthCheckSeam
 
-    seam = HealthCheckSeam(Routing(region()))
+    routing = Routing(region())
+    routing.shares_caches = shares_caches
+    seam = HealthCheckSeam(routing)
     seam.apply(module)
     assert (seam.state, seam.reason) == ("applied", "")
     return seam
@@ -672,6 +674,40 @@ def test_one_worker_checks_and_all_know() -> None:
         assert len(written) == count
         if count == 0:
             assert set(map(str, results)) <= set(map(str, leader[1]))
+
+
+@in_fork
+def test_what_the_leader_writes_to_its_own_memory_the_others_write_too() -> None:
+    accelerate()
+
+    def lead() -> None:
+        module = proxy_module([])
+        health_seam(module, shares_caches=False)
+        asyncio.run(module._run_background_health_check())
+        time.sleep(60)
+
+    leader = Forked(lead)
+    until(lambda: _native.Board(region()).read("litellm:health_check") is not None, "publish")
+    rounds: list[int] = []
+    module = proxy_module(rounds)
+    health_seam(module, shares_caches=False)
+    asyncio.run(module._run_background_health_check())
+    assert (len(rounds), len(module.written)) == (0, 1)
+    leader.kill()
+
+
+@in_fork
+def test_only_adopted_caches_are_shared() -> None:
+    from fast_litellm.integrations import litellm as integration
+
+    accelerate()
+    routing = integration._shared_routing
+    assert routing is not None
+    assert not routing.shares_caches
+    new_router()
+    assert routing.shares_caches
+    fast_litellm.remove_acceleration()
+    assert not routing.shares_caches
 
 
 @in_fork

@@ -26,7 +26,11 @@ FEATURE = 0
 
 
 class Routing:
-    """What the routing seams share: the region's parts, and one breaker."""
+    """What the routing seams share: the region's parts, and one breaker.
+
+    Attributes:
+        shares_caches: whether a Router's caches are in the region.
+    """
 
     def __init__(self, region: _native.Region) -> None:
         self.region = region
@@ -39,6 +43,7 @@ class Routing:
             counters, deployments, _native.Board(region), UsageMaps(counters, deployments)
         )
         self.keys = Keys(self.shared)
+        self.shares_caches = False
 
 
 class _RouterCache:
@@ -103,6 +108,7 @@ class DeploymentsSeam(Seam):
     def remove(self) -> None:
         """Put the class and the caches of its instances back as they were."""
         super().remove()
+        self.routing.shares_caches = False
         self.feed.stop()
         if self._logger is not None:
             _compat.remove_logger(self._logger)
@@ -150,6 +156,7 @@ class DeploymentsSeam(Seam):
             if self._logger is None:
                 self._logger = _compat.add_logger(self.feed)
             self.state, self.reason = "applied", ""
+            self.routing.shares_caches = True
         except Exception as error:  # noqa: BLE001  # LiteLLM's constructor must not fail because of us
             for ref, name, _, original in reversed(self._replaced[begun:]):
                 setattr(ref(), name, original)

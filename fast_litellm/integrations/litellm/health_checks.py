@@ -67,8 +67,9 @@ class HealthCheckSeam(Seam):
 
             @functools.wraps(write)
             def write_state(*args: Any, **kwargs: Any) -> Any:
-                # The leader has written it for all, and knows better which failures do not count.
-                if not (seam.active and seam._followed):
+                # The leader has written it for all, and knows better which failures do not count. What it
+                # has written to its own memory this worker does not see.
+                if not (seam.active and seam._followed and seam._routing.shares_caches):
                     return write(*args, **kwargs)
                 return None
 
