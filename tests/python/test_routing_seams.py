@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import inspect
 import operator
@@ -11,6 +12,7 @@ import os
 import time
 import types
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from types import ModuleType
@@ -891,6 +893,28 @@ def test_removing_puts_everything_back() -> None:
     assert litellm.callbacks == callbacks
     assert tier(router).get_cache("a:fails") is None
     assert new_limit().acquire() is None
+
+
+@in_fork
+def test_a_router_that_is_gone_is_gone() -> None:
+    """A proxy makes one for each request that brings its own configuration."""
+    from fast_litellm.integrations import litellm as integration
+
+    accelerated()
+    owner = importlib.import_module(COOLDOWN).CooldownCache
+    from litellm.caching.caching import DualCache
+
+    caches = []
+    for _ in range(10):
+        cooldowns = owner(cache=DualCache(), default_cooldown_time=5)
+        cooldowns.cache.set_cache("large", "x" * 1000)
+        caches.append(weakref.ref(cooldowns.cache))
+        del cooldowns
+    gc.collect()
+    assert [cache() for cache in caches] == [None] * 10
+    owner(cache=DualCache(), default_cooldown_time=5)
+    seam: Any = integration._seams["routing.deployments"]
+    assert len(seam._replaced) <= 6
 
 
 def no_class(name: str) -> Callable[[ModuleType], None]:

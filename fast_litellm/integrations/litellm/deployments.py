@@ -11,18 +11,20 @@ import functools
 import inspect
 import weakref
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 from fast_litellm import _native
 from fast_litellm.integrations.litellm import _compat
 from fast_litellm.integrations.litellm.feed import Feed
-from fast_litellm.integrations.litellm.mirror import is_mirror, mirror_of
+from fast_litellm.integrations.litellm.mirror import is_mirror, mirror_of, original_of
 from fast_litellm.integrations.litellm.router_keys import Key, Keys, Shared
 from fast_litellm.integrations.litellm.seam import Breaker, Seam, logger
 from fast_litellm.integrations.litellm.usage_maps import UsageMaps
 
 #: Number of this feature's breaker in the region.
 FEATURE = 0
+#: A cache that was replaced: whose, under which name, and by what.
+_Replaced: TypeAlias = tuple[weakref.ref[Any], str, weakref.ref[Any]]
 
 
 class Routing:
@@ -102,8 +104,8 @@ class DeploymentsSeam(Seam):
         self.routing = routing
         self.feed = Feed(routing.shared.deployments, routing.breaker)
         self._logger: Any = None
-        #: Caches that were replaced: whose, under which name, by what, and what it was.
-        self._replaced: list[tuple[weakref.ref[Any], str, Any, Any]] = []
+        #: A proxy makes Routers again and again: those that are gone must not be kept by this.
+        self._replaced: list[_Replaced] = []
 
     def remove(self) -> None:
         """Put the class and the caches of its instances back as they were."""
@@ -113,10 +115,7 @@ class DeploymentsSeam(Seam):
         if self._logger is not None:
             _compat.remove_logger(self._logger)
             self._logger = None
-        for ref, name, ours, original in reversed(self._replaced):
-            owner = ref()
-            if owner is not None and getattr(owner, name, None) is ours:
-                setattr(owner, name, original)
+        self._put_back(self._replaced)
         self._replaced = []
 
     def _probe(self, module: ModuleType) -> str:
@@ -143,7 +142,7 @@ class DeploymentsSeam(Seam):
 
     def _adopt(self, cooldowns: Any) -> None:
         """Keep a new Router's keys in the region."""
-        begun = len(self._replaced)
+        replaced: list[_Replaced] = []
         try:
             router_cache = _compat.router_cache(cooldowns)
             if _compat.cache_has_redis(router_cache):
@@ -152,22 +151,35 @@ class DeploymentsSeam(Seam):
                 return
             source = _RouterCache(self, router_cache)
             for owner, name in _compat.memory_tiers(cooldowns):
-                self._replace(owner, name, source)
+                self._replace(owner, name, source, replaced)
             if self._logger is None:
                 self._logger = _compat.add_logger(self.feed)
+            self._replaced = [kept for kept in self._replaced if kept[0]() is not None]
+            self._replaced += replaced
             self.state, self.reason = "applied", ""
             self.routing.shares_caches = True
         except Exception as error:  # noqa: BLE001  # LiteLLM's constructor must not fail because of us
-            for ref, name, _, original in reversed(self._replaced[begun:]):
-                setattr(ref(), name, original)
-            del self._replaced[begun:]
+            self._put_back(replaced)
             self.not_applied(f"{type(error).__name__}: {error}")
             logger.exception("%s: a router was left as it is", self.missing)
 
-    def _replace(self, owner: Any, name: str, source: _RouterCache) -> None:
+    def _replace(
+        self,
+        owner: Any,
+        name: str,
+        source: _RouterCache,
+        replaced: list[_Replaced],
+    ) -> None:
         original = getattr(owner, name)
         if is_mirror(original):
             return
         mirror = mirror_of(original, source)
         setattr(owner, name, mirror)
-        self._replaced.append((weakref.ref(owner), name, mirror, original))
+        replaced.append((weakref.ref(owner), name, weakref.ref(mirror)))
+
+    @staticmethod
+    def _put_back(replaced: list[_Replaced]) -> None:
+        for owner_ref, name, mirror_ref in reversed(replaced):
+            owner, mirror = owner_ref(), mirror_ref()
+            if mirror is not None and getattr(owner, name, None) is mirror:
+                setattr(owner, name, original_of(mirror))
