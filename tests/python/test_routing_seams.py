@@ -419,6 +419,21 @@ def test_slots_taken_before_the_seam_are_given_back_to_where_they_were() -> None
     assert (limit.in_flight, region_slots("a")) == (0, 0)
 
 
+@in_fork
+def test_slots_held_when_the_seam_is_removed_are_free_for_other_workers() -> None:
+    accelerate()
+    limit = new_limit()
+    limit.acquire()
+    limit.acquire()
+    assert region_slots("a") == 2
+    fast_litellm.remove_acceleration()
+    scripts = _native.LimiterScripts(region())
+    assert not scripts.value("{deployment:a}:max_parallel_requests")
+    limit.release()
+    limit.release()
+    assert limit.in_flight == 0
+
+
 # Calls
 
 
