@@ -492,6 +492,24 @@ def test_calls_end_by_whatever_name_litellm_passes_its_arguments() -> None:
 
 
 @in_fork
+def test_calls_are_counted_among_as_many_callbacks_as_litellm_allows() -> None:
+    litellm.callbacks[:] = [f"callback-{n}" for n in range(litellm.constants.MAX_CALLBACKS)]
+    accelerated()
+    our_logger()
+
+
+@in_fork
+def test_calls_are_counted_after_the_callbacks_were_set_anew() -> None:
+    accelerated()
+    ours = our_logger()
+    litellm.callbacks = ["another"]
+    new_router()
+    assert litellm.callbacks == ["another", ours]
+    new_router()
+    assert our_logger() is ours
+
+
+@in_fork
 def test_failures_are_told_apart() -> None:
     accelerated()
     logger = our_logger()

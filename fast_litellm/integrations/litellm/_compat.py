@@ -370,8 +370,16 @@ def add_logger(feed: Feed) -> Any:
             feed.failed(kwargs)
 
     logger = FastLitellmFeed()
-    importlib.import_module("litellm").logging_callback_manager.add_litellm_callback(logger)
+    keep_logger(logger)
     return logger
+
+
+def keep_logger(logger: Any) -> None:
+    """See to it that LiteLLM has the logger: whoever sets `litellm.callbacks` anew drops it."""
+    callbacks = getattr(importlib.import_module("litellm"), "callbacks", None)
+    # LiteLLM's own way to add one refuses, without telling, where there are many already.
+    if isinstance(callbacks, list) and not any(one is logger for one in callbacks):
+        callbacks.append(logger)
 
 
 def remove_logger(logger: Any) -> None:

@@ -154,6 +154,7 @@ class DeploymentsSeam(Seam):
                 self._replace(owner, name, source, replaced)
             if self._logger is None:
                 self._logger = _compat.add_logger(self.feed)
+            _compat.keep_logger(self._logger)
             self._replaced = [kept for kept in self._replaced if kept[0]() is not None]
             self._replaced += replaced
             self.state, self.reason = "applied", ""
