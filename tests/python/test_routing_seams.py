@@ -491,6 +491,45 @@ def test_calls_end_by_whatever_name_litellm_passes_its_arguments() -> None:
     assert (shown["successes"], shown["failures"]) == (2, 2)
 
 
+def begin(id_: str, number: str) -> Any:
+    """Begin a call the way LiteLLM does; returns what it keeps of it meanwhile."""
+    from litellm.litellm_core_utils.litellm_logging import Logging
+
+    litellm.input_callback = [our_logger()]
+    now = datetime.now()
+    begun = Logging("gpt", [], False, "acompletion", now, number, number)
+    begun.model_call_details.update(call(id_, number))
+    begun.litellm_params = begun.model_call_details["litellm_params"]
+    begun.pre_call(input="", api_key="")
+    return begun
+
+
+@in_fork
+def test_a_call_whose_end_is_never_told_ends_when_litellm_drops_it() -> None:
+    """Nothing is told of one that is cancelled, or whose stream is not read to its end."""
+    accelerated()
+    deployments = _native.Deployments(region())
+    logger = our_logger()
+    calls = [begin("a", "1"), begin("a", "1"), begin("a", "2")]
+    assert deployments.in_flight("a") == 3
+    # A try that is told to have failed when the next has begun already.
+    logger.log_failure_event(calls[0].model_call_details, None, 0, 1)
+    assert deployments.in_flight("a") == 2
+    for left in (1, 0, 0):
+        calls.pop()
+        gc.collect()
+        assert deployments.in_flight("a") == left
+    assert not logger_feed()._calls
+    assert region().feature_errors(FEATURE) == 0
+
+
+def logger_feed() -> Any:
+    from fast_litellm.integrations import litellm as integration
+
+    seam: Any = integration._seams["routing.deployments"]
+    return seam.feed
+
+
 @in_fork
 def test_calls_are_counted_among_as_many_callbacks_as_litellm_allows() -> None:
     litellm.callbacks[:] = [f"callback-{n}" for n in range(litellm.constants.MAX_CALLBACKS)]

@@ -14,7 +14,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import ModuleType, SimpleNamespace
+from types import FrameType, ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -347,7 +347,7 @@ def add_logger(feed: Feed) -> Any:
         """Passes on which deployment is called, and how that ends."""
 
         def log_pre_api_call(self, model: Any, messages: Any, kwargs: Any) -> None:
-            feed.began(kwargs)
+            feed.began(kwargs, _call_of(sys._getframe(1)))
 
         def log_success_event(
             self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
@@ -372,6 +372,13 @@ def add_logger(feed: Feed) -> Any:
     logger = FastLitellmFeed()
     keep_logger(logger)
     return logger
+
+
+def _call_of(frame: FrameType) -> Any:
+    """The object that lives as long as a call does; None = it is not known."""
+    # It is not among the arguments of a logger, but it is what calls it.
+    caller = frame.f_locals.get("self")
+    return caller if getattr(caller, "litellm_call_id", None) is not None else None
 
 
 def keep_logger(logger: Any) -> None:
