@@ -192,6 +192,16 @@ def test_a_cooldown_is_known_to_all_workers_with_its_cause() -> None:
 
 
 @in_fork
+def test_a_cooldown_is_known_whatever_the_provider_said() -> None:
+    router = accelerated()
+    cool_down = router.cooldown_cache.add_deployment_to_cooldown
+    for id_, text in (("a", "half a pair: \ud83d"), ("b", "\0" + "x" * 100_000)):
+        forked(lambda id_=id_, text=text: cool_down(id_, ValueError(text), 429, 30.0))
+    assert set(cooled_down(router)) == {"a", "b"}
+    assert cooled_down(router)["a"]["exception_received"] == "half a pair: ?"
+
+
+@in_fork
 def test_a_cooldown_ends_by_itself() -> None:
     router = accelerated()
     router.cooldown_cache.add_deployment_to_cooldown("a", ValueError("x"), 500, 0.2)

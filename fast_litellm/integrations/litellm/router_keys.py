@@ -139,7 +139,8 @@ class Cooldown:
             self._deployment,
             ttl_s,
             status=int(status) if str(status).isdecimal() else 0,
-            text=str(value.get("exception_received", "")),
+            # Half a surrogate pair is no text to the region; JSON of a provider's may have one.
+            text=str(value.get("exception_received", "")).encode(errors="replace").decode(),
         )
         return True
 
