@@ -655,6 +655,29 @@ def test_no_more_latencies_are_kept_than_the_strategy_wants() -> None:
 
 
 @in_fork
+def test_every_group_has_as_many_latencies_as_its_own_strategy_wants() -> None:
+    accelerated()
+    from litellm.router_strategy.lowest_cost import LowestCostLoggingHandler
+    from litellm.router_strategy.lowest_latency import LowestLatencyLoggingHandler
+
+    router = new_router("a")
+    wanted = {"few": 3, "more": 12}
+    handlers = {
+        group: LowestLatencyLoggingHandler(router.cache, {"max_latency_list_size": wanted[group]})
+        for group in wanted
+    }
+    for n in range(14):
+        _native.Deployments(region()).scored("a", float(n + 1))
+    for group, handler in handlers.items():
+        handler.get_available_deployments(group, router.model_list, messages=[])
+    costs = LowestCostLoggingHandler(router.cache)
+    asyncio.run(costs.async_get_available_deployments("few", router.model_list, messages=[]))
+    for group, most in wanted.items():
+        (latencies,) = router.cache.get_cache(f"{group}_map")["a"].values()
+        assert len(latencies) == most
+
+
+@in_fork
 def test_costs_count_the_usage_of_all_workers() -> None:
     router = accelerated("a", "b", routing_strategy="cost-based-routing")
     handler = router.lowestcost_logger
