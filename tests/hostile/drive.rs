@@ -169,7 +169,7 @@ fn silent(operation: impl FnOnce()) -> String {
 }
 
 /// All operations by their names.
-pub const OPERATIONS: [(&str, Run); 73] = [
+pub const OPERATIONS: [(&str, Run); 74] = [
     ("check", |c, o| told(c.engine.check(c.rate(o), NAMES[o.key].as_bytes()))),
     ("check_cost", |c, o| told(c.engine.check_cost(c.rate(o), NAMES[o.key].as_bytes(), o.amount))),
     ("place", |c, o| c.place(o)),

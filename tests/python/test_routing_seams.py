@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import inspect
 import operator
@@ -11,6 +12,7 @@ import os
 import time
 import types
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from types import ModuleType
@@ -190,6 +192,16 @@ def test_a_cooldown_is_known_to_all_workers_with_its_cause() -> None:
 
 
 @in_fork
+def test_a_cooldown_is_known_whatever_the_provider_said() -> None:
+    router = accelerated()
+    cool_down = router.cooldown_cache.add_deployment_to_cooldown
+    for id_, text in (("a", "half a pair: \ud83d"), ("b", "\0" + "x" * 100_000)):
+        forked(lambda id_=id_, text=text: cool_down(id_, ValueError(text), 429, 30.0))
+    assert set(cooled_down(router)) == {"a", "b"}
+    assert cooled_down(router)["a"]["exception_received"] == "half a pair: ?"
+
+
+@in_fork
 def test_a_cooldown_ends_by_itself() -> None:
     router = accelerated()
     router.cooldown_cache.add_deployment_to_cooldown("a", ValueError("x"), 500, 0.2)
@@ -266,6 +278,49 @@ def test_counters_are_shared_and_nothing_else(key: str, kept: bool) -> None:
     assert router.cache.get_cache(key) == (5 if kept else 3)
     tier(router).delete_cache(key)
     assert tier(router).get_cache(key) is None
+
+
+@pytest.mark.parametrize(
+    "session", ["site_map", "x_request_count:a", "1:fails", "1:tpm:12-34", "deployment:a:cooldown"]
+)
+@pytest.mark.parametrize(
+    "key", ["deployment_affinity:v1:session:gpt:u:", "complexity_router_session_affinity:v1:gpt:u:"]
+)
+@in_fork
+def test_a_session_keeps_its_deployment_whatever_the_client_calls_it(
+    key: str, session: str
+) -> None:
+    router = accelerated()
+    for pin in ({"model_id": "a"}, {"a": {}}, "a", 7):
+        tier(router).delete_cache(key + session)
+        asyncio.run(router.cache.async_set_cache(key + session, pin, ttl=60))
+        assert asyncio.run(router.cache.async_get_cache(key + session)) == pin
+        assert forked(lambda: tier(router).set_cache(key + session, "other", ttl=60)) is None
+        assert tier(router).get_cache(key + session) == pin
+
+
+@in_fork
+def test_keys_are_found_while_another_thread_forgets_them() -> None:
+    from fast_litellm.integrations.litellm.router_keys import Keys
+
+    accelerated()
+    keys = Keys(None)  # type: ignore[arg-type]  # keys that are no kind need nothing
+
+    class Forgotten(dict[str, Any]):
+        """Another thread comes between any look and the next."""
+
+        def __contains__(self, key: object) -> bool:
+            found = super().__contains__(key)
+            keys._known = {}
+            return found
+
+        def get(self, key: str, default: Any = None) -> Any:
+            found = super().get(key, default)
+            keys._known = {}
+            return found
+
+    keys._known = Forgotten(other=None)
+    assert keys.find("other") is None
 
 
 @in_fork
@@ -374,6 +429,21 @@ def test_slots_taken_before_the_seam_are_given_back_to_where_they_were() -> None
     assert (limit.in_flight, region_slots("a")) == (0, 0)
 
 
+@in_fork
+def test_slots_held_when_the_seam_is_removed_are_free_for_other_workers() -> None:
+    accelerate()
+    limit = new_limit()
+    limit.acquire()
+    limit.acquire()
+    assert region_slots("a") == 2
+    fast_litellm.remove_acceleration()
+    scripts = _native.LimiterScripts(region())
+    assert not scripts.value("{deployment:a}:max_parallel_requests")
+    limit.release()
+    limit.release()
+    assert limit.in_flight == 0
+
+
 # Calls
 
 
@@ -410,6 +480,82 @@ def shown_deployment(id_: str) -> dict[str, Any]:
     report = json.loads(region().inspect())
     (found,) = [one for one in report["deployments"] if one["deployment"] == f"{GROUP}:{id_}"]
     return dict(found)
+
+
+@in_fork
+def test_calls_end_by_whatever_name_litellm_passes_its_arguments() -> None:
+    """It names all of them, and reports those of synchronous calls to methods of their own."""
+    accelerated()
+    logger = our_logger()
+    deployments = _native.Deployments(region())
+    end: dict[str, Any] = {"response_obj": None, "start_time": 0.0, "end_time": 1.0}
+    for tell in (logger.log_success_event, logger.log_failure_event):
+        logger.log_pre_api_call(model="gpt", messages=[], kwargs=call("a"))
+        tell(kwargs=call("a"), **end)
+        assert deployments.in_flight("a") == 0
+    for tell in (logger.async_log_success_event, logger.async_log_failure_event):
+        logger.log_pre_api_call(model="gpt", messages=[], kwargs=call("a"))
+        asyncio.run(tell(kwargs=call("a"), **end))
+        assert deployments.in_flight("a") == 0
+    shown = shown_deployment("a")
+    assert (shown["successes"], shown["failures"]) == (2, 2)
+
+
+def begin(id_: str, number: str) -> Any:
+    """Begin a call the way LiteLLM does; returns what it keeps of it meanwhile."""
+    from litellm.litellm_core_utils.litellm_logging import Logging
+
+    litellm.input_callback = [our_logger()]
+    now = datetime.now()
+    begun = Logging("gpt", [], False, "acompletion", now, number, number)
+    begun.model_call_details.update(call(id_, number))
+    begun.litellm_params = begun.model_call_details["litellm_params"]
+    begun.pre_call(input="", api_key="")
+    return begun
+
+
+@in_fork
+def test_a_call_whose_end_is_never_told_ends_when_litellm_drops_it() -> None:
+    """Nothing is told of one that is cancelled, or whose stream is not read to its end."""
+    accelerated()
+    deployments = _native.Deployments(region())
+    logger = our_logger()
+    calls = [begin("a", "1"), begin("a", "1"), begin("a", "2")]
+    assert deployments.in_flight("a") == 3
+    # A try that is told to have failed when the next has begun already.
+    logger.log_failure_event(calls[0].model_call_details, None, 0, 1)
+    assert deployments.in_flight("a") == 2
+    for left in (1, 0, 0):
+        calls.pop()
+        gc.collect()
+        assert deployments.in_flight("a") == left
+    assert not logger_feed()._calls
+    assert region().feature_errors(FEATURE) == 0
+
+
+def logger_feed() -> Any:
+    from fast_litellm.integrations import litellm as integration
+
+    seam: Any = integration._seams["routing.deployments"]
+    return seam.feed
+
+
+@in_fork
+def test_calls_are_counted_among_as_many_callbacks_as_litellm_allows() -> None:
+    litellm.callbacks[:] = [f"callback-{n}" for n in range(litellm.constants.MAX_CALLBACKS)]
+    accelerated()
+    our_logger()
+
+
+@in_fork
+def test_calls_are_counted_after_the_callbacks_were_set_anew() -> None:
+    accelerated()
+    ours = our_logger()
+    litellm.callbacks = ["another"]
+    new_router()
+    assert litellm.callbacks == ["another", ours]
+    new_router()
+    assert our_logger() is ours
 
 
 @in_fork
@@ -509,6 +655,29 @@ def test_no_more_latencies_are_kept_than_the_strategy_wants() -> None:
 
 
 @in_fork
+def test_every_group_has_as_many_latencies_as_its_own_strategy_wants() -> None:
+    accelerated()
+    from litellm.router_strategy.lowest_cost import LowestCostLoggingHandler
+    from litellm.router_strategy.lowest_latency import LowestLatencyLoggingHandler
+
+    router = new_router("a")
+    wanted = {"few": 3, "more": 12}
+    handlers = {
+        group: LowestLatencyLoggingHandler(router.cache, {"max_latency_list_size": wanted[group]})
+        for group in wanted
+    }
+    for n in range(14):
+        _native.Deployments(region()).scored("a", float(n + 1))
+    for group, handler in handlers.items():
+        handler.get_available_deployments(group, router.model_list, messages=[])
+    costs = LowestCostLoggingHandler(router.cache)
+    asyncio.run(costs.async_get_available_deployments("few", router.model_list, messages=[]))
+    for group, most in wanted.items():
+        (latencies,) = router.cache.get_cache(f"{group}_map")["a"].values()
+        assert len(latencies) == most
+
+
+@in_fork
 def test_costs_count_the_usage_of_all_workers() -> None:
     router = accelerated("a", "b", routing_strategy="cost-based-routing")
     handler = router.lowestcost_logger
@@ -521,6 +690,28 @@ def test_costs_count_the_usage_of_all_workers() -> None:
     known = router.cache.get_cache(f"cost_map:{GROUP}")
     ((_, counts),) = known["a"].items()
     assert counts == {"tpm": 30, "rpm": 3}
+
+
+@in_fork
+def test_a_map_is_read_while_another_thread_learns_of_a_deployment() -> None:
+    from fast_litellm.integrations import litellm as integration
+
+    router = accelerated("a", "b", routing_strategy="latency-based-routing")
+    succeed(router.lowestlatency_logger, "a", 1.0)
+    assert integration._shared_routing is not None
+    maps = integration._shared_routing.shared.maps
+    inner, more = maps._deployments, iter(range(100))
+
+    class Learning:
+        """Another thread learns of a deployment whenever one is asked about."""
+
+        def __getattr__(self, name: str) -> Any:
+            maps.learn(f"{GROUP}_map", [f"new-{next(more)}"])
+            return getattr(inner, name)
+
+    maps._deployments = Learning()  # type: ignore[assignment]
+    assert "a" in router.cache.get_cache(f"{GROUP}_map")
+    assert region().feature_errors(FEATURE) == 0
 
 
 # Health checks
@@ -536,7 +727,7 @@ redis_usage_cache = None
 async def _run_direct_health_check_with_instrumentation(models, details, concurrency, context):
     rounds.append(1)
     await asyncio.sleep(seconds)
-    return [{"model": str(len(rounds))}], [{"model": "bad"}], {"id": ValueError("x")}
+    return [{"model": str(len(rounds))}], [{"model": bad}], {"id": ValueError("x")}
 
 def _write_health_state_to_router_cache(healthy, unhealthy, exceptions):
     written.append((healthy, exceptions))
@@ -546,16 +737,18 @@ async def _run_background_health_check():
     _write_health_state_to_router_cache(*result)
     return result
 """
-    vars(module).update(rounds=rounds, written=[], asyncio=asyncio, seconds=seconds)
+    vars(module).update(rounds=rounds, written=[], asyncio=asyncio, seconds=seconds, bad="bad")
     exec(code, vars(module))  # it is ours
     return module
 
 
-def health_seam(module: ModuleType) -> Any:
+def health_seam(module: ModuleType, shares_caches: bool = True) -> Any:
     from fast_litellm.integrations.litellm.deployments import Routing
     from fast_litellm.integrations.litellm.health_checks import HealthCheckSeam
 
-    seam = HealthCheckSeam(Routing(region()))
+    routing = Routing(region())
+    routing.shares_caches = shares_caches
+    seam = HealthCheckSeam(routing)
     seam.apply(module)
     assert (seam.state, seam.reason) == ("applied", "")
     return seam
@@ -616,6 +809,40 @@ def test_a_worker_that_looks_late_shows_what_is_known_and_waits_for_the_next() -
 
 
 @in_fork
+def test_what_the_leader_writes_to_its_own_memory_the_others_write_too() -> None:
+    accelerate()
+
+    def lead() -> None:
+        module = proxy_module([])
+        health_seam(module, shares_caches=False)
+        asyncio.run(module._run_background_health_check())
+        time.sleep(60)
+
+    leader = Forked(lead)
+    until(lambda: _native.Board(region()).read("litellm:health_check") is not None, "publish")
+    rounds: list[int] = []
+    module = proxy_module(rounds)
+    health_seam(module, shares_caches=False)
+    asyncio.run(module._run_background_health_check())
+    assert (len(rounds), len(module.written)) == (0, 1)
+    leader.kill()
+
+
+@in_fork
+def test_only_adopted_caches_are_shared() -> None:
+    from fast_litellm.integrations import litellm as integration
+
+    accelerate()
+    routing = integration._shared_routing
+    assert routing is not None
+    assert not routing.shares_caches
+    new_router()
+    assert routing.shares_caches
+    fast_litellm.remove_acceleration()
+    assert not routing.shares_caches
+
+
+@in_fork
 def test_a_dead_leader_is_followed_at_once() -> None:
     accelerate()
 
@@ -635,6 +862,98 @@ def test_a_dead_leader_is_followed_at_once() -> None:
     asyncio.run(module._run_background_health_check())
     assert len(rounds) == 1
     assert time.monotonic() - began < 2
+
+
+@in_fork
+def test_a_leader_leads_on_when_the_interval_becomes_longer() -> None:
+    accelerate()
+
+    def lead() -> None:
+        module = proxy_module([])
+        vars(module)["health_check_interval"] = 60
+        health_seam(module)
+        asyncio.run(module._run_background_health_check())
+        time.sleep(60)
+
+    leader = Forked(lead)
+    watch = _native.Leader("litellm:health_check", region=region())
+    until(lambda: watch.holder() is not None, "lead")
+    seam = health_seam(proxy_module([]))
+    assert not seam._leads(1.0)
+    # Longer than three of the short intervals, and the whole seconds that the region counts in.
+    time.sleep(5.1)
+    assert not seam._leads(60.0)
+    leader.kill()
+
+
+@pytest.mark.parametrize("change", ["removed", "redis", "breaker"])
+@in_fork
+def test_whoever_waits_for_a_leader_sees_that_it_need_not(change: str) -> None:
+    accelerate()
+
+    def lead() -> None:
+        module = proxy_module([], seconds=60)
+        health_seam(module)
+        asyncio.run(module._run_background_health_check())
+
+    leader = Forked(lead)
+    watch = _native.Leader("litellm:health_check", region=region())
+    until(lambda: watch.holder() is not None, "lead")
+    rounds: list[int] = []
+    module = proxy_module(rounds)
+    seam = health_seam(module)
+
+    async def wait() -> None:
+        waiting = asyncio.ensure_future(module._run_background_health_check())
+        await asyncio.sleep(0.6)
+        assert not rounds
+        if change == "removed":
+            seam.remove()
+        elif change == "redis":
+            vars(module)["redis_usage_cache"] = object()
+        else:
+            for _ in range(MAX_ERRORS):
+                region().feature_error(FEATURE)
+        await asyncio.wait_for(waiting, 5)
+
+    asyncio.run(wait())
+    assert len(rounds) == 1
+    leader.kill()
+
+
+class Unwritable:
+    """A board on which nothing can be published."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise fast_litellm.UnavailableError("full")
+
+
+@pytest.mark.parametrize("cause", ["the result", "the board"])
+@in_fork
+def test_nobody_waits_for_a_leader_that_cannot_publish(cause: str) -> None:
+    accelerate()
+
+    def lead() -> None:
+        rounds: list[int] = []
+        module = proxy_module(rounds)
+        seam = health_seam(module)
+        if cause == "the result":
+            vars(module)["bad"] = {("no", "text"): 1}
+        else:
+            seam._board = Unwritable()
+        while True:
+            asyncio.run(module._run_background_health_check())
+            time.sleep(0.5)
+
+    leader = Forked(lead)
+    until(lambda: region().fallback_count() > 0, "try to publish")
+    rounds: list[int] = []
+    module = proxy_module(rounds)
+    health_seam(module)
+    asyncio.run(asyncio.wait_for(module._run_background_health_check(), 8))
+    assert len(rounds) == 1
+    assert len(module.written) == 1
+    leader.kill()
 
 
 @in_fork
@@ -715,6 +1034,28 @@ def test_removing_puts_everything_back() -> None:
     assert litellm.callbacks == callbacks
     assert tier(router).get_cache("a:fails") is None
     assert new_limit().acquire() is None
+
+
+@in_fork
+def test_a_router_that_is_gone_is_gone() -> None:
+    """A proxy makes one for each request that brings its own configuration."""
+    from fast_litellm.integrations import litellm as integration
+
+    accelerated()
+    owner = importlib.import_module(COOLDOWN).CooldownCache
+    from litellm.caching.caching import DualCache
+
+    caches = []
+    for _ in range(10):
+        cooldowns = owner(cache=DualCache(), default_cooldown_time=5)
+        cooldowns.cache.set_cache("large", "x" * 1000)
+        caches.append(weakref.ref(cooldowns.cache))
+        del cooldowns
+    gc.collect()
+    assert [cache() for cache in caches] == [None] * 10
+    owner(cache=DualCache(), default_cooldown_time=5)
+    seam: Any = integration._seams["routing.deployments"]
+    assert len(seam._replaced) <= 6
 
 
 def no_class(name: str) -> Callable[[ModuleType], None]:
@@ -904,3 +1245,25 @@ def test_what_the_region_has_no_room_for_stays_with_the_worker() -> None:
     assert len(known) == 150
     assert region().feature_errors(FEATURE) == 0
     assert region().fallback_count() >= 150 - 128
+
+
+@in_fork
+def test_latencies_that_the_region_has_no_room_for_stay_with_the_worker() -> None:
+    os.environ["FAST_LITELLM_SHM_DEPLOYMENTS"] = "64"
+    router = accelerated("a", "b", routing_strategy="latency-based-routing")
+    handler = router.lowestlatency_logger
+    succeed(handler, "a", 1.0)
+    deployments = _native.Deployments(region())
+    for n in range(500):
+        with contextlib.suppress(fast_litellm.UnavailableError):
+            deployments.scored(f"d{n}", 1.0)
+    name = next(iter(router.cache.get_cache(f"{GROUP}_map")["a"]))
+    for seconds in (2.0, 4.0):
+        succeed(handler, "b", seconds)
+    assert router.cache.get_cache(f"{GROUP}_map")["a"][name] == [0.1]
+    assert router.cache.get_cache(f"{GROUP}_map")["b"][name] == [0.2, 0.4]
+    picked = {
+        handler.get_available_deployments(GROUP, router.model_list, messages=[])["model_info"]["id"]
+        for _ in range(5)
+    }
+    assert picked == {"a"}

@@ -14,7 +14,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import ModuleType, SimpleNamespace
+from types import FrameType, ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -347,12 +347,16 @@ def add_logger(feed: Feed) -> Any:
         """Passes on which deployment is called, and how that ends."""
 
         def log_pre_api_call(self, model: Any, messages: Any, kwargs: Any) -> None:
-            feed.began(kwargs)
+            feed.began(kwargs, _call_of(sys._getframe(1)))
 
-        def log_success_event(self, kwargs: Any, response_obj: Any, start: Any, end: Any) -> None:
-            feed.succeeded(kwargs, start, end)
+        def log_success_event(
+            self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
+        ) -> None:
+            feed.succeeded(kwargs, start_time, end_time)
 
-        def log_failure_event(self, kwargs: Any, response_obj: Any, start: Any, end: Any) -> None:
+        def log_failure_event(
+            self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
+        ) -> None:
             feed.failed(kwargs)
 
         async def async_log_success_event(
@@ -366,8 +370,23 @@ def add_logger(feed: Feed) -> Any:
             feed.failed(kwargs)
 
     logger = FastLitellmFeed()
-    importlib.import_module("litellm").logging_callback_manager.add_litellm_callback(logger)
+    keep_logger(logger)
     return logger
+
+
+def _call_of(frame: FrameType) -> Any:
+    """The object that lives as long as a call does; None = it is not known."""
+    # It is not among the arguments of a logger, but it is what calls it.
+    caller = frame.f_locals.get("self")
+    return caller if getattr(caller, "litellm_call_id", None) is not None else None
+
+
+def keep_logger(logger: Any) -> None:
+    """See to it that LiteLLM has the logger: whoever sets `litellm.callbacks` anew drops it."""
+    callbacks = getattr(importlib.import_module("litellm"), "callbacks", None)
+    # LiteLLM's own way to add one refuses, without telling, where there are many already.
+    if isinstance(callbacks, list) and not any(one is logger for one in callbacks):
+        callbacks.append(logger)
 
 
 def remove_logger(logger: Any) -> None:

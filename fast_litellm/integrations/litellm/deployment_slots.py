@@ -6,6 +6,7 @@ a slot in the region, where those of a dead worker are free again. The refusal s
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import uuid
 from types import ModuleType
@@ -28,6 +29,16 @@ class SlotsSeam(Seam):
         super().__init__()
         self._routing = routing
         self._scripts = routing.shared.counters
+        #: Slots that this process holds, with their keys.
+        self._taken: dict[str, str] = {}
+
+    def remove(self) -> None:
+        """Put the class back, and give back what nobody will give back any more."""
+        super().remove()
+        while self._taken:
+            with contextlib.suppress(Exception):
+                slot_id, key = self._taken.popitem()
+                self._scripts.parallel_release([key], [slot_id])
 
     def _probe(self, module: ModuleType) -> str:
         return _compat.probe_deployment_slots(module)
@@ -78,22 +89,25 @@ class SlotsSeam(Seam):
             if self._routing.breaker.open:
                 self._routing.region.count_fallback()
                 return None
-            slot_id = uuid.uuid4().hex
+            key, slot_id = _key(limit), uuid.uuid4().hex
             # Without a time to live: a call may stream for hours, and the dead are found without one.
-            reply = self._scripts.parallel_acquire(
-                [_key(limit)], [_compat.slots_of(limit), 0, slot_id]
-            )
+            reply = self._scripts.parallel_acquire([key], [_compat.slots_of(limit), 0, slot_id])
         except Exception as error:  # noqa: BLE001  # counted; LiteLLM's own count decides
             self._routing.breaker.failed("slot of a deployment", error)
             return None
-        return slot_id if reply[0] == 0 else ""
+        if reply[0] != 0:
+            return ""
+        self._taken[slot_id] = key
+        return slot_id
 
     def _release(self, limit: Any) -> None:
         held = limit.__dict__.get(_HELD)
         if not held:
             return
+        slot_id = held.pop()
+        self._taken.pop(slot_id, None)
         try:
-            self._scripts.parallel_release([_key(limit)], [held.pop()])
+            self._scripts.parallel_release([_key(limit)], [slot_id])
         except Exception as error:  # noqa: BLE001  # counted; the slot returns when this worker ends
             self._routing.breaker.failed("end of a deployment's slot", error)
 

@@ -11,22 +11,28 @@ import functools
 import inspect
 import weakref
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 from fast_litellm import _native
 from fast_litellm.integrations.litellm import _compat
 from fast_litellm.integrations.litellm.feed import Feed
-from fast_litellm.integrations.litellm.mirror import LOCAL, is_mirror, mirror_of
+from fast_litellm.integrations.litellm.mirror import LOCAL, is_mirror, mirror_of, original_of
 from fast_litellm.integrations.litellm.router_keys import Key, Keys, Shared
 from fast_litellm.integrations.litellm.seam import Breaker, Seam, logger
 from fast_litellm.integrations.litellm.usage_maps import UsageMaps
 
 #: Number of this feature's breaker in the region.
 FEATURE = 0
+#: A cache that was replaced: whose, under which name, and by what.
+_Replaced: TypeAlias = tuple[weakref.ref[Any], str, weakref.ref[Any]]
 
 
 class Routing:
-    """What the routing seams share: the region's parts, and one breaker."""
+    """What the routing seams share: the region's parts, and one breaker.
+
+    Attributes:
+        shares_caches: whether a Router's caches are in the region.
+    """
 
     def __init__(self, region: _native.Region) -> None:
         self.region = region
@@ -39,6 +45,7 @@ class Routing:
             counters, deployments, _native.Board(region), UsageMaps(counters, deployments)
         )
         self.keys = Keys(self.shared)
+        self.shares_caches = False
         self._caches: list[weakref.ref[Any]] = []
 
     def met(self, router_cache: Any) -> None:
@@ -118,20 +125,18 @@ class DeploymentsSeam(Seam):
         self.routing = routing
         self.feed = Feed(routing.shared.deployments, routing.breaker)
         self._logger: Any = None
-        #: Caches that were replaced: whose, under which name, by what, and what it was.
-        self._replaced: list[tuple[weakref.ref[Any], str, Any, Any]] = []
+        #: A proxy makes Routers again and again: those that are gone must not be kept by this.
+        self._replaced: list[_Replaced] = []
 
     def remove(self) -> None:
         """Put the class and the caches of its instances back as they were."""
         super().remove()
+        self.routing.shares_caches = False
         self.feed.stop()
         if self._logger is not None:
             _compat.remove_logger(self._logger)
             self._logger = None
-        for ref, name, ours, original in reversed(self._replaced):
-            owner = ref()
-            if owner is not None and getattr(owner, name, None) is ours:
-                setattr(owner, name, original)
+        self._put_back(self._replaced)
         self._replaced = []
 
     def _probe(self, module: ModuleType) -> str:
@@ -158,7 +163,7 @@ class DeploymentsSeam(Seam):
 
     def _adopt(self, cooldowns: Any) -> None:
         """Keep a new Router's keys in the region."""
-        begun = len(self._replaced)
+        replaced: list[_Replaced] = []
         try:
             router_cache = _compat.router_cache(cooldowns)
             self.routing.met(router_cache)
@@ -168,21 +173,36 @@ class DeploymentsSeam(Seam):
                 return
             source = _RouterCache(self, router_cache)
             for owner, name in _compat.memory_tiers(cooldowns):
-                self._replace(owner, name, source)
+                self._replace(owner, name, source, replaced)
             if self._logger is None:
                 self._logger = _compat.add_logger(self.feed)
+            _compat.keep_logger(self._logger)
+            self._replaced = [kept for kept in self._replaced if kept[0]() is not None]
+            self._replaced += replaced
             self.state, self.reason = "applied", ""
+            self.routing.shares_caches = True
         except Exception as error:  # noqa: BLE001  # LiteLLM's constructor must not fail because of us
-            for ref, name, _, original in reversed(self._replaced[begun:]):
-                setattr(ref(), name, original)
-            del self._replaced[begun:]
+            self._put_back(replaced)
             self.not_applied(f"{type(error).__name__}: {error}")
             logger.exception("%s: a router was left as it is", self.missing)
 
-    def _replace(self, owner: Any, name: str, source: _RouterCache) -> None:
+    def _replace(
+        self,
+        owner: Any,
+        name: str,
+        source: _RouterCache,
+        replaced: list[_Replaced],
+    ) -> None:
         original = getattr(owner, name)
         if is_mirror(original):
             return
         mirror = mirror_of(original, source)
         setattr(owner, name, mirror)
-        self._replaced.append((weakref.ref(owner), name, mirror, original))
+        replaced.append((weakref.ref(owner), name, weakref.ref(mirror)))
+
+    @staticmethod
+    def _put_back(replaced: list[_Replaced]) -> None:
+        for owner_ref, name, mirror_ref in reversed(replaced):
+            owner, mirror = owner_ref(), mirror_ref()
+            if mirror is not None and getattr(owner, name, None) is mirror:
+                setattr(owner, name, original_of(mirror))

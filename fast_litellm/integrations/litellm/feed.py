@@ -6,7 +6,9 @@ here is what all workers see of a deployment: calls in flight, latency, time to 
 
 from __future__ import annotations
 
+import functools
 import time
+import weakref
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,6 +22,23 @@ _FORGOTTEN_S = 3_600.0
 _MAX_INTRODUCED = 10_000
 
 
+class _Call:
+    """A call in flight."""
+
+    __slots__ = ("began_at", "flight", "owner")
+
+    def __init__(self, flight: _native.Flight) -> None:
+        self.began_at = time.monotonic()
+        self.flight = flight
+        self.owner: weakref.ref[Any] | None = None
+
+    def end(self) -> None:
+        """Count it no more."""
+        # Its callback knows this call.
+        self.owner = None
+        self.flight.end()
+
+
 class Feed:
     """Counts calls by deployment. Its methods are called by a logger of LiteLLM's and never raise."""
 
@@ -29,11 +48,14 @@ class Feed:
         self._breaker = breaker
         #: Deployments whose group inspectors are told.
         self._introduced: set[str] = set()
-        #: By call and deployment: when it began, and its flight. Oldest first.
-        self._calls: dict[tuple[str, str], list[tuple[float, _native.Flight]]] = {}
+        #: By call and deployment, oldest first.
+        self._calls: dict[tuple[str, str], list[_Call]] = {}
 
-    def began(self, call: dict[str, Any]) -> None:
-        """Count a call as in flight."""
+    def began(self, call: dict[str, Any], owner: Any = None) -> None:
+        """Count a call as in flight: until its end is told, or until `owner` is gone.
+
+        Of a call that is cancelled, or whose answer nobody reads to its end, no end is told.
+        """
         try:
             key = _compat.call_and_deployment(call)
             if key is None or not self.active or self._breaker.open:
@@ -41,8 +63,10 @@ class Feed:
             self._forget_old()
             if key[1] not in self._introduced:
                 self._introduce(key[1], _compat.group_of(call))
-            flight = self._deployments.depart(key[1])
-            self._calls.setdefault(key, []).append((time.monotonic(), flight))
+            begun = _Call(self._deployments.depart(key[1]))
+            self._calls.setdefault(key, []).append(begun)
+            if owner is not None:
+                begun.owner = weakref.ref(owner, functools.partial(self._lost, key, begun))
         except Exception as error:  # noqa: BLE001  # counted; the call goes on
             self._breaker.failed("begin of a call", error)
 
@@ -80,12 +104,16 @@ class Feed:
     def _ended(self, key: tuple[str, str]) -> bool:
         """End a call's flight; False = it was never counted, or has ended: loggers may be told twice."""
         calls = self._calls.get(key)
-        if not calls:
-            return False
-        _, flight = calls.pop()
+        try:
+            begun = calls.pop(0) if calls else None
+        except IndexError:
+            # The garbage collector came between, and has ended it.
+            begun = None
         if not calls:
             self._calls.pop(key, None)
-        flight.end()
+        if begun is None:
+            return False
+        begun.end()
         return True
 
     def _introduce(self, deployment: str, group: str) -> None:
@@ -95,6 +123,18 @@ class Feed:
         self._introduced.add(deployment)
         if group:
             self._deployments.introduce(deployment, f"{group}:{deployment}")
+
+    def _lost(self, key: tuple[str, str], begun: _Call, _owner: object) -> None:
+        """End a call whose end nobody will tell. Called by the garbage collector, anywhere."""
+        calls = self._calls.get(key)
+        try:
+            if calls is not None:
+                calls.remove(begun)
+        except ValueError:
+            return
+        if not calls:
+            self._calls.pop(key, None)
+        begun.end()
 
     def _forget_old(self) -> None:
         """Give back the flights of calls whose end was not told."""
@@ -106,10 +146,10 @@ class Feed:
                 # Another thread has changed it; the next call will do.
                 return
             calls = self._calls.get(key)
-            if not calls or calls[0][0] > oldest_allowed:
+            if not calls or calls[0].began_at > oldest_allowed:
                 return
-            for _, flight in self._calls.pop(key, ()):
-                flight.end()
+            for begun in self._calls.pop(key, ()):
+                begun.end()
 
 
 def _seconds(start: Any, end: Any) -> float | None:

@@ -38,6 +38,7 @@ class HealthCheckSeam(Seam):
         self._routing = routing
         self._board = routing.shared.board
         self._leader: _native.Leader | None = None
+        self._ttl_s = 0.0
         #: Leadership and round of the newest result that this worker has taken.
         self._taken = [0, 0]
         #: Whether the last round's result was another worker's.
@@ -46,9 +47,7 @@ class HealthCheckSeam(Seam):
     def remove(self) -> None:
         """Leave the checks to every worker again."""
         super().remove()
-        if self._leader is not None:
-            self._leader.release()
-            self._leader = None
+        self._resign()
 
     def _probe(self, module: ModuleType) -> str:
         return _compat.probe_health_checks(module)
@@ -69,8 +68,9 @@ class HealthCheckSeam(Seam):
 
             @functools.wraps(write)
             def write_state(*args: Any, **kwargs: Any) -> Any:
-                # The leader has written it for all, and knows better which failures do not count.
-                if not (seam.active and seam._followed):
+                # The leader has written it for all, and knows better which failures do not count. What it
+                # has written to its own memory this worker does not see.
+                if not (seam.active and seam._followed and seam._routing.shares_caches):
                     return write(*args, **kwargs)
                 return None
 
@@ -80,10 +80,11 @@ class HealthCheckSeam(Seam):
         self, module: ModuleType, original: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         self._followed = False
-        interval = _compat.health_check_interval(module)
-        if not self.active or interval is None or self._routing.breaker.open:
-            return await original(*args, **kwargs)
         while True:
+            # Asked anew: all of it may change while this worker waits.
+            interval = _compat.health_check_interval(module)
+            if not self.active or interval is None or self._routing.breaker.open:
+                return await original(*args, **kwargs)
             try:
                 if self._leads(interval):
                     break
@@ -108,10 +109,17 @@ class HealthCheckSeam(Seam):
         return result
 
     def _leads(self, interval: float) -> bool:
-        if self._leader is None:
-            ttl_s = max(1.0, _PATIENCE * interval)
+        ttl_s = max(1.0, _PATIENCE * interval)
+        if self._leader is None or ttl_s != self._ttl_s:
+            # A leader goes on leading: to the region it is this process that leads.
             self._leader = _native.Leader(JOB, ttl_s=ttl_s, region=self._routing.region)
+            self._ttl_s = ttl_s
         return self._leader.acquire()
+
+    def _resign(self) -> None:
+        leader, self._leader = self._leader, None
+        if leader is not None:
+            leader.release()
 
     async def _leading(self, checks: Any, interval: float) -> Any:
         """Wait for the checks, and go on leading meanwhile, however long they take."""
@@ -144,11 +152,13 @@ class HealthCheckSeam(Seam):
             self._taken = [term, self._taken[1] + 1 if self._taken[0] == term else 1]
             try:
                 self._post(result[0], result[1], interval)
-            except _native.OutOfRangeError as error:
+            except Exception as error:  # noqa: BLE001  # counted; the others are told at least that
                 self._routing.breaker.failed("result of a health check", error)
                 self._post(None, None, interval)
         except Exception as error:  # noqa: BLE001  # counted; the others check by themselves
             self._routing.breaker.failed("result of a health check", error)
+            # They would wait for a leader that tells them nothing.
+            self._resign()
 
     def _post(self, healthy: Any, unhealthy: Any, interval: float) -> None:
         notice = {

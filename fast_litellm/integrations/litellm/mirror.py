@@ -53,6 +53,7 @@ def mirror_of(cache: Any, source: Source) -> Any:
     `cache` itself stays intact and can be put back at any time: both see the same entries.
     """
     kind = _mirror_class(type(cache), source)
+    setattr(kind, _MARK, cache)
     mirror = kind.__new__(kind)
     mirror.__dict__ = cache.__dict__
     return mirror
@@ -61,6 +62,11 @@ def mirror_of(cache: Any, source: Source) -> Any:
 def is_mirror(cache: Any) -> bool:
     """Whether `cache` came from `mirror_of`."""
     return hasattr(type(cache), _MARK)
+
+
+def original_of(mirror: Any) -> Any:
+    """What `mirror` was made of."""
+    return getattr(type(mirror), _MARK)
 
 
 def _ttl_s(kwargs: dict[str, Any]) -> float:
@@ -126,5 +132,4 @@ def _mirror_class(base: Any, source: Source) -> Any:
 
     RegionMirror.__name__ = base.__name__
     RegionMirror.__qualname__ = base.__qualname__
-    setattr(RegionMirror, _MARK, True)
     return RegionMirror

@@ -11,7 +11,7 @@ import json
 import re
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from fast_litellm import _native
 from fast_litellm.integrations.litellm.mirror import LOCAL
@@ -19,6 +19,9 @@ from fast_litellm.integrations.litellm.usage_maps import UsageMaps
 
 #: Kinds remembered by key; the keys of old minutes are forgotten with all others.
 _MAX_KNOWN = 10_000
+_NOT_PARSED: Final = object()
+#: What keys of sessions begin with. They end with whatever a client calls its session.
+_SESSIONS = ("deployment_affinity:", "complexity_router_session_affinity:")
 
 
 class Key(Protocol):
@@ -136,7 +139,8 @@ class Cooldown:
             self._deployment,
             ttl_s,
             status=int(status) if str(status).isdecimal() else 0,
-            text=str(value.get("exception_received", "")),
+            # Half a surrogate pair is no text to the region; JSON of a provider's may have one.
+            text=str(value.get("exception_received", "")).encode(errors="replace").decode(),
         )
         return True
 
@@ -268,21 +272,25 @@ class Keys:
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self._known: dict[str, Key | None] = {}
+        self._known: dict[str, Any] = {}
 
     def find(self, key: object) -> Key | None:
         """What a key means; None = it stays in LiteLLM's own memory."""
         if not isinstance(key, str):
             return None
-        if key in self._known:
-            return self._known[key]
-        found = self._parse(key)
-        if len(self._known) >= _MAX_KNOWN:
-            self._known = {}
-        self._known[key] = found
+        # Another thread may put a new dict in its place at any time.
+        known = self._known
+        found = known.get(key, _NOT_PARSED)
+        if found is _NOT_PARSED:
+            found = self._parse(key)
+            if len(known) >= _MAX_KNOWN:
+                known = self._known = {}
+            known[key] = found
         return found
 
     def _parse(self, key: str) -> Key | None:
+        if key.startswith(_SESSIONS):
+            return None
         for pattern, kind in _KINDS:
             match = pattern.fullmatch(key)
             if match is not None:

@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from fast_litellm import _native
+from fast_litellm.integrations.litellm.mirror import LOCAL
 
 #: Deployments remembered by group.
 _MAX_GROUPS = 1_000
@@ -18,6 +19,8 @@ _MAX_GROUPS = 1_000
 _MINUTE_TTL_S = 120
 #: Most samples of a deployment that the region keeps.
 _MAX_SAMPLES = 16
+#: For how long a map that the region had no room for is kept in LiteLLM's own memory, seconds.
+_ALONE_S = 60.0
 #: LiteLLM's own number of samples.
 DEFAULT_SAMPLES = 10
 FIRST_TOKENS = "time_to_first_token_seconds"
@@ -31,37 +34,57 @@ class _Map(dict[str, Any]):
     seen: dict[str, dict[str, Any]]
 
 
+class _Group:
+    """What is known of a map: the deployments in it, and how many samples of each are wanted."""
+
+    __slots__ = ("ids", "samples")
+
+    def __init__(self) -> None:
+        self.ids: dict[str, None] = {}
+        self.samples = DEFAULT_SAMPLES
+
+
 class UsageMaps:
     """All maps, and the deployments that this process knows to be in each."""
 
     def __init__(self, counters: _native.LimiterScripts, deployments: _native.Deployments) -> None:
         self._counters = counters
         self._deployments = deployments
-        self._groups: dict[str, dict[str, None]] = {}
-        self._samples = DEFAULT_SAMPLES
+        self._groups: dict[str, _Group] = {}
+        #: Until when (`time.monotonic`) a map is kept in LiteLLM's own memory.
+        self._alone: dict[str, float] = {}
         self._latency_name: str | None = None
 
     def latencies_are_called(self, name: str) -> None:
         """Tell what this version of LiteLLM calls the list of latencies."""
         self._latency_name = name
 
-    def learn(self, key: str, ids: list[str], samples: int = DEFAULT_SAMPLES) -> None:
+    def learn(self, key: str, ids: list[str], samples: int | None = None) -> None:
         """Tell which deployments a map is wanted of, and how many samples of each."""
         known = self._groups.get(key)
         if known is None:
             if len(self._groups) >= _MAX_GROUPS:
                 self._groups = {}
-            known = self._groups[key] = {}
+            known = self._groups[key] = _Group()
         for id_ in ids:
-            known[id_] = None
-        self._samples = min(samples, _MAX_SAMPLES)
+            known.ids[id_] = None
+        if samples is not None:
+            known.samples = min(samples, _MAX_SAMPLES)
 
-    def read(self, key: str) -> dict[str, Any]:
-        """Put a map together: each known deployment's samples, oldest first, and this minute's counts."""
+    def read(self, key: str) -> Any:
+        """Put a map together: each known deployment's samples, oldest first, and this minute's counts.
+
+        `LOCAL` = LiteLLM has it alone, because the region had no room for all of its deployments: those
+        that are missing from a map would seem to be the fastest.
+        """
+        if self._is_alone(key):
+            return LOCAL
         minute = _minute()
         made = _Map()
-        for id_ in self._groups.get(key, ()):
-            entry = self._entry(key, id_, minute)
+        group = self._groups.get(key) or _Group()
+        # A copy: another thread may learn of a deployment meanwhile.
+        for id_ in list(group.ids):
+            entry = self._entry(key, id_, minute, group)
             if entry:
                 made[id_] = entry
         made.seen = {
@@ -73,13 +96,13 @@ class UsageMaps:
         }
         return made
 
-    def _entry(self, key: str, id_: str, minute: str) -> dict[str, Any]:
+    def _entry(self, key: str, id_: str, minute: str, group: _Group) -> dict[str, Any]:
         entry: dict[str, Any] = {}
         if self._latency_name is not None and not key.startswith("cost_map:"):
-            scores = self._deployments.scores(id_, self._samples)
+            scores = self._deployments.scores(id_, group.samples)
             if scores:
                 entry[self._latency_name] = scores
-            first_tokens = self._deployments.first_tokens(id_, self._samples)
+            first_tokens = self._deployments.first_tokens(id_, group.samples)
             if first_tokens:
                 entry[FIRST_TOKENS] = first_tokens
         counts = {name: self._counters.value(_counter(key, id_, minute, name)) for name in _COUNTED}
@@ -91,8 +114,23 @@ class UsageMaps:
         """Add what is in `value` and was not in the map when it was read."""
         if not isinstance(value, dict) or not all(isinstance(v, dict) for v in value.values()):
             return False
+        if self._is_alone(key):
+            return False
+        try:
+            self._add(key, value)
+        except Exception:
+            if len(self._alone) >= _MAX_GROUPS:
+                self._alone = {}
+            self._alone[key] = time.monotonic() + _ALONE_S
+            raise
+        return True
+
+    def _is_alone(self, key: str) -> bool:
+        return self._alone.get(key, 0.0) > time.monotonic()
+
+    def _add(self, key: str, value: dict[str, Any]) -> None:
         seen = value.seen if isinstance(value, _Map) else {}
-        self.learn(key, list(value), self._samples)
+        self.learn(key, list(value))
         for id_, entry in value.items():
             before = seen.get(id_, {})
             for name, now in entry.items():
@@ -101,7 +139,6 @@ class UsageMaps:
                 # First tokens are measured where calls end, by the same rule.
                 elif name == self._latency_name and now and now != before.get(name):
                     self._deployments.scored(id_, float(now[-1]))
-        return True
 
     def _add_counts(
         self, key: str, id_: str, minute: str, now: dict[str, Any], before: dict[str, Any]
