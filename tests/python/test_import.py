@@ -176,7 +176,11 @@ print(json.dumps([has_region(), is_armed(), fast_litellm.apply_acceleration(),
         "seams": {},
         "reason": "FAST_LITELLM_ENABLED is false",
     }
-    assert health == {"status": "ok", "rust_available": True, "components": ["rate_limiter"]}
+    assert health == {
+        "status": "ok",
+        "rust_available": True,
+        "components": ["rate_limiter", "router"],
+    }
 
 
 def test_switched_off_the_limiter_still_works() -> None:

@@ -280,7 +280,7 @@ class Keys:
             return None
         # Another thread may put a new dict in its place at any time.
         known = self._known
-        found = known.get(key, _NOT_PARSED)
+        found: Key | None = known.get(key, _NOT_PARSED)
         if found is _NOT_PARSED:
             found = self._parse(key)
             if len(known) >= _MAX_KNOWN:
