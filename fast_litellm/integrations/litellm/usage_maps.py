@@ -69,7 +69,7 @@ class UsageMaps:
         samples: int | None = None,
         max_age_s: float | None = None,
     ) -> None:
-        """Tell which deployments a map is wanted of, how many samples of each, and how old they may be."""
+        """Tell which deployments a map is wanted of, how many samples of each, and how old at most."""
         known = self._groups.get(key)
         if known is None:
             if len(self._groups) >= _MAX_GROUPS:
@@ -113,9 +113,7 @@ class UsageMaps:
             scores = self._deployments.scores(id_, group.samples, group.max_age_s)
             if scores:
                 entry[self._latency_name] = scores
-            first_tokens = self._deployments.first_tokens(
-                id_, group.samples, group.max_age_s
-            )
+            first_tokens = self._deployments.first_tokens(id_, group.samples, group.max_age_s)
             if first_tokens:
                 entry[FIRST_TOKENS] = first_tokens
         counts = {name: self._counters.value(_counter(key, id_, minute, name)) for name in _COUNTED}
