@@ -7,7 +7,8 @@ use super::{Engine, ROUNDS};
 use crate::clock::Instant;
 use crate::error::OpError;
 use crate::layout::{
-    CounterWord, Deployment, EventKind, FailureKind, FailureWord, IdentityWord, KeyKind, TagWord,
+    CounterWord, Deployment, EventKind, FailureKind, FailureWord, IdentityWord, KeyKind, SAMPLES,
+    SampleWord, TagWord,
 };
 use crate::primitives::cooldown::{self, Begun};
 use crate::primitives::window::{self, Outcome, Pair, PairOf};
@@ -276,7 +277,7 @@ impl Engine {
         words_say_nothing(record, now)
             && silent(&record.latency)
             && silent(&record.first_token)
-            && scores_of(record, now, 1).next().is_none()
+            && scores_of(record, now, 1, FORGET_S).is_empty()
             && self.flights(&found).is_idle()
     }
 
@@ -407,8 +408,21 @@ impl Engine {
 
     /// Up to `n` scores of the last hour, at most 16, newest first.
     pub fn scores(&self, id: &str, n: usize) -> Vec<u64> {
+        self.scores_within(id, n, FORGET_S)
+    }
+
+    /// Up to `n` scores of the last `max_age_s` seconds, but no more than an hour, newest first.
+    pub fn scores_within(&self, id: &str, n: usize, max_age_s: u64) -> Vec<u64> {
         let found = self.known_deployment(id);
-        found.map_or_else(Vec::new, |found| scores_of(found.record, self.now(), n).collect())
+        found.map_or_else(Vec::new, |found| scores_of(found.record, self.now(), n, max_age_s))
+    }
+
+    /// Up to `n` times to the first token, as [`Engine::scores_within`] returns scores.
+    pub fn first_tokens_within(&self, id: &str, n: usize, max_age_s: u64) -> Vec<u64> {
+        let found = self.known_deployment(id);
+        found.map_or_else(Vec::new, |Found { record, .. }| {
+            samples(&record.first_token_head, &record.first_tokens, self.now(), n, max_age_s)
+        })
     }
 
     fn count_in_window<'a>(
@@ -536,9 +550,20 @@ fn cause_of(record: &Deployment) -> causes::Place<'_> {
 }
 
 /// Scores that are not forgotten, newest first.
-fn scores_of(record: &Deployment, now: Instant, n: usize) -> impl Iterator<Item = u64> + use<> {
-    let recent = ring::recent(&record.score_head, &record.scores, now.s(), FORGET_S, n);
-    recent.map(|sample| sample.value_us).collect::<Vec<_>>().into_iter()
+fn scores_of(record: &Deployment, now: Instant, n: usize, max_age_s: u64) -> Vec<u64> {
+    samples(&record.score_head, &record.scores, now, n, max_age_s)
+}
+
+/// Samples that are not forgotten, newest first.
+fn samples(
+    head: &Word<u64>,
+    slots: &[Word<SampleWord>; SAMPLES],
+    now: Instant,
+    n: usize,
+    max_age_s: u64,
+) -> Vec<u64> {
+    let recent = ring::recent(head, slots, now.s(), max_age_s.min(FORGET_S), n);
+    recent.map(|sample| sample.value_us).collect()
 }
 
 /// What a record says at `now`, with the flights that were counted.
@@ -819,8 +844,13 @@ mod tests {
             engine.deployment_is_idle(found.identity, found.record, now)
         };
         assert!(!idle(engine.now()), "a deployment that is scored is in use");
+        clock.advance_s(10);
+        engine.deployment_scored("gpt", 3).unwrap();
+        assert_eq!(engine.scores_within("gpt", 16, 9), [3]);
+        assert_eq!(engine.scores_within("gpt", 16, 10), engine.scores("gpt", 16));
         clock.advance_s(FORGET_S + 1);
         assert!(engine.scores("gpt", 16).is_empty() && idle(engine.now()));
+        assert!(engine.scores_within("gpt", 16, u64::MAX).is_empty());
     }
 
     /// A record that passes on says nothing of the deployment that had it.

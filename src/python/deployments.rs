@@ -110,16 +110,27 @@ impl Deployments {
         Ok(self.engine.deployment_scored(&key_text(deployment)?, micros("score", score)?)?)
     }
 
-    /// At most `n` of the latest scores, oldest first.
-    fn scores(&self, deployment: &Bound<'_, PyAny>, n: usize) -> PyResult<Vec<f64>> {
-        let health = self.engine.health(&key_text(deployment)?);
-        Ok(oldest_first(health.map(|health| health.scores_us), n))
+    /// At most `n` of the latest scores of the last `max_age_s` seconds, oldest first.
+    #[pyo3(signature = (deployment, n, max_age_s = 3_600))]
+    fn scores(
+        &self,
+        deployment: &Bound<'_, PyAny>,
+        n: usize,
+        max_age_s: u64,
+    ) -> PyResult<Vec<f64>> {
+        Ok(oldest_first(self.engine.scores_within(&key_text(deployment)?, n, max_age_s)))
     }
 
-    /// At most `n` of the latest times to the first token, seconds, oldest first.
-    fn first_tokens(&self, deployment: &Bound<'_, PyAny>, n: usize) -> PyResult<Vec<f64>> {
-        let health = self.engine.health(&key_text(deployment)?);
-        Ok(oldest_first(health.map(|health| health.first_tokens_us), n))
+    /// At most `n` of the latest times to the first token of the last `max_age_s` seconds, in seconds,
+    /// oldest first.
+    #[pyo3(signature = (deployment, n, max_age_s = 3_600))]
+    fn first_tokens(
+        &self,
+        deployment: &Bound<'_, PyAny>,
+        n: usize,
+        max_age_s: u64,
+    ) -> PyResult<Vec<f64>> {
+        Ok(oldest_first(self.engine.first_tokens_within(&key_text(deployment)?, n, max_age_s)))
     }
 
     /// Cools a deployment down for so many seconds, or longer than it is. True for the one call that
@@ -175,11 +186,8 @@ fn kind_of(kind: &str, status: u64) -> FailureKind {
     }
 }
 
-fn oldest_first(newest_first: Option<Vec<u64>>, n: usize) -> Vec<f64> {
-    let mut samples: Vec<f64> =
-        newest_first.unwrap_or_default().into_iter().take(n).map(seconds_of_us).collect();
-    samples.reverse();
-    samples
+fn oldest_first(newest_first: Vec<u64>) -> Vec<f64> {
+    newest_first.into_iter().rev().map(seconds_of_us).collect()
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a float is what Python gets")]

@@ -655,6 +655,28 @@ def test_no_more_latencies_are_kept_than_the_strategy_wants() -> None:
 
 
 @in_fork
+def test_a_strategy_looks_no_further_back_than_its_ttl() -> None:
+    """Else a deployment that timed out once is avoided for longer than the user wants."""
+    settings: dict[str, Any] = {"routing_strategy": "latency-based-routing"}
+    router = accelerated("a", routing_strategy_args={"ttl": 1}, **settings)
+    handler = router.lowestlatency_logger
+    pick = lambda handler: handler.get_available_deployments(GROUP, router.model_list, messages=[])  # noqa: E731
+    pick(handler)
+    start = datetime.now()
+    our_logger().log_pre_api_call("gpt", [], call("a"))
+    first_token = {"stream": True, "completion_start_time": start + timedelta(seconds=1)}
+    our_logger().log_success_event(call("a", **first_token), None, start, start)
+    timeout = litellm.Timeout("x", llm_provider="openai", model="gpt")
+    asyncio.run(handler.async_log_failure_event(call("a", exception=timeout), None, None, None))
+    known = router.cache.get_cache(f"{GROUP}_map")["a"]
+    assert sorted(known.values()) == [[1.0], [1000.0]]
+    until(lambda: not router.cache.get_cache(f"{GROUP}_map"), "forget", timeout_s=4)
+    other = new_router("a", **settings)
+    pick(other.lowestlatency_logger)
+    assert sorted(router.cache.get_cache(f"{GROUP}_map")["a"].values()) == [[1.0], [1000.0]]
+
+
+@in_fork
 def test_every_group_has_as_many_latencies_as_its_own_strategy_wants() -> None:
     accelerated()
     from litellm.router_strategy.lowest_cost import LowestCostLoggingHandler

@@ -583,6 +583,11 @@ def samples_of(handler: Any) -> int:
     return int(getattr(getattr(handler, "routing_args", None), "max_latency_list_size", 10))
 
 
+def max_age_of(handler: Any) -> float:
+    """How many seconds a strategy looks back."""
+    return float(getattr(getattr(handler, "routing_args", None), "ttl", 3_600))
+
+
 # Health checks
 
 HEALTH_CHECK = "_run_direct_health_check_with_instrumentation"

@@ -11,7 +11,7 @@ import json
 import re
 import time
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from fast_litellm import _native
 from fast_litellm.integrations.litellm.mirror import LOCAL
@@ -19,7 +19,6 @@ from fast_litellm.integrations.litellm.usage_maps import UsageMaps
 
 #: Kinds remembered by key; the keys of old minutes are forgotten with all others.
 _MAX_KNOWN = 10_000
-_NOT_PARSED: Final = object()
 #: What keys of sessions begin with. They end with whatever a client calls its session.
 _SESSIONS = ("deployment_affinity:", "complexity_router_session_affinity:")
 
@@ -272,7 +271,7 @@ class Keys:
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self._known: dict[str, Any] = {}
+        self._known: dict[str, Key | None] = {}
 
     def find(self, key: object) -> Key | None:
         """What a key means; None = it stays in LiteLLM's own memory."""
@@ -280,12 +279,13 @@ class Keys:
             return None
         # Another thread may put a new dict in its place at any time.
         known = self._known
-        found: Key | None = known.get(key, _NOT_PARSED)
-        if found is _NOT_PARSED:
+        try:
+            return known[key]
+        except KeyError:
             found = self._parse(key)
-            if len(known) >= _MAX_KNOWN:
-                known = self._known = {}
-            known[key] = found
+        if len(known) >= _MAX_KNOWN:
+            known = self._known = {}
+        known[key] = found
         return found
 
     def _parse(self, key: str) -> Key | None:

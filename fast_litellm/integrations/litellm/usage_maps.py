@@ -23,6 +23,8 @@ _MAX_SAMPLES = 16
 _ALONE_S = 60.0
 #: LiteLLM's own number of samples.
 DEFAULT_SAMPLES = 10
+#: LiteLLM's own time after which it starts a new map, and the longest that the region keeps samples.
+DEFAULT_MAX_AGE_S = 3_600
 FIRST_TOKENS = "time_to_first_token_seconds"
 _COUNTED = ("tpm", "rpm")
 
@@ -35,13 +37,14 @@ class _Map(dict[str, Any]):
 
 
 class _Group:
-    """What is known of a map: the deployments in it, and how many samples of each are wanted."""
+    """What is known of a map: the deployments in it, how many samples of each are wanted, and of when."""
 
-    __slots__ = ("ids", "samples")
+    __slots__ = ("ids", "max_age_s", "samples")
 
     def __init__(self) -> None:
         self.ids: dict[str, None] = {}
         self.samples = DEFAULT_SAMPLES
+        self.max_age_s = DEFAULT_MAX_AGE_S
 
 
 class UsageMaps:
@@ -59,8 +62,14 @@ class UsageMaps:
         """Tell what this version of LiteLLM calls the list of latencies."""
         self._latency_name = name
 
-    def learn(self, key: str, ids: list[str], samples: int | None = None) -> None:
-        """Tell which deployments a map is wanted of, and how many samples of each."""
+    def learn(
+        self,
+        key: str,
+        ids: list[str],
+        samples: int | None = None,
+        max_age_s: float | None = None,
+    ) -> None:
+        """Tell which deployments a map is wanted of, how many samples of each, and how old at most."""
         known = self._groups.get(key)
         if known is None:
             if len(self._groups) >= _MAX_GROUPS:
@@ -70,6 +79,8 @@ class UsageMaps:
             known.ids[id_] = None
         if samples is not None:
             known.samples = min(samples, _MAX_SAMPLES)
+        if max_age_s is not None:
+            known.max_age_s = max(0, min(int(max_age_s), DEFAULT_MAX_AGE_S))
 
     def read(self, key: str) -> Any:
         """Put a map together: each known deployment's samples, oldest first, and this minute's counts.
@@ -99,10 +110,10 @@ class UsageMaps:
     def _entry(self, key: str, id_: str, minute: str, group: _Group) -> dict[str, Any]:
         entry: dict[str, Any] = {}
         if self._latency_name is not None and not key.startswith("cost_map:"):
-            scores = self._deployments.scores(id_, group.samples)
+            scores = self._deployments.scores(id_, group.samples, group.max_age_s)
             if scores:
                 entry[self._latency_name] = scores
-            first_tokens = self._deployments.first_tokens(id_, group.samples)
+            first_tokens = self._deployments.first_tokens(id_, group.samples, group.max_age_s)
             if first_tokens:
                 entry[FIRST_TOKENS] = first_tokens
         counts = {name: self._counters.value(_counter(key, id_, minute, name)) for name in _COUNTED}

@@ -73,6 +73,7 @@ class StrategySeam(Seam):
         try:
             key = self._strategy.key.format(group=group)
             ids = [_compat.deployment_id(deployment) for deployment in deployments]
-            self._maps.learn(key, ids, _compat.samples_of(handler))
+            wanted = _compat.samples_of(handler), _compat.max_age_of(handler)
+            self._maps.learn(key, ids, *wanted)
         except Exception as error:  # noqa: BLE001  # the strategy picks by what it knows
             logger.debug("the deployments of a group were not noted: %s", error)
