@@ -5,10 +5,12 @@ use super::steps::{self, Size};
 use fast_litellm::config::Overflow;
 use fast_litellm::engine::Engine;
 use fast_litellm::engine::admission::{Answer, Demand, Rule};
+use fast_litellm::engine::calls::{CooldownRule, Taken};
 use fast_litellm::engine::features::BREAKER;
 use fast_litellm::engine::health::{Cause, Cooldown, Departure, Flight};
 use fast_litellm::engine::leader::Term;
 use fast_litellm::engine::quota::{Limiter, Place};
+use fast_litellm::engine::routing::Strategy;
 use fast_litellm::engine::sliding::SlidingLimiter;
 use fast_litellm::engine::slots::SlotAsk;
 use fast_litellm::engine::subject::Part;
@@ -17,6 +19,7 @@ use fast_litellm::layout::{FailureKind, FlagMode};
 use fast_litellm::primitives::breaker;
 use fast_litellm::primitives::gcra::Quota;
 use fast_litellm::primitives::sliding::SlidingLimit;
+use std::convert::Infallible;
 
 /// Names of keys. A key's number chooses the same row everywhere.
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
@@ -169,7 +172,7 @@ fn silent(operation: impl FnOnce()) -> String {
 }
 
 /// All operations by their names.
-pub const OPERATIONS: [(&str, Run); 74] = [
+pub const OPERATIONS: [(&str, Run); 83] = [
     ("check", |c, o| told(c.engine.check(c.rate(o), NAMES[o.key].as_bytes()))),
     ("check_cost", |c, o| told(c.engine.check_cost(c.rate(o), NAMES[o.key].as_bytes(), o.amount))),
     ("place", |c, o| c.place(o)),
@@ -268,6 +271,29 @@ pub const OPERATIONS: [(&str, Run); 74] = [
         assert!(found.as_ref().is_none_or(adds_up), "{found:?}");
         told(found)
     }),
+    ("scores_within", |c, o| told(c.engine.scores_within(NAMES[o.key], o.which, o.amount))),
+    ("first_tokens_within", |c, o| {
+        told(c.engine.first_tokens_within(NAMES[o.key], o.which, o.amount))
+    }),
+    ("known_deployment", |c, o| told(c.engine.known_deployment(NAMES[o.key]).is_some())),
+    ("deployment_at", |c, o| {
+        let known = c.engine.known_deployment(NAMES[o.key]).map(|found| found.place());
+        told(known.map(|place| c.engine.deployment_at(place).is_some()))
+    }),
+    ("call_succeeded", |c, o| {
+        #[allow(clippy::cast_precision_loss, reason = "any number will do")]
+        let cost = o.amount as f64 / 1e6;
+        let first_token_us = o.which.is_multiple_of(3).then_some(o.amount);
+        let latency_us = Some(o.amount);
+        let taken = Taken { tokens: o.signed(), cost, latency_us, first_token_us };
+        told(c.engine.call_succeeded(NAMES[o.key], &taken))
+    }),
+    ("call_failed", |c, o| {
+        let cause = Cause::new(Some(o.amount), TEXTS[o.which % TEXTS.len()]);
+        let rule = CooldownRule { allowed_fails: Some(o.small()), for_ms: o.amount };
+        told(c.engine.call_failed(NAMES[o.key], &cause, &rule, o.which.is_multiple_of(2)))
+    }),
+    ("used", |c, o| told(c.engine.used(NAMES[o.key]))),
     ("introduce", |c, o| told(c.engine.introduce(NAMES[o.key], TEXTS[o.which % TEXTS.len()]))),
     ("deployment_scored", |c, o| told(c.engine.deployment_scored(NAMES[o.key], o.amount))),
     ("scores", |c, o| told(c.engine.scores(NAMES[o.key], o.which))),
@@ -305,6 +331,18 @@ pub const OPERATIONS: [(&str, Run); 74] = [
         let quota = c.rate(o).quota();
         told([None, Some(quota)].map(|rate| c.engine.limiter_totals(rate).checks()))
     }),
+    ("selection", |c, o| {
+        let mut selection = c.engine.selection(Strategy::ALL[o.which % Strategy::ALL.len()]);
+        for (position, name) in NAMES.iter().enumerate() {
+            let known = c.engine.known_deployment(name);
+            let offered: Result<(), Infallible> =
+                selection.offer(position, known.as_ref(), |_| Ok(1.0));
+            offered.expect("cannot fail");
+        }
+        // Which one is left to chance.
+        told(selection.chosen().is_some())
+    }),
+    ("reap_flights", |c, _| silent(|| c.engine.reap_flights(c.engine.now()))),
     ("feature_error", |c, o| told(c.engine.feature_error(o.which % 20))),
     ("feature_errors", |c, o| told(c.engine.feature_errors(o.which % 20))),
     ("feature_admits", |c, o| {
