@@ -280,20 +280,6 @@ pub const OPERATIONS: [(&str, Run); 83] = [
         let known = c.engine.known_deployment(NAMES[o.key]).map(|found| found.place());
         told(known.map(|place| c.engine.deployment_at(place).is_some()))
     }),
-    ("call_succeeded", |c, o| {
-        #[allow(clippy::cast_precision_loss, reason = "any number will do")]
-        let cost = o.amount as f64 / 1e6;
-        let first_token_us = o.which.is_multiple_of(3).then_some(o.amount);
-        let latency_us = Some(o.amount);
-        let taken = Taken { tokens: o.signed(), cost, latency_us, first_token_us };
-        told(c.engine.call_succeeded(NAMES[o.key], &taken))
-    }),
-    ("call_failed", |c, o| {
-        let cause = Cause::new(Some(o.amount), TEXTS[o.which % TEXTS.len()]);
-        let rule = CooldownRule { allowed_fails: Some(o.small()), for_ms: o.amount };
-        told(c.engine.call_failed(NAMES[o.key], &cause, &rule, o.which.is_multiple_of(2)))
-    }),
-    ("used", |c, o| told(c.engine.used(NAMES[o.key]))),
     ("introduce", |c, o| told(c.engine.introduce(NAMES[o.key], TEXTS[o.which % TEXTS.len()]))),
     ("deployment_scored", |c, o| told(c.engine.deployment_scored(NAMES[o.key], o.amount))),
     ("scores", |c, o| told(c.engine.scores(NAMES[o.key], o.which))),
@@ -331,6 +317,20 @@ pub const OPERATIONS: [(&str, Run); 83] = [
         let quota = c.rate(o).quota();
         told([None, Some(quota)].map(|rate| c.engine.limiter_totals(rate).checks()))
     }),
+    ("call_succeeded", |c, o| {
+        #[allow(clippy::cast_precision_loss, reason = "any number will do")]
+        let cost = o.amount as f64 / 1e6;
+        let first_token_us = o.which.is_multiple_of(3).then_some(o.amount);
+        let latency_us = Some(o.amount);
+        let taken = Taken { tokens: o.signed(), cost, latency_us, first_token_us };
+        told(c.engine.call_succeeded(NAMES[o.key], &taken))
+    }),
+    ("call_failed", |c, o| {
+        let cause = Cause::new(Some(o.amount), TEXTS[o.which % TEXTS.len()]);
+        let rule = CooldownRule { allowed_fails: Some(o.small()), for_ms: o.amount };
+        told(c.engine.call_failed(NAMES[o.key], &cause, &rule, o.which.is_multiple_of(2)))
+    }),
+    ("used", |c, o| told(c.engine.used(NAMES[o.key]))),
     ("selection", |c, o| {
         let mut selection = c.engine.selection(Strategy::ALL[o.which % Strategy::ALL.len()]);
         for (position, name) in NAMES.iter().enumerate() {
