@@ -1023,6 +1023,20 @@ def test_removing_puts_everything_back() -> None:
 
 
 @in_fork
+def test_routers_are_taken_up_again_when_the_seams_are() -> None:
+    router = accelerated()
+    tier(router).increment_cache("a:fails", 5)
+    fast_litellm.remove_acceleration()
+    accelerate()
+    assert tier(router).get_cache("a:fails") == 5
+    assert forked(lambda: tier(router).increment_cache("a:fails", 1)) == 6
+    assert tier(router).get_cache("a:fails") == 6
+    our_logger()
+    fast_litellm.remove_acceleration()
+    assert tier(router).get_cache("a:fails") is None
+
+
+@in_fork
 def test_a_router_that_is_gone_is_gone() -> None:
     """A proxy makes one for each request that brings its own configuration."""
     from fast_litellm.integrations import litellm as integration

@@ -128,6 +128,9 @@ class Seam:
         self._undo()
         self.not_applied("removed")
 
+    def adopt_from(self, removed: Any) -> None:
+        """Take up what a removed seam of the same kind has let go."""
+
     def not_applied(self, reason: str) -> None:
         """Tell why LiteLLM is as it was."""
         self.state, self.reason = "not_applied", reason
