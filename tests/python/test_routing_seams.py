@@ -1234,6 +1234,17 @@ def test_after_ten_errors_every_worker_counts_alone() -> None:
 
 
 @in_fork
+def test_a_senseless_argument_is_no_reason_to_count_alone() -> None:
+    """`cooldown_time: .inf` in a configuration reaches the counters of failures."""
+    router = accelerated()
+    for _ in range(2 * MAX_ERRORS):
+        assert tier(router).increment_cache("deployment:a:allowed_fails", 1, ttl=float("inf"))
+        tier(router).set_cache("a:fails", 1, ttl=float("inf"))
+    assert region().feature_errors(FEATURE) == 0
+    assert region().fallback_count() >= 4 * MAX_ERRORS
+
+
+@in_fork
 def test_what_the_region_has_no_room_for_stays_with_the_worker() -> None:
     os.environ["FAST_LITELLM_SHM_DEPLOYMENTS"] = "64"
     router = accelerated()
