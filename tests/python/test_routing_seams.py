@@ -714,6 +714,18 @@ def test_costs_count_the_usage_of_all_workers() -> None:
     assert counts == {"tpm": 30, "rpm": 3}
 
 
+@pytest.mark.parametrize(
+    "value", [7, "text", ["a"], {"a": 1}, {"a": {"b": [1]}}, {"a": {"b": {"rpm": 1, "c": 2}}}]
+)
+@in_fork
+def test_what_somebody_else_keeps_under_the_name_of_a_map_stays_with_the_worker(value: Any) -> None:
+    router = accelerated(routing_strategy="latency-based-routing")
+    router.cache.set_cache("tenant_map", value, ttl=60)
+    assert router.cache.get_cache("tenant_map") == value
+    assert forked(lambda: router.cache.set_cache("tenant_map", "other", ttl=60)) is None
+    assert router.cache.get_cache("tenant_map") == value
+
+
 @in_fork
 def test_a_map_is_read_while_another_thread_learns_of_a_deployment() -> None:
     from fast_litellm.integrations import litellm as integration
