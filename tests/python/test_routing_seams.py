@@ -362,6 +362,26 @@ def test_money_is_counted_to_the_millionth() -> None:
     assert abs(float(router.cache.get_cache("provider_budget_start_time:openai")) - now) <= 1
 
 
+@in_fork
+def test_a_notice_is_parsed_once() -> None:
+    import json
+
+    router = accelerated()
+    key = "litellm:health_check:deployment_health_state"
+    states = {f"d{n}": {"is_healthy": False, "timestamp": 1.5, "reason": "x"} for n in range(500)}
+    forked(lambda: router.cache.set_cache(key, states, ttl=60))
+    parsed = []
+    loads = json.loads
+    json.loads = lambda text, **kw: parsed.append(text) or loads(text, **kw)  # type: ignore[func-returns-value]
+    assert [router.cache.get_cache(key) == states for _ in range(5)] == [True] * 5
+    assert len([text for text in parsed if isinstance(text, bytes)]) == 1
+    json.loads = loads
+    forked(lambda: router.cache.set_cache(key, {"a": {}}, ttl=60))
+    assert router.cache.get_cache(key) == {"a": {}}
+    router.cache.delete_cache(key)
+    assert router.cache.get_cache(key) is None
+
+
 # Slots
 
 
