@@ -291,7 +291,8 @@ def test_a_session_keeps_its_deployment_whatever_the_client_calls_it(
     key: str, session: str
 ) -> None:
     router = accelerated()
-    for pin in ({"model_id": "a"}, {"a": {}}, "a", 7):
+    pins: list[Any] = [{"model_id": "a"}, {"a": {}}, "a", 7]
+    for pin in pins:
         tier(router).delete_cache(key + session)
         asyncio.run(router.cache.async_set_cache(key + session, pin, ttl=60))
         assert asyncio.run(router.cache.async_get_cache(key + session)) == pin
@@ -684,7 +685,10 @@ def test_a_strategy_looks_no_further_back_than_its_ttl() -> None:
     pick(handler)
     start = datetime.now()
     our_logger().log_pre_api_call("gpt", [], call("a"))
-    first_token = {"stream": True, "completion_start_time": start + timedelta(seconds=1)}
+    first_token: dict[str, Any] = {
+        "stream": True,
+        "completion_start_time": start + timedelta(seconds=1),
+    }
     our_logger().log_success_event(call("a", **first_token), None, start, start)
     timeout = litellm.Timeout("x", llm_provider="openai", model="gpt")
     asyncio.run(handler.async_log_failure_event(call("a", exception=timeout), None, None, None))
