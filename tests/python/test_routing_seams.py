@@ -291,7 +291,8 @@ def test_a_session_keeps_its_deployment_whatever_the_client_calls_it(
     key: str, session: str
 ) -> None:
     router = accelerated()
-    for pin in ({"model_id": "a"}, {"a": {}}, "a", 7):
+    pins: list[Any] = [{"model_id": "a"}, {"a": {}}, "a", 7]
+    for pin in pins:
         tier(router).delete_cache(key + session)
         asyncio.run(router.cache.async_set_cache(key + session, pin, ttl=60))
         assert asyncio.run(router.cache.async_get_cache(key + session)) == pin
@@ -360,6 +361,26 @@ def test_money_is_counted_to_the_millionth() -> None:
     now = time.time()
     forked(lambda: router.cache.set_cache("provider_budget_start_time:openai", now, ttl=60))
     assert abs(float(router.cache.get_cache("provider_budget_start_time:openai")) - now) <= 1
+
+
+@in_fork
+def test_a_notice_is_parsed_once() -> None:
+    import json
+
+    router = accelerated()
+    key = "litellm:health_check:deployment_health_state"
+    states = {f"d{n}": {"is_healthy": False, "timestamp": 1.5, "reason": "x"} for n in range(500)}
+    forked(lambda: router.cache.set_cache(key, states, ttl=60))
+    parsed = []
+    loads = json.loads
+    json.loads = lambda text, **kw: parsed.append(text) or loads(text, **kw)  # type: ignore[func-returns-value]
+    assert [router.cache.get_cache(key) == states for _ in range(5)] == [True] * 5
+    assert len([text for text in parsed if isinstance(text, bytes)]) == 1
+    json.loads = loads
+    forked(lambda: router.cache.set_cache(key, {"a": {}}, ttl=60))
+    assert router.cache.get_cache(key) == {"a": {}}
+    router.cache.delete_cache(key)
+    assert router.cache.get_cache(key) is None
 
 
 # Slots
@@ -664,7 +685,10 @@ def test_a_strategy_looks_no_further_back_than_its_ttl() -> None:
     pick(handler)
     start = datetime.now()
     our_logger().log_pre_api_call("gpt", [], call("a"))
-    first_token = {"stream": True, "completion_start_time": start + timedelta(seconds=1)}
+    first_token: dict[str, Any] = {
+        "stream": True,
+        "completion_start_time": start + timedelta(seconds=1),
+    }
     our_logger().log_success_event(call("a", **first_token), None, start, start)
     timeout = litellm.Timeout("x", llm_provider="openai", model="gpt")
     asyncio.run(handler.async_log_failure_event(call("a", exception=timeout), None, None, None))
@@ -712,6 +736,18 @@ def test_costs_count_the_usage_of_all_workers() -> None:
     known = router.cache.get_cache(f"cost_map:{GROUP}")
     ((_, counts),) = known["a"].items()
     assert counts == {"tpm": 30, "rpm": 3}
+
+
+@pytest.mark.parametrize(
+    "value", [7, "text", ["a"], {"a": 1}, {"a": {"b": [1]}}, {"a": {"b": {"rpm": 1, "c": 2}}}]
+)
+@in_fork
+def test_what_somebody_else_keeps_under_the_name_of_a_map_stays_with_the_worker(value: Any) -> None:
+    router = accelerated(routing_strategy="latency-based-routing")
+    router.cache.set_cache("tenant_map", value, ttl=60)
+    assert router.cache.get_cache("tenant_map") == value
+    assert forked(lambda: router.cache.set_cache("tenant_map", "other", ttl=60)) is None
+    assert router.cache.get_cache("tenant_map") == value
 
 
 @in_fork
@@ -1059,6 +1095,20 @@ def test_removing_puts_everything_back() -> None:
 
 
 @in_fork
+def test_routers_are_taken_up_again_when_the_seams_are() -> None:
+    router = accelerated()
+    tier(router).increment_cache("a:fails", 5)
+    fast_litellm.remove_acceleration()
+    accelerate()
+    assert tier(router).get_cache("a:fails") == 5
+    assert forked(lambda: tier(router).increment_cache("a:fails", 1)) == 6
+    assert tier(router).get_cache("a:fails") == 6
+    our_logger()
+    fast_litellm.remove_acceleration()
+    assert tier(router).get_cache("a:fails") is None
+
+
+@in_fork
 def test_a_router_that_is_gone_is_gone() -> None:
     """A proxy makes one for each request that brings its own configuration."""
     from fast_litellm.integrations import litellm as integration
@@ -1253,6 +1303,17 @@ def test_after_ten_errors_every_worker_counts_alone() -> None:
     assert tier(router).increment_cache("a:fails", 1) == 1
     assert fast_litellm.health_check()["status"] == "degraded"
     assert region().feature_errors(FEATURE) == MAX_ERRORS
+
+
+@in_fork
+def test_a_senseless_argument_is_no_reason_to_count_alone() -> None:
+    """`cooldown_time: .inf` in a configuration reaches the counters of failures."""
+    router = accelerated()
+    for _ in range(2 * MAX_ERRORS):
+        assert tier(router).increment_cache("deployment:a:allowed_fails", 1, ttl=float("inf"))
+        tier(router).set_cache("a:fails", 1, ttl=float("inf"))
+    assert region().feature_errors(FEATURE) == 0
+    assert region().fallback_count() >= 4 * MAX_ERRORS
 
 
 @in_fork

@@ -85,8 +85,8 @@ _region: _native.Region | None = None
 _shared_routing: Routing | None = None
 #: Seams whose module has been loaded, by name.
 _seams: dict[str, Seam] = {}
-#: A removed limiter seam, whose instances the next one takes up.
-_removed: LimiterSeam | None = None
+#: Removed seams by name, whose instances the next ones take up.
+_removed: dict[str, Seam] = {}
 _waiting: dict[str, dict[str, str]] = {}
 
 
@@ -119,14 +119,14 @@ def arm(region: _native.Region) -> None:
 
 def disarm() -> None:
     """Put LiteLLM back as it was."""
-    global _region, _shared_routing, _removed
+    global _region, _shared_routing
     for places in _PLACES.values():
         for place in places:
             _post_import.forget(place.module)
             _waiting[place.name] = {"state": "not_applied", "reason": "removed"}
     for seam in reversed(_seams.values()):
         seam.remove()
-    _removed = _limiter_seam() or _removed
+    _removed.update(_seams)
     _seams.clear()
     _region = _shared_routing = None
 
@@ -156,7 +156,6 @@ def _limiter_seam() -> LimiterSeam | None:
 
 def _hook(place: _Place) -> Callable[[ModuleType], None]:
     def apply(module: ModuleType) -> None:
-        global _removed
         if _region is None:
             return
         # Loaded a second time, the module has new classes for the same seam.
@@ -164,8 +163,8 @@ def _hook(place: _Place) -> Callable[[ModuleType], None]:
         if seam is None:
             seam = _seams[place.name] = place.make(_region)
         seam.apply(module)
-        if _removed is not None and seam is _limiter_seam():
-            _limiter_seam().adopt_from(_removed)  # type: ignore[union-attr]
-            _removed = None
+        removed = _removed.pop(place.name, None)
+        if removed is not None:
+            seam.adopt_from(removed)
 
     return apply

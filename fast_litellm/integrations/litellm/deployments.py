@@ -127,6 +127,15 @@ class DeploymentsSeam(Seam):
         self._logger: Any = None
         #: A proxy makes Routers again and again: those that are gone must not be kept by this.
         self._replaced: list[_Replaced] = []
+        self._routers: list[weakref.ref[Any]] = []
+
+    def adopt_from(self, removed: DeploymentsSeam) -> None:
+        """Take the Routers up that a removed seam has let go."""
+        left, removed._routers = removed._routers, []
+        for ref in left:
+            cooldowns = ref()
+            if cooldowns is not None and self.state == "applied":
+                self._adopt(cooldowns)
 
     def remove(self) -> None:
         """Put the class and the caches of its instances back as they were."""
@@ -179,6 +188,8 @@ class DeploymentsSeam(Seam):
             _compat.keep_logger(self._logger)
             self._replaced = [kept for kept in self._replaced if kept[0]() is not None]
             self._replaced += replaced
+            self._routers = [ref for ref in self._routers if ref() is not None]
+            self._routers.append(weakref.ref(cooldowns))
             self.state, self.reason = "applied", ""
             self.routing.shares_caches = True
         except Exception as error:  # noqa: BLE001  # LiteLLM's constructor must not fail because of us

@@ -228,11 +228,19 @@ class Notice:
     def __init__(self, shared: Shared, key: str, **_: str) -> None:
         self._board = shared.board
         self._key = key
+        #: What was read last, and its value: LiteLLM reads the state of all deployments at every request.
+        self._last: tuple[bytes, Any] = (b"null", None)
 
     def read(self) -> Any:
         """The value."""
         text = self._board.read(self._key)
-        return LOCAL if text is None else json.loads(text)
+        if text is None:
+            return LOCAL
+        last, value = self._last
+        if text != last:
+            value = json.loads(text)
+            self._last = (text, value)
+        return value
 
     def write(self, value: Any, ttl_s: float) -> bool:
         """Replace it."""

@@ -64,7 +64,7 @@ class Breaker:
 
     def failed(self, operation: str, error: Exception) -> None:
         """Count an operation that the region could not do, and log it now and then."""
-        if isinstance(error, (_native.UnavailableError, ValueError, TypeError)):
+        if isinstance(error, (_native.UnavailableError, ValueError, TypeError, OverflowError)):
             # The region works but has no room for this key, or was asked something senseless: no
             # reason to switch it off for everybody.
             self._region.count_fallback()
@@ -127,6 +127,9 @@ class Seam:
         self.active = False
         self._undo()
         self.not_applied("removed")
+
+    def adopt_from(self, removed: Any) -> None:
+        """Take up what a removed seam of the same kind has let go."""
 
     def not_applied(self, reason: str) -> None:
         """Tell why LiteLLM is as it was."""

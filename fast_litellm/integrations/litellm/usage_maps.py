@@ -85,8 +85,8 @@ class UsageMaps:
     def read(self, key: str) -> Any:
         """Put a map together: each known deployment's samples, oldest first, and this minute's counts.
 
-        `LOCAL` = LiteLLM has it alone, because the region had no room for all of its deployments: those
-        that are missing from a map would seem to be the fastest.
+        `LOCAL` = the region has nothing, or had no room for all of its deployments: those it lacks
+        would seem to be the fastest.
         """
         if self._is_alone(key):
             return LOCAL
@@ -98,6 +98,8 @@ class UsageMaps:
             entry = self._entry(key, id_, minute, group)
             if entry:
                 made[id_] = entry
+        if not made:
+            return LOCAL
         made.seen = {
             id_: {
                 name: list(value) if isinstance(value, list) else dict(value)
@@ -123,9 +125,7 @@ class UsageMaps:
 
     def write(self, key: str, value: Any) -> bool:
         """Add what is in `value` and was not in the map when it was read."""
-        if not isinstance(value, dict) or not all(isinstance(v, dict) for v in value.values()):
-            return False
-        if self._is_alone(key):
+        if self._is_alone(key) or not self._is_map(value):
             return False
         try:
             self._add(key, value)
@@ -135,6 +135,18 @@ class UsageMaps:
             self._alone[key] = time.monotonic() + _ALONE_S
             raise
         return True
+
+    def _is_map(self, value: Any) -> bool:
+        """Whether it is a strategy's map. The key of another value may look like one's."""
+        lists = (self._latency_name, FIRST_TOKENS)
+        return isinstance(value, dict) and all(
+            isinstance(entry, dict)
+            and all(
+                part.keys() <= {*_COUNTED} if isinstance(part, dict) else name in lists
+                for name, part in entry.items()
+            )
+            for entry in value.values()
+        )
 
     def _is_alone(self, key: str) -> bool:
         return self._alone.get(key, 0.0) > time.monotonic()
