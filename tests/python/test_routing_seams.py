@@ -1053,6 +1053,7 @@ def test_a_router_that_gets_redis_later_is_left_alone_from_then_on() -> None:
     router.cache.redis_cache = types.SimpleNamespace()
     assert tier(router).get_cache("a:fails") is None
     assert tier(router).increment_cache("a:fails", 1) == 1
+    assert "Redis" in status()["routing.deployments"]["reason"]
 
 
 @in_fork

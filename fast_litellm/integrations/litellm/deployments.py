@@ -74,12 +74,15 @@ class _RouterCache:
         """Whether the region has this key."""
         return self._find(key) is not None and self._usable()
 
+    def _has_redis(self) -> bool:
+        has_redis = _compat.cache_has_redis(self._cache)
+        if has_redis and self._seam.state == "applied":
+            # A Router gets its Redis after it has been made.
+            self._seam.stand_back()
+        return has_redis
+
     def _usable(self) -> bool:
-        return (
-            self._seam.active
-            and not _compat.cache_has_redis(self._cache)
-            and not self._seam.routing.breaker.open
-        )
+        return self._seam.active and not self._has_redis() and not self._seam.routing.breaker.open
 
     def failed(self, operation: str, error: Exception) -> None:
         """Count it."""
@@ -170,6 +173,11 @@ class DeploymentsSeam(Seam):
         self._patch(cooldown_cache, "__init__", __init__)
         logger.info("LiteLLM %s: deployments are known to all workers", _compat.version())
 
+    def stand_back(self) -> None:
+        """Leave a Router that has Redis alone."""
+        self.not_applied("Redis is configured: LiteLLM's Router counts there")
+        logger.info("deployments: %s", self.reason)
+
     def _adopt(self, cooldowns: Any) -> None:
         """Keep a new Router's keys in the region."""
         replaced: list[_Replaced] = []
@@ -177,8 +185,7 @@ class DeploymentsSeam(Seam):
             router_cache = _compat.router_cache(cooldowns)
             self.routing.met(router_cache)
             if _compat.cache_has_redis(router_cache):
-                self.not_applied("Redis is configured: LiteLLM's Router counts there")
-                logger.info("deployments: %s", self.reason)
+                self.stand_back()
                 return
             source = _RouterCache(self, router_cache)
             for owner, name in _compat.memory_tiers(cooldowns):
