@@ -14,7 +14,7 @@ use fast_litellm::verify::{Severity, verify};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What keys are called.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "quota",
     "sliding",
     "user:u",
@@ -24,6 +24,7 @@ const NAMES: [&str; 12] = [
     "user:bystander",
     "(keys without room)",
     "deployment",
+    "gpt:introduced",
     "routing",
     "job",
     "notice",
