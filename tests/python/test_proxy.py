@@ -141,11 +141,6 @@ class TestAccelerated:
     ) -> None:
         assert measured(accelerated, backend, "deployment_rpm")["reached"] == RPM
 
-    def test_parallel_requests_of_a_deployment(
-        self, accelerated: Proxy, backend: FakeBackend
-    ) -> None:
-        check_parallel_of_a_deployment(measured(accelerated, backend, "deployment_parallel"))
-
     def test_cooldown_of_a_deployment(self, accelerated: Proxy, backend: FakeBackend) -> None:
         assert 1 <= measured(accelerated, backend, "cooldown")["hits"] <= 2
 
@@ -157,6 +152,11 @@ class TestAccelerated:
 
     def test_slots_of_a_killed_caller(self, accelerated: Proxy, backend: FakeBackend) -> None:
         check_slots_of_a_dead_worker(measured(accelerated, backend, "kill_caller"))
+
+    def test_parallel_requests_of_a_deployment(
+        self, accelerated: Proxy, backend: FakeBackend
+    ) -> None:
+        check_parallel_of_a_deployment(measured(accelerated, backend, "deployment_parallel"))
 
     def test_allowed_fails(self, accelerated: Proxy, backend: FakeBackend) -> None:
         hits = measured(accelerated, backend, "allowed_fails")["hits"]
