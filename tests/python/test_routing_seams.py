@@ -383,6 +383,32 @@ def test_a_notice_is_parsed_once() -> None:
     assert router.cache.get_cache(key) is None
 
 
+@in_fork
+def test_a_providers_budget_is_used_up_by_all_workers_together() -> None:
+    from litellm.router_strategy.budget_limiter import RouterBudgetLimiting
+
+    router = accelerated()
+    budgets = {"openai": {"budget_limit": 1.0, "time_period": "1d"}}
+
+    async def spend(cost: float) -> None:
+        limiter = RouterBudgetLimiting(router.cache, budgets)
+        config = limiter._get_budget_config_for_provider("openai")
+        await limiter._increment_spend_for_key(
+            config, "provider_spend:openai:1d", "provider_budget_start_time:openai", cost
+        )
+
+    async def left() -> list[Any]:
+        limiter = RouterBudgetLimiting(router.cache, budgets)
+        return list(await limiter.async_filter_deployments("gpt", router.model_list, None, {}))
+
+    for _ in range(3):
+        assert len(asyncio.run(left())) == 2
+        forked(lambda: asyncio.run(spend(0.4)))
+    # LiteLLM's own refusal: the provider's 1.2 of 1.0 are spent.
+    with pytest.raises(ValueError, match="budget"):
+        asyncio.run(left())
+
+
 # Slots
 
 
