@@ -1327,7 +1327,9 @@ def test_after_ten_errors_every_worker_counts_alone() -> None:
 
     forked(make_errors)
     time.sleep(0.3)
+    before = region().fallback_count()
     assert tier(router).increment_cache("a:fails", 1) == 1
+    assert region().fallback_count() > before
     assert fast_litellm.health_check()["status"] == "degraded"
     assert region().feature_errors(FEATURE) == MAX_ERRORS
 

@@ -6,7 +6,6 @@ a slot in the region, where those of a dead worker are free again. The refusal s
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import uuid
 from types import ModuleType
@@ -35,10 +34,8 @@ class SlotsSeam(Seam):
     def remove(self) -> None:
         """Put the class back, and give back what nobody will give back any more."""
         super().remove()
-        while self._taken:
-            with contextlib.suppress(Exception):
-                slot_id, key = self._taken.popitem()
-                self._scripts.parallel_release([key], [slot_id])
+        for slot_id, key in list(self._taken.items()):
+            self._give_back(key, slot_id)
 
     def _probe(self, module: ModuleType) -> str:
         return _compat.probe_deployment_slots(module)
@@ -104,10 +101,12 @@ class SlotsSeam(Seam):
         held = limit.__dict__.get(_HELD)
         if not held:
             return
-        slot_id = held.pop()
+        self._give_back(_key(limit), held.pop())
+
+    def _give_back(self, key: str, slot_id: str) -> None:
         self._taken.pop(slot_id, None)
         try:
-            self._scripts.parallel_release([_key(limit)], [slot_id])
+            self._scripts.parallel_release([key], [slot_id])
         except Exception as error:  # noqa: BLE001  # counted; the slot returns when this worker ends
             self._routing.breaker.failed("end of a deployment's slot", error)
 

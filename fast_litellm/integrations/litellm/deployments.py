@@ -82,7 +82,13 @@ class _RouterCache:
         return has_redis
 
     def _usable(self) -> bool:
-        return self._seam.active and not self._has_redis() and not self._seam.routing.breaker.open
+        if not self._seam.active or self._has_redis():
+            return False
+        if self._seam.routing.breaker.open:
+            # This worker goes by what it knows alone, and that must not go unseen.
+            self._seam.routing.region.count_fallback()
+            return False
+        return True
 
     def failed(self, operation: str, error: Exception) -> None:
         """Count it."""

@@ -8,7 +8,6 @@ When the leader dies, the next one to look leads.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import json
 import time
@@ -126,8 +125,10 @@ class HealthCheckSeam(Seam):
         task = asyncio.ensure_future(checks)
         try:
             while not (await asyncio.wait({task}, timeout=interval))[0]:
-                with contextlib.suppress(Exception):
+                try:
                     self._leads(interval)
+                except Exception as error:  # noqa: BLE001  # counted; the checks go on
+                    self._routing.breaker.failed("renewal of a leadership", error)
             return task.result()
         finally:
             task.cancel()

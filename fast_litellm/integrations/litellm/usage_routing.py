@@ -28,6 +28,7 @@ class StrategySeam(Seam):
 
     def __init__(self, routing: Routing, strategy: _compat.Strategy) -> None:
         super().__init__()
+        self._routing = routing
         self._maps = routing.shared.maps
         self._strategy = strategy
 
@@ -75,5 +76,5 @@ class StrategySeam(Seam):
             ids = [_compat.deployment_id(deployment) for deployment in deployments]
             wanted = _compat.samples_of(handler), _compat.max_age_of(handler)
             self._maps.learn(key, ids, *wanted)
-        except Exception as error:  # noqa: BLE001  # the strategy picks by what it knows
-            logger.debug("the deployments of a group were not noted: %s", error)
+        except Exception as error:  # noqa: BLE001  # counted; the strategy picks by what it knows
+            self._routing.breaker.failed("deployments of a group", error)
