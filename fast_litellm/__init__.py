@@ -19,12 +19,14 @@ from fast_litellm._cli import is_running as _is_inspector
 from fast_litellm._limits import SimpleRateLimiter, check_rate_limit, get_rate_limit_stats
 from fast_litellm._native import RUST_ACCELERATION_AVAILABLE, Leader, __version__
 from fast_litellm._routing import AdvancedRouter, Call, get_available_deployment
+from fast_litellm._tokens import SimpleTokenCounter
 from fast_litellm.errors import (
     ConfigError,
     FastLitellmError,
     OutOfRangeError,
     RegionError,
     UnavailableError,
+    UnknownModelError,
 )
 
 __all__ = [
@@ -37,7 +39,9 @@ __all__ = [
     "OutOfRangeError",
     "RegionError",
     "SimpleRateLimiter",
+    "SimpleTokenCounter",
     "UnavailableError",
+    "UnknownModelError",
     "__version__",
     "apply_acceleration",
     "check_rate_limit",

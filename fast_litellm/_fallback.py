@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NoReturn
 
 from fast_litellm._fallback_errors import OutOfRangeError, RegionError, UnavailableError
 from fast_litellm._fallback_router import AdvancedRouter, Call
+from fast_litellm._fallback_tokens import TokenCounter
 
 try:
     VERSION = importlib.metadata.version("fast-litellm")
@@ -34,6 +35,7 @@ __all__ = [
     "Region",
     "RegionError",
     "SimpleRateLimiter",
+    "TokenCounter",
     "UnavailableError",
     "default_region",
     "limiter_stats",

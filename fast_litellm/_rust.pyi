@@ -5,6 +5,8 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Final, Literal, final, overload
 
+from typing_extensions import Self
+
 __all__ = [
     "VERSION",
     "AdvancedRouter",
@@ -18,6 +20,7 @@ __all__ = [
     "Region",
     "RegionError",
     "SimpleRateLimiter",
+    "TokenCounter",
     "UnavailableError",
     "cli_main",
     "default_region",
@@ -217,6 +220,15 @@ class Leader:
     def term_number(self) -> int | None: ...
     def release(self) -> bool: ...
     def holder(self) -> tuple[int, int] | None: ...
+
+class TokenCounter:
+    def __new__(cls, model_max_tokens: int = 4_096) -> Self: ...
+    def count_tokens(self, text: str, model: str | None = None) -> int: ...
+    def count_tokens_batch(
+        self, texts: Iterable[str], model: str | None = None, *, threads: int | None = None
+    ) -> list[int]: ...
+    @property
+    def model_max_tokens(self) -> int: ...
 
 def noop(key: str, /) -> bool: ...
 def cli_main(arguments: Sequence[str]) -> int: ...

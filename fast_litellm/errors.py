@@ -7,6 +7,10 @@ class FastLitellmError(Exception):
     """Base of the errors raised by the Python part of the package."""
 
 
+class UnknownModelError(FastLitellmError, ValueError):
+    """Nothing is known of a model that a price or a limit is asked of."""
+
+
 class ConfigError(FastLitellmError, ValueError):
     """An environment variable has a value that cannot be used."""
 
@@ -17,4 +21,5 @@ __all__ = [
     "OutOfRangeError",
     "RegionError",
     "UnavailableError",
+    "UnknownModelError",
 ]

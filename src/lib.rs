@@ -35,6 +35,9 @@ pub mod verify;
 #[cfg(all(feature = "cli", not(loom)))]
 pub mod cli;
 
+#[cfg(all(feature = "tokens", not(loom)))]
+pub mod tokens;
+
 #[cfg(all(feature = "python", not(loom)))]
 mod python;
 

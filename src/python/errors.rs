@@ -1,6 +1,7 @@
 //! Core errors as Python exceptions.
 
 use crate::error::{AttachError, CreateError, OpError};
+use crate::tokens::Unsplittable;
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 
@@ -14,7 +15,7 @@ pyo3::create_exception!(
     fast_litellm._rust,
     UnavailableError,
     PyException,
-    "The region cannot decide this operation (a table is full, or a key too contended)."
+    "The operation cannot be decided: a table of the region is full, a key too contended, or a text too much."
 );
 pyo3::create_exception!(
     fast_litellm._rust,
@@ -44,5 +45,11 @@ impl From<OpError> for PyErr {
             OpError::OutOfRange | OpError::TooLarge => OutOfRangeError::new_err(error.to_string()),
             _ => UnavailableError::new_err(error.to_string()),
         }
+    }
+}
+
+impl From<Unsplittable> for PyErr {
+    fn from(error: Unsplittable) -> Self {
+        UnavailableError::new_err(error.to_string())
     }
 }

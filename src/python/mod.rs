@@ -15,6 +15,7 @@ mod place_cache;
 mod region;
 mod router;
 mod scripts;
+mod tokens;
 
 use pyo3::prelude::*;
 
@@ -40,6 +41,8 @@ mod _rust {
 
     #[pymodule_export]
     use super::scripts::LimiterScripts;
+    #[pymodule_export]
+    use super::tokens::TokenCounter;
 
     /// Version of the extension; equals the package's.
     #[pymodule_export]
