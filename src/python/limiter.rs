@@ -57,7 +57,10 @@ fn quota(requests_per_minute: i128, burst: Option<i128>) -> PyResult<Quota> {
 #[pymethods]
 impl SimpleRateLimiter {
     #[new]
-    #[pyo3(signature = (requests_per_minute = Whole(60), *, burst = None, name = "", region = None))]
+    #[pyo3(
+        signature = (requests_per_minute = Whole(60), *, burst = None, name = "", region = None),
+        text_signature = "(requests_per_minute=60, *, burst=None, name='', region=None)",
+    )]
     fn new(
         py: Python<'_>,
         requests_per_minute: Whole,

@@ -65,7 +65,10 @@ impl Region {
     ///     OutOfRangeError: a capacity or a kind is out of range.
     ///     RegionError: no kind of memory could be had.
     #[staticmethod]
-    #[pyo3(signature = (name, *, keys = Whole(65_536), lease_chunks = Whole(8_192), workers = Whole(256), deployments = Whole(1_024), overflow = "deny", backing = None, directories = None))]
+    #[pyo3(
+        signature = (name, *, keys = Whole(65_536), lease_chunks = Whole(8_192), workers = Whole(256), deployments = Whole(1_024), overflow = "deny", backing = None, directories = None),
+        text_signature = "(name, *, keys=65536, lease_chunks=8192, workers=256, deployments=1024, overflow='deny', backing=None, directories=None)",
+    )]
     #[allow(clippy::too_many_arguments, reason = "settings by keyword")]
     fn create(
         name: &str,
@@ -98,7 +101,10 @@ impl Region {
     ///     RegionError: what is there is not usable (version, owner, size, boot), or nothing can be
     ///         created there.
     #[staticmethod]
-    #[pyo3(signature = (path, *, keys = Whole(65_536), lease_chunks = Whole(8_192), workers = Whole(256), deployments = Whole(1_024), overflow = "deny", force = false))]
+    #[pyo3(
+        signature = (path, *, keys = Whole(65_536), lease_chunks = Whole(8_192), workers = Whole(256), deployments = Whole(1_024), overflow = "deny", force = false),
+        text_signature = "(path, *, keys=65536, lease_chunks=8192, workers=256, deployments=1024, overflow='deny', force=False)",
+    )]
     #[allow(clippy::too_many_arguments, reason = "settings by keyword")]
     fn open(
         path: PathBuf,

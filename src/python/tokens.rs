@@ -40,7 +40,7 @@ fn text_of<'a>(text: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, str>> {
 #[allow(clippy::unused_self, reason = "methods of an object, in Python")]
 impl TokenCounter {
     #[new]
-    #[pyo3(signature = (model_max_tokens = Whole(4_096)))]
+    #[pyo3(signature = (model_max_tokens = Whole(4_096)), text_signature = "(model_max_tokens=4096)")]
     fn new(model_max_tokens: Whole) -> PyResult<Self> {
         let checked = u64::try_from(model_max_tokens.0).ok().filter(|&tokens| tokens > 0);
         let model_max_tokens = checked.ok_or_else(|| {

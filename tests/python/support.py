@@ -198,12 +198,14 @@ def run_python(
     python: str = sys.executable,
     cwd: Path | str = "/",
     check: bool = True,
+    input: str | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run code in a fresh interpreter with fast_litellm switched on, away from the checkout."""
     done = subprocess.run(
         [python, "-c", textwrap.dedent(code)],
         cwd=cwd,
         env={**fresh_environment(), **(env or {})},
+        input=input,
         capture_output=True,
         text=True,
         timeout=WAIT_S,
