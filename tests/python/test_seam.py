@@ -761,3 +761,26 @@ def test_gunicorns_master_reaps_after_every_round() -> None:
     fast_litellm.remove_acceleration()
     assert arbiter.reap_workers is theirs
     assert theirs is not original
+
+
+@pytest.mark.parametrize(
+    ("value", "limit"),
+    [(10, 10), ("10", 10), (10.0, 10), (None, None), ("ten", None), (2.5, None), (True, None)],
+)
+def test_a_limit_of_all_requests_is_a_whole_number_or_said_to_be_none(
+    value: object,
+    limit: int | None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from types import SimpleNamespace
+
+    from fast_litellm.integrations.litellm import _compat
+
+    proxy = SimpleNamespace(general_settings={"global_max_parallel_requests": value})
+    monkeypatch.setitem(_compat.sys.modules, "litellm.proxy.proxy_server", proxy)
+    _compat._warn_of_limit.cache_clear()
+    for _ in range(2):
+        assert _compat.limit_of_all_requests() == limit
+    complaints = [record for record in caplog.records if "NOT enforced" in record.message]
+    assert len(complaints) == (limit is None and value is not None)

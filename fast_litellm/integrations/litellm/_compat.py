@@ -6,10 +6,12 @@ everything it needs is there, with the meaning it had when it was written.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import importlib.metadata
 import inspect
+import logging
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -19,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fast_litellm.integrations.litellm.feed import Feed
+
+logger = logging.getLogger("fast_litellm")
 
 LIMITER_CLASS = "_PROXY_MaxParallelRequestsHandler_v3"
 #: Method that sees every limit before it is checked, and its first parameter.
@@ -646,7 +650,24 @@ def limit_of_all_requests() -> int | None:
     if not isinstance(settings, Mapping):
         return None
     limit = settings.get("global_max_parallel_requests")
-    return limit if isinstance(limit, int) and not isinstance(limit, bool) else None
+    if limit is None:
+        return None
+    try:
+        whole = int(limit)
+        if isinstance(limit, bool) or whole != float(limit):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        _warn_of_limit(repr(limit))
+        return None
+    return whole
+
+
+@functools.lru_cache(maxsize=8)
+def _warn_of_limit(value: str) -> None:
+    logger.error(
+        "general_settings.global_max_parallel_requests=%s is no whole number: it is NOT enforced",
+        value,
+    )
 
 
 def descriptor_of_all_requests(handler: Any, limit: int) -> dict[str, Any]:
