@@ -8,6 +8,7 @@ from typing import Any
 #: What contenders are called.
 LABELS = {
     "ours": "fast_litellm",
+    "ours_fitted": "fast_litellm, room as needed",
     "published": "published fast-litellm",
     "litellm_ours": "LiteLLM with fast_litellm",
     "litellm": "LiteLLM",
@@ -26,7 +27,7 @@ CLAIMS = (
 )
 
 LOST = "we lose"
-BROKEN = "DOES NOT HOLD"
+WRONG = "WRONG"
 
 
 def text(report: dict[str, Any]) -> str:
@@ -55,7 +56,7 @@ def _sections(report: dict[str, Any]) -> Iterable[str]:
         if section.get("absent"):
             yield f"  {section['absent']}"
         elif section["unit"] == "instructions":
-            yield from _aligned(_instruction_rows(section["rows"]), numbers=(1, 2))
+            yield from _aligned(_instruction_rows(section["rows"]), numbers=(1, 2, 3))
         else:
             yield from _aligned(_rows(section), numbers=(2, 3, 4, 5))
             if any(row["contender"] == "litellm_ours" for row in section["rows"]):
@@ -77,14 +78,15 @@ def _rows(section: dict[str, Any]) -> Iterable[Sequence[str]]:
 
 
 def _instruction_rows(rows: Sequence[dict[str, Any]]) -> Iterable[Sequence[str]]:
-    yield "", "instructions", "ratio", ""
+    yield "", "instructions", "more", "times", "", ""
     for row in rows:
         if row["absent"]:
-            yield row["case"], "-", "", row["absent"]
+            yield row["case"], "-", "", "", "", row["absent"]
             continue
-        against = f"of {row['against']}" if row["against"] else ""
-        lost = f"{LOST}; " if row["we_lose"] else ""
-        yield row["case"], number(row["instructions"]), ratio(row["ratio"]), lost + against
+        more = "" if row["extra"] is None else f"{row['extra']:+,.0f}"
+        against = row["against"] and f"than {row['against']}"
+        counted = number(row["instructions"])
+        yield row["case"], counted, more, ratio(row["ratio"]), mark(row), against
 
 
 def _claims(report: dict[str, Any]) -> Iterable[str]:
@@ -111,15 +113,17 @@ def _claims(report: dict[str, Any]) -> Iterable[str]:
 
 def _losses(report: dict[str, Any]) -> Iterable[str]:
     lost = [
-        f"  {section['title'].partition(':')[0]}: {row['case']}: {ratio(row['ratio'])} of "
-        f"{LABELS.get(row.get('contender', ''), row['against'])}"
+        (section["title"].partition(":")[0], row)
         for section in report["sections"].values()
         for row in section["rows"]
         if row["we_lose"]
     ]
     yield ""
     yield f"We lose {len(lost)} times:" if lost else "We lose nowhere."
-    yield from lost
+    for title, row in lost:
+        who = LABELS.get(row.get("contender", ""), row["against"])
+        wrong = ", whose answers are wrong" if row.get("holds") is False else ""
+        yield f"  {title}: {row['case']}: {ratio(row['ratio'])} of {who}{wrong}"
 
 
 def _over(theirs: float | None, ours: float | None) -> float | None:
@@ -133,16 +137,30 @@ def mark(row: dict[str, Any]) -> str:
 
 def judged(row: dict[str, Any]) -> str:
     """What a contender did of what it is timed for."""
-    says = row["says"] if row["holds"] is not False else f"{BROKEN}: {row['says']}"
+    says = row["says"] + _in_all(row["notes"] or {})
+    says = says if row["holds"] is not False else f"{WRONG}: {says}"
     if row["odd"] > row["samples"] // 50:
         says += f"; {row['odd']} of {row['samples']} batches ended with another answer"
     return says
+
+
+def _in_all(notes: dict[str, float]) -> str:
+    """Where the memory of all keys is."""
+    if "pss_bytes" not in notes:
+        return ""
+    in_all, made, region = (
+        f"{notes[key] / 1e6:.2f}" for key in ("pss_bytes", "made_bytes", "region_bytes")
+    )
+    shared = f", {region} MB in the region" if notes["region_bytes"] else ""
+    return f"; {in_all} MB in all, {made} MB before the first key{shared}"
 
 
 def ratio(value: float | None) -> str:
     """So many times."""
     if value is None:
         return ""
+    if value < 0.1:
+        return f"{value:.3f}x"
     return f"{value:.2f}x" if value < 10 else f"{value:,.0f}x"
 
 

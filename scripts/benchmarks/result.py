@@ -91,7 +91,7 @@ def quantile(ascending: Sequence[float], share: float) -> float:
 def opponent(contender: str, contenders: Sequence[str]) -> str:
     """Whom of ours a contender is compared with: the one that has the same work to do."""
     inside = "litellm_ours"
-    if contender in ("ours", inside):
+    if contender in ("ours", "ours_fitted", inside):
         return ""
     return inside if contender.startswith("litellm") and inside in contenders else "ours"
 

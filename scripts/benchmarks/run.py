@@ -63,7 +63,8 @@ class Run:
         rows: list[Row] = []
         for case in module.CASES:
             self._note(f"{name}: {case}")
-            turns = {who: _Turns() for who in module.CONTENDERS}
+            part = getattr(module, "PART", {}).get(case, module.CONTENDERS)
+            turns = {who: _Turns() for who in part}
             if getattr(module, "FRESH", False):
                 self._fresh(name, case, turns, min(module.SAMPLES, iterations))
             else:

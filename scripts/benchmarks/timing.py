@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 clock = time.perf_counter_ns
@@ -20,10 +20,10 @@ SINGLES = 20
 class Operation(Protocol):
     """Something to time."""
 
-    def many(self, arguments: Sequence[Any]) -> tuple[int, Any]:
+    def many(self, arguments: Iterable[Any]) -> tuple[int, Any]:
         """Nanoseconds of one operation for each argument, and the last answer."""
 
-    def each(self, arguments: Sequence[Any]) -> list[int]:
+    def each(self, arguments: Iterable[Any]) -> list[int]:
         """Nanoseconds of each operation, the clock's own included."""
 
 
@@ -33,7 +33,7 @@ class Calls:
     def __init__(self, function: Callable[[Any], Any]) -> None:
         self._function = function
 
-    def many(self, arguments: Sequence[Any]) -> tuple[int, Any]:
+    def many(self, arguments: Iterable[Any]) -> tuple[int, Any]:
         """See `Operation`."""
         function, answer = self._function, None
         start = clock()
@@ -41,7 +41,7 @@ class Calls:
             answer = function(argument)
         return clock() - start, answer
 
-    def each(self, arguments: Sequence[Any]) -> list[int]:
+    def each(self, arguments: Iterable[Any]) -> list[int]:
         """See `Operation`."""
         function, times = self._function, []
         for argument in arguments:
@@ -58,7 +58,7 @@ class Turns:
         self._take = take
         self._give = give
 
-    def many(self, arguments: Sequence[Any]) -> tuple[int, Any]:
+    def many(self, arguments: Iterable[Any]) -> tuple[int, Any]:
         """See `Operation`."""
         take, give, taken = self._take, self._give, None
         start = clock()
@@ -67,7 +67,7 @@ class Turns:
             give(taken)
         return clock() - start, taken
 
-    def each(self, arguments: Sequence[Any]) -> list[int]:
+    def each(self, arguments: Iterable[Any]) -> list[int]:
         """See `Operation`."""
         take, give, times = self._take, self._give, []
         for argument in arguments:
@@ -84,7 +84,7 @@ class Awaits:
         self._function = function
         self._loop = asyncio.new_event_loop()
 
-    def many(self, arguments: Sequence[Any]) -> tuple[int, Any]:
+    def many(self, arguments: Iterable[Any]) -> tuple[int, Any]:
         """See `Operation`."""
 
         async def run() -> tuple[int, Any]:
@@ -96,7 +96,7 @@ class Awaits:
 
         return self._loop.run_until_complete(run())
 
-    def each(self, arguments: Sequence[Any]) -> list[int]:
+    def each(self, arguments: Iterable[Any]) -> list[int]:
         """See `Operation`."""
 
         async def run() -> list[int]:

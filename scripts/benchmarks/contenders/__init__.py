@@ -6,7 +6,7 @@ function, or raises `Absent` with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,7 @@ class Limiter:
         uses: how often a named key may be used before it is refused; None = as configured.
         renew: forgets everything, where remembering would make each later sample dearer.
         inherits: counts in a region that was made before it.
+        known: how many of some keys it has not forgotten; None = those that are refused when they ask again.
     """
 
     check: Callable[[str], Any]
@@ -53,6 +54,7 @@ class Limiter:
     uses: int | None = None
     renew: Callable[[], None] | None = None
     inherits: bool = False
+    known: Callable[[Sequence[str]], int] | None = None
 
 
 @dataclass

@@ -40,11 +40,16 @@ def limiter(per_minute: int, burst: int) -> Limiter:
 
 
 def limiter_for(keys: int) -> Limiter:
-    """A limiter of one request a minute, in a region of its own with room for `keys`."""
+    """A limiter of one request a minute, in a region of its own with the usual room, or more if needed."""
+    return limiter_with_room(ROOM if keys <= ROOM // 2 else keys * 3 // 2)
+
+
+def limiter_with_room(room: int) -> Limiter:
+    """A limiter of one request a minute, in a region of its own with room for that many keys."""
     from fast_litellm import SimpleRateLimiter
     from fast_litellm._rust import Region
 
-    region = Region.create("bench", keys=ROOM if keys <= ROOM // 2 else keys * 3 // 2)
+    region = Region.create("bench", keys=room)
     made = SimpleRateLimiter(1, burst=1, region=region)
     return Limiter(made.check, lambda answer: answer["allowed"], 1)
 

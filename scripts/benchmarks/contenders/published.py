@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks.contenders import Absent, Limiter, Pool, Router
@@ -43,10 +43,15 @@ def limiter(per_minute: int, burst: int) -> Limiter:
 
 def limiter_for(keys: int) -> Limiter:
     """Its limiter, which makes room for each key as it comes."""
-    from fast_litellm import SimpleRateLimiter
+    from fast_litellm import SimpleRateLimiter, get_rate_limit_stats
 
     made: Any = SimpleRateLimiter(1)
-    return Limiter(made.check, lambda answer: answer["allowed"], 1, uses=NAMED_BURST)
+
+    def known(names: Sequence[str]) -> int:
+        stats: Any = get_rate_limit_stats()
+        return sum(name in stats for name in names)
+
+    return Limiter(made.check, lambda answer: answer["allowed"], 1, known=known)
 
 
 def router(strategy: str, count: int) -> Router:
