@@ -3,10 +3,10 @@
     .venv/bin/python scripts/run_benchmarks.py --iterations 200
     .venv/bin/python scripts/run_benchmarks.py --only pool,rate --json figures.json
 
-Every contender has a process of its own, and they take turns at each case. A contender whose limit does not
-hold is marked, and so is every case in which ours is the dearer one. The machine should be idle. The published
-package is installed from the package index into .cache/published; without an index it is left out.
-docs/benchmarks.md tells how to read the tables.
+Every contender has a process of its own, and they take turns at each case. A contender that does not do
+what it is timed for is marked, and so is every case in which ours is the dearer one. The machine should
+be idle. The published package is installed from the package index into .cache/published; without an index
+it is left out. docs/benchmarks.md tells how to read the tables.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import traceback
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.contenders import Absent
+from benchmarks.contenders import AbsentError
 from benchmarks.sections import Subject, contender, section
 from benchmarks.timing import clock_cost
 
@@ -29,7 +29,7 @@ def serve(name: str) -> None:
         word, *arguments = json.loads(line)
         try:
             answer = getattr(worker, word)(*arguments)
-        except Absent as absent:
+        except AbsentError as absent:
             answer = {"absent": str(absent)}
         except Exception as error:  # noqa: BLE001  # the parent reports it and goes on
             traceback.print_exc()
@@ -56,7 +56,7 @@ class _Worker:
             # A contender's module lacks the function of what it does not have.
             if error.obj is not self._module:
                 raise
-            raise Absent("has none") from error
+            raise AbsentError("has none") from error
         # A heap that is scanned during a measurement would be measured, too.
         gc.collect()
         gc.freeze()

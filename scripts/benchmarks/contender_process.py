@@ -14,11 +14,11 @@ from typing import Any
 END_S = 10
 
 
-class Missing(Exception):
+class MissingError(Exception):
     """A contender does not have what was asked for; the text says why."""
 
 
-class Broken(Exception):
+class BrokenError(Exception):
     """A contender failed; the text says how."""
 
 
@@ -60,8 +60,8 @@ class Contender:
         """Give an order and wait for the answer.
 
         Raises:
-            Missing: the contender does not have that.
-            Broken: it failed, or has ended.
+            MissingError: the contender does not have that.
+            BrokenError: it failed, or has ended.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -71,12 +71,12 @@ class Contender:
             self._process.stdin.flush()
             line = self._process.stdout.readline()
         if not line:
-            raise Broken(f"its process ended; see {self._log}")
+            raise BrokenError(f"its process ended; see {self._log}")
         answer: dict[str, Any] = json.loads(line)
         if "absent" in answer:
-            raise Missing(answer["absent"])
+            raise MissingError(answer["absent"])
         if "failed" in answer:
-            raise Broken(f"failed: {answer['failed']}; see {self._log}")
+            raise BrokenError(f"failed: {answer['failed']}; see {self._log}")
         return answer
 
     def __enter__(self) -> Contender:

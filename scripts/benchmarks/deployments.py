@@ -7,8 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 MODEL = "gpt"
-LITELLM = "LiteLLM"
-OURS = "fast_litellm"
 
 #: A choice: from a list of deployments to one of them.
 Choose = Callable[[list[dict[str, Any]]], Any]

@@ -1,6 +1,6 @@
 """What fast_litellm's own wrapping costs, in instructions: on, off, and the bare native call.
 
-One process goes through all states of the package, because LiteLLM takes a minute to load under callgrind.
+One process goes through all states of the package: LiteLLM takes long to load under callgrind.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from benchmarks.contenders import Absent
+from benchmarks.contenders import AbsentError
 from benchmarks.instructions import counted, totals
 from benchmarks.limiters import accelerate, make_handler, request_descriptor
 
@@ -86,7 +86,7 @@ def count_all() -> None:
             call = make()
             for _ in range(50):
                 call()
-        except Absent as absent:
+        except AbsentError as absent:
             names.append((name, str(absent)))
             continue
         with counted() as dump:
@@ -153,7 +153,7 @@ def _native() -> Callable[[], object]:
     handler.batch_rate_limiter_script = catch
     asyncio.run(handler.should_rate_limit(request_descriptor(_KEY, 60_000_000)))
     if not caught:
-        raise Absent("not there: this LiteLLM asks nothing of the region for a request limit")
+        raise AbsentError("not there: this LiteLLM asks nothing of the region for a request limit")
     region = default_region()
     assert region is not None
     ask = LimiterScripts(region).batch_rate_limiter
@@ -174,7 +174,7 @@ def _switched_off() -> Callable[[], object]:
         accelerate()
     except RuntimeError:
         return _check_of_litellm()
-    raise Absent("not there: this build has no such switch")
+    raise AbsentError("not there: the switch does not act once the package is imported")
 
 
 def _empty() -> Callable[[], object]:
@@ -200,7 +200,7 @@ def _pool() -> Callable[[], object]:
     import fast_litellm
 
     if not hasattr(fast_litellm, "SimpleConnectionPool"):
-        raise Absent("not there: this build has no SimpleConnectionPool")
+        raise AbsentError("not there: this build has no SimpleConnectionPool")
     pool = fast_litellm.SimpleConnectionPool()
     return lambda: pool.return_connection(pool.get_connection("https://one.example.com"))
 
@@ -209,6 +209,6 @@ def _module_pool() -> Callable[[], object]:
     import fast_litellm
 
     if not hasattr(fast_litellm, "get_connection"):
-        raise Absent("not there: this build has no get_connection")
+        raise AbsentError("not there: this build has no get_connection")
     take, give = fast_litellm.get_connection, fast_litellm.return_connection
     return lambda: give(take("https://one.example.com"))

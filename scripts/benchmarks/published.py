@@ -24,11 +24,12 @@ def interpreter(cache: Path) -> tuple[Path | None, str]:
     stamp = f"{REQUIREMENT} {sys.version}"
     if made.is_file() and made.read_text() == stamp:
         return python, ""
+    patience = ["--retries", "1", "--timeout", "15"]
+    # Its requirements are not needed by what is measured of it.
+    wheel_alone = ["--no-deps", "--only-binary", ":all:"]
     commands = [
         [sys.executable, "-m", "venv", "--clear", str(directory)],
-        # Its requirements are not needed by what is measured of it.
-        [str(python), "-m", "pip", "install", "--no-deps", "--only-binary", ":all:"]
-        + ["--retries", "1", "--timeout", "15", REQUIREMENT],
+        [str(python), "-m", "pip", "install", *patience, *wheel_alone, REQUIREMENT],
     ]
     environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     for command in commands:

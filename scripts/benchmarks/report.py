@@ -42,7 +42,8 @@ def _head(report: dict[str, Any]) -> Iterable[str]:
         f"{machine['system']}, Python {machine['python']}"
     )
     before, after = (
-        " ".join(f"{value:.2f}" for value in machine[when]) for when in ("load_before", "load_after")
+        " ".join(f"{value:.2f}" for value in machine[when])
+        for when in ("load_before", "load_after")
     )
     yield f"load before {before}, after {after}; {report['iterations']} iterations"
     for name, found in report["contenders"].items():

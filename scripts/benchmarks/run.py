@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contender_process import Broken, Contender, Missing
+from benchmarks.contender_process import BrokenError, Contender, MissingError
 from benchmarks.result import Row, compare, row_of
 from benchmarks.sections import Sample, Verdict, section
 
@@ -73,9 +73,7 @@ class Run:
         compare(rows, module.CONTENDERS)
         return rows
 
-    def _in_turns(
-        self, name: str, case: str, turns: dict[str, _Turns], iterations: int
-    ) -> None:
+    def _in_turns(self, name: str, case: str, turns: dict[str, _Turns], iterations: int) -> None:
         """Processes that go on from case to case, with a part of their samples in each round."""
         for who, found in turns.items():
             with found.tried():
@@ -119,12 +117,12 @@ class Run:
 
     def _started(self, who: str) -> Contender:
         if who in self.left_out:
-            raise Missing(self.left_out[who])
+            raise MissingError(self.left_out[who])
         log = self._logs / f"benchmark-{who}.log"
         contender = Contender(who, self._interpreters[who], self._script, log)
         try:
             self.met[who] = contender.ask("hello")
-        except (Missing, Broken) as error:
+        except (MissingError, BrokenError) as error:
             contender.end()
             self.left_out[who] = str(error)
             raise
@@ -150,7 +148,7 @@ class _Turns:
         """Notes what it does not have or cannot do, so that the others go on without it."""
         try:
             yield
-        except (Missing, Broken) as error:
+        except (MissingError, BrokenError) as error:
             self.absent = str(error)
 
 

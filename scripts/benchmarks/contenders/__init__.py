@@ -1,7 +1,7 @@
 """Who is measured. Each module here is one contender and has what a section asks it for.
 
 A section asks for `pool`, `limiter`, `router` or `counter`; a contender that has no such thing lacks the
-function, or raises `Absent` with the reason.
+function, or raises `AbsentError` with the reason.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 ONE_KEY = "default"
 
 
-class Absent(Exception):
+class AbsentError(Exception):
     """What a contender does not have; the text says why."""
 
 
@@ -44,7 +44,7 @@ class Limiter:
         uses: how often a named key may be used before it is refused; None = as configured.
         renew: forgets everything, where remembering would make each later sample dearer.
         inherits: counts in a region that was made before it.
-        known: how many of some keys it has not forgotten; None = those that are refused when they ask again.
+        known: how many of some keys it has not forgotten; None = those that are refused now.
     """
 
     check: Callable[[str], Any]

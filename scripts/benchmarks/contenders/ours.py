@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.contenders import Absent, Limiter, Pool, Router
+from benchmarks.contenders import AbsentError, Limiter, Pool, Router
 from benchmarks.deployments import models_of, our_choices
 
 #: Keys that a region has room for by default.
@@ -17,7 +17,7 @@ def version() -> str:
     import fast_litellm
 
     if not fast_litellm.RUST_ACCELERATION_AVAILABLE:
-        raise Absent("not there: its extension is not installed")
+        raise AbsentError("not there: its extension is not installed")
     return str(fast_litellm.__version__)
 
 
@@ -26,7 +26,7 @@ def pool(limit: int) -> Pool:
     import fast_litellm
 
     if not hasattr(fast_litellm, "SimpleConnectionPool"):
-        raise Absent("not there: this build has no SimpleConnectionPool")
+        raise AbsentError("not there: this build has no SimpleConnectionPool")
     made = fast_litellm.SimpleConnectionPool("bench", max_per_endpoint=limit, max_total=1_000)
     return Pool(made.get_connection, made.return_connection, limit)
 
@@ -40,7 +40,7 @@ def limiter(per_minute: int, burst: int) -> Limiter:
 
 
 def limiter_for(keys: int) -> Limiter:
-    """A limiter of one request a minute, in a region of its own with the usual room, or more if needed."""
+    """A limiter of one request a minute, in a region with the usual room, or more if needed."""
     return limiter_with_room(ROOM if keys <= ROOM // 2 else keys * 3 // 2)
 
 
@@ -64,6 +64,6 @@ def counter() -> Callable[[str], int]:
     import fast_litellm
 
     if not hasattr(fast_litellm, "SimpleTokenCounter"):
-        raise Absent("not there: this build has no SimpleTokenCounter")
+        raise AbsentError("not there: this build has no SimpleTokenCounter")
     count: Any = fast_litellm.SimpleTokenCounter().count_tokens
     return lambda text: count(text, "gpt-4")

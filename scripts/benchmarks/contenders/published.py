@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks.contenders import Absent, Limiter, Pool, Router
+from benchmarks.contenders import AbsentError, Limiter, Pool, Router
 from benchmarks.deployments import MODEL
 
 #: What its statistics call the maximum per endpoint; it cannot be told another number.
@@ -19,7 +19,7 @@ def version() -> str:
     import fast_litellm
 
     if not fast_litellm.RUST_ACCELERATION_AVAILABLE:
-        raise Absent("its extension cannot be loaded")
+        raise AbsentError("its extension cannot be loaded")
     return str(fast_litellm.__version__)
 
 
@@ -28,7 +28,7 @@ def pool(limit: int) -> Pool:
     from fast_litellm import SimpleConnectionPool
 
     if limit != POOL_LIMIT:
-        raise Absent(f"its limit is {POOL_LIMIT} and cannot be changed")
+        raise AbsentError(f"its limit is {POOL_LIMIT} and cannot be changed")
     made: Any = SimpleConnectionPool("bench")
     return Pool(made.get_connection, made.return_connection, limit)
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.contenders import Absent, Limiter, Pool, Router
+from benchmarks.contenders import AbsentError, Limiter, Pool, Router
 from benchmarks.deployments import MODEL, in_flight, models_of
 
 
@@ -123,6 +123,6 @@ def counter() -> Callable[[str], int]:
         import litellm.litellm_core_utils.default_encoding  # noqa: F401
         import tiktoken
     except ImportError as error:
-        raise Absent(f"tiktoken cannot be loaded: {error}") from error
+        raise AbsentError(f"tiktoken cannot be loaded: {error}") from error
     encode = tiktoken.get_encoding("cl100k_base").encode_ordinary
     return lambda text: len(encode(text))

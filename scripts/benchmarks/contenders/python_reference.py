@@ -1,8 +1,8 @@
 """Plain Python of the kind that the published package's own benchmark compares itself with.
 
-Its pool looks at what has been idle for too long, and counts who is out, with each connection; its limiter
-keeps a bucket and the times of the last minute's requests for each key; its router keeps statistics.
-Written anew to that description.
+Its pool looks at what has been idle for too long, and counts who is out, with each connection; its
+limiter keeps a bucket and the times of the last minute's requests for each key; its router keeps
+statistics. Written anew to that description.
 """
 
 from __future__ import annotations

@@ -42,9 +42,7 @@ def admitted(limiter: Limiter, keys: list[str], requests: int) -> int:
 
 
 class _Checks:
-    def __init__(
-        self, contender: Any, limiter: Limiter, *, admitted: bool, keys: int = 1
-    ) -> None:
+    def __init__(self, contender: Any, limiter: Limiter, *, admitted: bool, keys: int = 1) -> None:
         self._contender = contender
         self._limiter = limiter
         self._admitted = admitted

@@ -43,9 +43,12 @@ class _Choices:
         if self._strategy == "simple_shuffle":
             models = uneven_models()
             first = sum(self._choose(models) is models[0] for _ in range(2_000))
-            # Far outside of what chance does to 9 of 10.
+            says = "of quotas 9 to 1, the first {value:.0f} of 2000 times; about 1800 are right"
+            # Far beyond what chance does.
             right = first if 1_700 <= first <= 1_900 else 1_800
-            return Verdict(first, right, "quota 9 to 1: takes the first {value:.0f} of 2000 times, about 1800 are right")
-        idle = {model["model_info"]["id"] for n, model in enumerate(self._models) if not in_flight(n)}
+            return Verdict(first, right, says)
+        idle = {
+            model["model_info"]["id"] for n, model in enumerate(self._models) if not in_flight(n)
+        }
         found = sum(self._choose(self._models)["model_info"]["id"] in idle for _ in range(100))
         return Verdict(found, 100, "the least busy {value:.0f} of {right:.0f} times")

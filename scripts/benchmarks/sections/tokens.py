@@ -16,11 +16,12 @@ CONTENDERS = ("ours", "published", "litellm", "python")
 #: Whose count is right.
 JUDGE = "python"
 
-_WORDS = (
-    "the of and to in is that for it as was with be by on not he his but at are this have from "
-    "language model tokens throughput deployment information understanding responsibility "
-    "Rust Python HTTP JSON it's 42 1,000 3.14 (see) \"quoted\" naïve Übung e-mail\n"
-).split(" ")
+_SOURCE = """
+the of and to in is that for it as was with be by on not he his but at are this have from language model
+tokens throughput deployment information understanding responsibility Rust Python HTTP JSON it's 42 1,000
+3.14 (see) "quoted" naïve Übung e-mail end.
+"""
+_WORDS = _SOURCE.split()
 
 
 def text_of(length: int) -> str:
