@@ -92,6 +92,8 @@ class Run:
         """A process for each sample."""
         for number in range(samples):
             for who, found in present(turns):
+                if number and who in section(name).ONCE:
+                    continue
                 with found.tried(), self._started(who) as contender:
                     contender.ask("prepare", name, case)
                     found.add(contender.ask("sample", 1))

@@ -265,6 +265,28 @@ def test_memory_is_that_which_was_touched() -> None:
     assert touched.rss >= touched.region
 
 
+def test_memory_of_keys_counts_the_region_and_what_others_share(tmp_path: Path) -> None:
+    def measured(name: str, case: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        with Contender(name, Path(sys.executable), SCRIPT, tmp_path / "log") as contender:
+            contender.ask("prepare", "memory", case)
+            return contender.ask("sample", 1), contender.ask("check")
+
+    sample, verdict = measured("ours", "1,000 keys")
+    notes = sample["notes"]
+    assert 0 < notes["made_bytes"] < notes["region_bytes"] <= notes["pss_bytes"]
+    assert sample["means"] == [notes["pss_bytes"] / 1_000]
+    assert (verdict["value"], verdict["right"]) == (1_000, 1_000)
+    together, verdict = measured("ours", "10,000 keys, in each of 4 processes")
+    assert (verdict["value"], verdict["right"]) == (1_000, 1_000)
+    alone, _ = measured("ours", "10,000 keys")
+    # The region is paid once; the rest is what forks copy.
+    assert together["means"][0] < 2 * alone["means"][0]
+    together, verdict = measured("python", "10,000 keys, in each of 4 processes")
+    assert verdict["value"] == 0
+    alone, _ = measured("python", "10,000 keys")
+    assert together["means"][0] > 3 * alone["means"][0]
+
+
 def test_overhead_is_the_difference_of_what_was_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     # Of each row: up to the first part, that part, and the second one with twice as many calls.
     counts = {overhead.UNTOUCHED: 1_000, overhead.DISABLED: 1_001, overhead.APPLIED: 1_200}
