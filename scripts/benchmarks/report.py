@@ -121,7 +121,7 @@ def _losses(report: dict[str, Any]) -> Iterable[str]:
         if row["we_lose"]
     ]
     yield ""
-    yield f"We lose {len(lost)} times:" if lost else "We lose nowhere."
+    yield f"We lose in {len(lost)} of the lines:" if lost else "We lose nowhere."
     for title, row in lost:
         who = LABELS.get(row.get("contender", ""), row["against"])
         wrong = ", whose answers are wrong" if row.get("holds") is False else ""

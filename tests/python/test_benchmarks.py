@@ -134,7 +134,7 @@ def test_where_we_lose_the_table_says_so() -> None:
     assert len(lines_of(found, "0.75x")) == 2
     (better,) = lines_of(found, report.LABELS["python"])
     assert better.rstrip().endswith("2.50x")
-    assert lines_of(found, "We lose 2 times:")
+    assert lines_of(found, "We lose in 2 of the lines:")
     assert [row["we_lose"] for row in found["sections"]["pool"]["rows"]] == [
         False,
         True,
