@@ -114,14 +114,18 @@ def _claims(report: dict[str, Any]) -> Iterable[str]:
 
 
 def _losses(report: dict[str, Any]) -> Iterable[str]:
-    lost = [
+    compared = [
         (section["title"].partition(":")[0], row)
         for section in report["sections"].values()
         for row in section["rows"]
-        if row["we_lose"]
+        if row["ratio"] is not None
     ]
+    lost = [(title, row) for title, row in compared if row["we_lose"]]
     yield ""
-    yield f"We lose in {len(lost)} of the lines:" if lost else "We lose nowhere."
+    if not compared:
+        yield "Nothing was compared."
+    else:
+        yield f"We lose in {len(lost)} of {len(compared)} lines{':' if lost else '.'}"
     for title, row in lost:
         who = LABELS.get(row.get("contender", ""), row["against"])
         wrong = ", whose answers are wrong" if row.get("holds") is False else ""

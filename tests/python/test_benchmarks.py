@@ -134,7 +134,7 @@ def test_where_we_lose_the_table_says_so() -> None:
     assert len(lines_of(found, "0.75x")) == 2
     (better,) = lines_of(found, report.LABELS["python"])
     assert better.rstrip().endswith("2.50x")
-    assert lines_of(found, "We lose in 2 of the lines:")
+    assert lines_of(found, "We lose in 2 of 3 lines:")
     assert [row["we_lose"] for row in found["sections"]["pool"]["rows"]] == [
         False,
         True,
@@ -149,7 +149,8 @@ def test_nothing_lost_is_said_as_well() -> None:
         Row("a turn", "python", median=200.0, p95=1.0, p99=1.0),
     ]
     compare(rows, ["ours", "python"])
-    assert lines_of(report_of(*rows), "We lose nowhere.")
+    assert lines_of(report_of(*rows), "We lose in 0 of 1 lines.")
+    assert lines_of(report_of(rows[0]), "Nothing was compared.")
 
 
 def test_who_is_not_there_has_a_reason_and_no_ratio() -> None:

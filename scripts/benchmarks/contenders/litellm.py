@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.contenders import Limiter, Pool, Router
+from benchmarks.contenders import AbsentError, Limiter, Pool, Router
 from benchmarks.deployments import litellm_choices, models_of
 from benchmarks.limiters import make_handler, request_descriptor
 
@@ -14,8 +14,10 @@ def version() -> str:
     """Version of the package."""
     from importlib.metadata import version
 
-    import litellm  # noqa: F401  # it has to load
-
+    try:
+        import litellm  # noqa: F401  # it has to load
+    except ImportError as error:
+        raise AbsentError(f"LiteLLM cannot be loaded: {error}") from error
     return version("litellm")
 
 

@@ -18,6 +18,8 @@ def version() -> str:
 
     if not fast_litellm.RUST_ACCELERATION_AVAILABLE:
         raise AbsentError("not there: its extension is not installed")
+    if not hasattr(fast_litellm, "Leader"):
+        raise AbsentError("not there: what is installed is the published package of the same name")
     return str(fast_litellm.__version__)
 
 
