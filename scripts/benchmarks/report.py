@@ -106,7 +106,8 @@ def _claims(report: dict[str, Any]) -> Iterable[str]:
                 ratio(_over(baseline, found.get("ours"))),
                 ratio(_over(found.get("python"), found.get("ours"))),
             )
-            rows.append((name, ratio(claimed), *times))
+            if any(times):
+                rows.append((name, ratio(claimed), *times))
     if len(rows) > 1:
         yield ""
         yield "What the reference claims over Python of its kind, and this run: more is better"
