@@ -10,18 +10,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import gc
 import json
 import os
-import re
 import shutil
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +27,10 @@ os.environ.setdefault("LITELLM_TELEMETRY", "False")
 os.environ["FAST_LITELLM_ENABLED"] = "false"
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from benchmarks.deployments import HELD, Choose, litellm_choices, models_of, our_choices
+from benchmarks.instructions import counted, totals
+from benchmarks.limiters import accelerate, make_handler
 
 KEY = "user-" + "x" * 42
 ROUNDS = 15
@@ -92,26 +92,11 @@ def bench_calls() -> dict[str, float]:
 
 def make_handlers(redis_port: int | None = None) -> dict[str, Any]:
     """One limiter of LiteLLM's own, one in the region, one in Redis if there is one."""
-    from litellm.caching.caching import DualCache
-    from litellm.proxy.hooks import parallel_request_limiter_v3 as limiter
-    from litellm.proxy.utils import InternalUsageCache
-
-    import fast_litellm
-
-    make = limiter._PROXY_MaxParallelRequestsHandler_v3
-    handlers = {"LiteLLM in memory": make(InternalUsageCache(DualCache(default_in_memory_ttl=1)))}
+    handlers = {"LiteLLM in memory": make_handler()}
     if redis_port is not None:
-        from litellm.caching.redis_cache import RedisCache
-
-        redis = RedisCache(host="127.0.0.1", port=redis_port)
-        cache = DualCache(default_in_memory_ttl=1, redis_cache=redis)
-        handlers["LiteLLM with Redis"] = make(InternalUsageCache(cache))
-    os.environ["FAST_LITELLM_ENABLED"] = "true"
-    fast_litellm.apply_acceleration()
-    handlers["fast_litellm"] = make(InternalUsageCache(DualCache(default_in_memory_ttl=1)))
-    state = fast_litellm.get_patch_status()["seams"]["rate_limiting"]
-    if state["state"] != "applied":
-        raise SystemExit(f"the seam is not applied: {state['reason']}")
+        handlers["LiteLLM with Redis"] = make_handler(redis_port)
+    accelerate()
+    handlers["fast_litellm"] = make_handler()
     return handlers
 
 
@@ -179,85 +164,22 @@ def bench_bare_slots(in_flight: tuple[int, ...] = (0, 100, 1_000)) -> dict[int, 
 # Routing
 
 
-def models_of(count: int) -> list[dict[str, Any]]:
-    """A model's deployments, with all that a strategy may go by."""
-    return [
-        {
-            "model_name": "gpt",
-            "litellm_params": {
-                "model": f"openai/gpt-{number}",
-                "api_key": "sk-bench",
-                "rpm": 10_000_000 + number,
-                "input_cost_per_token": 1e-6 * (number + 1),
-                "output_cost_per_token": 2e-6,
-            },
-            "model_info": {"id": f"deployment-{number}"},
-        }
-        for number in range(count)
-    ]
-
-
 def make_pickers(count: int) -> dict[str, dict[str, Callable[[], Any]]]:
-    """By strategy: how LiteLLM chooses among `count` deployments that all were used, and how we do.
-
-    LiteLLM's part is the strategy's own code alone. Its router has chosen the deployments of the model
-    and left out those that are cooled down before; ours does both in the same call.
-    """
-    from litellm.caching.caching import DualCache
-    from litellm.router_strategy.least_busy import LeastBusyLoggingHandler
-    from litellm.router_strategy.lowest_cost import LowestCostLoggingHandler
-    from litellm.router_strategy.lowest_latency import LowestLatencyLoggingHandler
-    from litellm.router_strategy.simple_shuffle import simple_shuffle
-
-    from fast_litellm._rust import AdvancedRouter, Region
-
+    """By strategy: how LiteLLM chooses among `count` deployments that all were used, and how we do."""
     models = models_of(count)
-    busy = LeastBusyLoggingHandler(DualCache())
-    fast = LowestLatencyLoggingHandler(DualCache())
-    cheap = LowestCostLoggingHandler(DualCache())
-    used: dict[str, Any] = {}
-    region = Region.create("bench")
-    router = AdvancedRouter(region=region)
-    for number, model in enumerate(models):
-        name = model["model_info"]["id"]
-        latency_s = 0.1 + number / 1_000
-        busy.router_cache.set_cache(f"gpt_request_count:{name}", number % 3, local_only=True)
-        used[name] = {"latency": [latency_s] * 10}
-        for _ in range(number % 3):
-            call = router.start(model)
-            assert call is not None
-            HELD.append(call)
-        call = router.start(model)
-        assert call is not None
-        call.success(latency_s=latency_s)
-    fast.router_cache.set_cache("gpt_map", used)
+    ours = our_choices(models)
 
-    def ours(strategy: str, models: list[dict[str, Any]] = models) -> Callable[[], Any]:
-        pick = AdvancedRouter(strategy, region=region).get_available_deployment
-        return lambda: pick(models, "gpt")
+    def on(choose: Choose, models: list[dict[str, Any]] = models) -> Callable[[], Any]:
+        return lambda: choose(models)
 
-    loop = asyncio.new_event_loop()
-    theirs: dict[str, Callable[[], Any]] = {
-        "simple_shuffle": lambda: simple_shuffle(lambda _: None, models, "gpt", None),
-        "least_busy": lambda: busy.get_available_deployments("gpt", models),
-        "latency_based": lambda: fast.get_available_deployments("gpt", models),
-        # It exists as a coroutine only.
-        "cost_based": lambda: loop.run_until_complete(
-            cheap.async_get_available_deployments("gpt", models)
-        ),
-    }
     pickers = {
-        strategy: {"LiteLLM": case, "fast_litellm": ours(strategy)}
-        for strategy, case in theirs.items()
+        strategy: {"LiteLLM": on(choose), "fast_litellm": on(ours[strategy])}
+        for strategy, choose in litellm_choices(models).items()
     }
     # Who has no id is told apart by a hash of all its parameters; LiteLLM's router gives ids beforehand.
     nameless = [{key: model[key] for key in ("model_name", "litellm_params")} for model in models]
-    pickers["simple_shuffle"]["fast_litellm, no ids"] = ours("simple_shuffle", nameless)
+    pickers["simple_shuffle"]["fast_litellm, no ids"] = on(ours["simple_shuffle"], nameless)
     return pickers
-
-
-#: Calls that stay in flight while routers choose.
-HELD: list[Any] = []
 
 
 def bench_routing(counts: tuple[int, ...] = (3, 30, 300)) -> dict[str, dict[str, dict[int, float]]]:
@@ -343,46 +265,14 @@ def count_choices(name: str, choices: int) -> None:
             dump()
 
 
-@contextlib.contextmanager
-def counted() -> Iterator[Callable[[], None]]:
-    """Counts instructions inside, if this process runs under callgrind; yields what writes them down."""
-
-    def control(*arguments: str) -> None:
-        command = ["callgrind_control", *arguments, str(os.getpid())]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-
-    control("-i", "on")
-    yield lambda: control("-d")
-    control("-i", "off")
-
-
 def count_instructions(name: str, redis_port: int | None, requests: int = 100) -> float:
     """Instructions of one request, from the difference of two runs in one process."""
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder, "callgrind.out")
-        command = [
-            "valgrind",
-            "--tool=callgrind",
-            "--instr-atstart=no",
-            f"--callgrind-out-file={out}",
-            sys.executable,
-            str(Path(__file__).resolve()),
-            "--child",
-            name,
-            "--requests",
-            str(requests),
-        ]
-        if redis_port is not None:
-            command += ["--redis-port", str(redis_port)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
-        if done.returncode != 0:
-            raise SystemExit(f"valgrind failed: {done.stderr[-2000:]}")
-        totals = []
-        for dump in sorted(Path(folder).glob("callgrind.out.*")):
-            found = re.search(r"^(?:summary|totals): (\d+)", dump.read_text(errors="replace"), re.M)
-            totals.append(int(found[1]) if found else 0)
-        first, second = totals[0], totals[1]
-        return (second - first) / requests
+    script = str(Path(__file__).resolve())
+    command = [sys.executable, script, "--child", name, "--requests", str(requests)]
+    if redis_port is not None:
+        command += ["--redis-port", str(redis_port)]
+    counts, _ = totals(command)
+    return (counts[1] - counts[0]) / requests
 
 
 def bench_routing_instructions(count: int = 30) -> dict[str, dict[str, float]]:
