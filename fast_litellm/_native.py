@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Flight,
         Leader,
         LimiterScripts,
+        Monitor,
         OutOfRangeError,
         Region,
         RegionError,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         UnavailableError,
         default_region,
         set_default_region,
+        set_sampling,
     )
 
     RUST_ACCELERATION_AVAILABLE: bool = True
@@ -40,6 +42,7 @@ else:
             Flight,
             Leader,
             LimiterScripts,
+            Monitor,
             OutOfRangeError,
             Region,
             RegionError,
@@ -47,6 +50,7 @@ else:
             UnavailableError,
             default_region,
             set_default_region,
+            set_sampling,
         )
 
         RUST_ACCELERATION_AVAILABLE = True
@@ -60,6 +64,7 @@ else:
             Flight,
             Leader,
             LimiterScripts,
+            Monitor,
             OutOfRangeError,
             Region,
             RegionError,
@@ -67,6 +72,7 @@ else:
             UnavailableError,
             default_region,
             set_default_region,
+            set_sampling,
         )
 
         RUST_ACCELERATION_AVAILABLE = False
@@ -89,6 +95,7 @@ __all__ = [
     "Flight",
     "Leader",
     "LimiterScripts",
+    "Monitor",
     "OutOfRangeError",
     "Region",
     "RegionError",
@@ -97,4 +104,5 @@ __all__ = [
     "__version__",
     "default_region",
     "set_default_region",
+    "set_sampling",
 ]

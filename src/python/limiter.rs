@@ -161,7 +161,7 @@ impl SimpleRateLimiter {
     /// Decides, and is timed now and then: a decision that the region could not take has failed.
     #[inline]
     fn decide_timed(&self, key: Option<&Bound<'_, PyAny>>) -> PyResult<Result<Decision, OpError>> {
-        let failed = |answer: &PyResult<Result<_, _>>| matches!(answer, Ok(Err(_)));
+        let failed = |answer: &PyResult<Result<_, _>>| !matches!(answer, Ok(Ok(_)));
         self.engine.timed(&self.timed, || self.decide(key), failed)
     }
 

@@ -31,8 +31,6 @@ impl Walk<'_> {
                     let name = Place { head: &series.name_head, bytes: &series.name };
                     names::examine("name", name, notes);
                     notes.plausible("errors", errors);
-                    notes.plausible("input_bytes", input);
-                    notes.plausible("output_bytes", output);
                 }
             }
         });
