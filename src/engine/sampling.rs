@@ -39,23 +39,26 @@ pub fn set_sampling(one_in: u32) {
 #[inline]
 pub fn is_due() -> bool {
     let setting = SETTING.load(Ordering::Relaxed);
-    let now = COUNTDOWN.get();
-    if now.left > 0 && u64::from(now.revision) == setting >> 32 {
-        COUNTDOWN.set(Countdown { left: now.left - 1, ..now });
-        return false;
-    }
-    draw(setting, now)
+    // Once, because to find a thread's own memory is most of the work.
+    COUNTDOWN.with(|countdown| {
+        let now = countdown.get();
+        if now.left > 0 && u64::from(now.revision) == setting >> 32 {
+            countdown.set(Countdown { left: now.left - 1, ..now });
+            return false;
+        }
+        draw(setting, countdown)
+    })
 }
 
 /// Draws the distance to the next operation that is timed; the average is the setting.
 #[cold]
-fn draw(setting: u64, now: Countdown) -> bool {
+fn draw(setting: u64, countdown: &Cell<Countdown>) -> bool {
     let (revision, one_in) = (setting >> 32, setting & u64::from(u32::MAX));
-    let draws = now.draws.wrapping_add(1);
+    let draws = countdown.get().draws.wrapping_add(1);
     // From 1 to twice the average, which is not below 1.
     let distance = 1 + mix(draws) % one_in.saturating_mul(2).saturating_sub(1).max(1);
     let left = if one_in == 0 { u64::from(u32::MAX) } else { distance - 1 };
-    COUNTDOWN.set(Countdown {
+    countdown.set(Countdown {
         left: u32::try_from(left).unwrap_or(u32::MAX),
         revision: u32::try_from(revision).unwrap_or(0),
         draws,
