@@ -16,8 +16,12 @@ from fast_litellm._acceleration import (
     remove_acceleration,
 )
 from fast_litellm._cli import is_running as _is_inspector
+from fast_litellm._comparison import compare_implementations
+from fast_litellm._export import export_performance_data
 from fast_litellm._limits import SimpleRateLimiter, check_rate_limit, get_rate_limit_stats
+from fast_litellm._monitor import get_performance_stats, record_performance
 from fast_litellm._native import RUST_ACCELERATION_AVAILABLE, Leader, __version__
+from fast_litellm._recommendations import get_recommendations
 from fast_litellm._routing import AdvancedRouter, Call, get_available_deployment
 from fast_litellm._tokens import SimpleTokenCounter
 from fast_litellm.errors import (
@@ -45,10 +49,15 @@ __all__ = [
     "__version__",
     "apply_acceleration",
     "check_rate_limit",
+    "compare_implementations",
+    "export_performance_data",
     "get_available_deployment",
     "get_patch_status",
+    "get_performance_stats",
     "get_rate_limit_stats",
+    "get_recommendations",
     "health_check",
+    "record_performance",
     "remove_acceleration",
 ]
 

@@ -9,6 +9,8 @@ from fast_litellm.errors import ConfigError
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
+#: Part of fast_litellm's own operations that is timed by default.
+_SAMPLED = 0.02
 
 
 def flag(name: str, default: bool) -> bool:
@@ -41,6 +43,24 @@ def _words(name: str) -> tuple[str, ...] | None:
     raw = os.environ.get(name, "")
     words = tuple(word.strip() for word in raw.split(",") if word.strip())
     return words or None
+
+
+def performance_sampling() -> int:
+    """One in how many operations is timed: `FAST_LITELLM_PERFORMANCE_SAMPLING`, a part of them; 0 = none.
+
+    Raises:
+        ConfigError: the value is not a number from 0 to 1.
+    """
+    name = "FAST_LITELLM_PERFORMANCE_SAMPLING"
+    raw = os.environ.get(name, "").strip()
+    try:
+        part = float(raw or _SAMPLED)
+    except ValueError:
+        part = -1.0
+    # Not a number is not in the range.
+    if not 0 <= part <= 1:
+        raise ConfigError(f"{name}={raw!r} is not a number from 0 (none) to 1 (all): use 0.02")
+    return min(round(1 / part), 2**32 - 1) if part > 1e-12 else 0
 
 
 class RegionSettings(NamedTuple):

@@ -13,6 +13,7 @@ import time
 from typing import Any, ClassVar, NoReturn
 
 from fast_litellm._fallback_errors import OutOfRangeError, RegionError, UnavailableError
+from fast_litellm._fallback_monitor import Monitor, due, set_sampling, timed
 from fast_litellm._fallback_router import AdvancedRouter, Call
 from fast_litellm._fallback_tokens import TokenCounter
 
@@ -25,12 +26,15 @@ _MAX_PER_MINUTE = 60_000_000
 _MAX_BURST = 2**32 - 1
 _YEAR_US = 365 * 86_400 * 1_000_000
 _IDLE_SWEEP = 100_000
+#: Series of the checks that are timed.
+_CHECK = "python_rate_limiter.check_rate_limit"
 
 __all__ = [
     "VERSION",
     "AdvancedRouter",
     "Call",
     "LimiterScripts",
+    "Monitor",
     "OutOfRangeError",
     "Region",
     "RegionError",
@@ -40,6 +44,7 @@ __all__ = [
     "default_region",
     "limiter_stats",
     "set_default_region",
+    "set_sampling",
 ]
 
 
@@ -202,6 +207,9 @@ class SimpleRateLimiter:
 
     def check(self, key: str | None = None) -> dict[str, Any]:
         """Charge one request to `key` and explain the answer."""
+        return timed(_CHECK, self._check, key) if due() else self._check(key)
+
+    def _check(self, key: str | None) -> dict[str, Any]:
         tolerance = self._interval * self._burst
         with self._quota.lock:
             now = time.monotonic()

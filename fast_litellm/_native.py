@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Flight,
         Leader,
         LimiterScripts,
+        Monitor,
         OutOfRangeError,
         Region,
         RegionError,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         UnavailableError,
         default_region,
         set_default_region,
+        set_sampling,
     )
 
     RUST_ACCELERATION_AVAILABLE: bool = True
@@ -41,6 +43,7 @@ else:
             Flight,
             Leader,
             LimiterScripts,
+            Monitor,
             OutOfRangeError,
             Region,
             RegionError,
@@ -49,6 +52,7 @@ else:
             UnavailableError,
             default_region,
             set_default_region,
+            set_sampling,
         )
 
         RUST_ACCELERATION_AVAILABLE = True
@@ -62,6 +66,7 @@ else:
             Flight,
             Leader,
             LimiterScripts,
+            Monitor,
             OutOfRangeError,
             Region,
             RegionError,
@@ -70,6 +75,7 @@ else:
             UnavailableError,
             default_region,
             set_default_region,
+            set_sampling,
         )
 
         RUST_ACCELERATION_AVAILABLE = False
@@ -92,6 +98,7 @@ __all__ = [
     "Flight",
     "Leader",
     "LimiterScripts",
+    "Monitor",
     "OutOfRangeError",
     "Region",
     "RegionError",
@@ -101,4 +108,5 @@ __all__ = [
     "__version__",
     "default_region",
     "set_default_region",
+    "set_sampling",
 ]

@@ -6,7 +6,7 @@ import os
 import sys
 
 from fast_litellm import _native
-from fast_litellm._config import RegionSettings
+from fast_litellm._config import RegionSettings, performance_sampling
 from fast_litellm._log import logger
 
 
@@ -21,7 +21,9 @@ def process_region() -> _native.Region:
     region = _native.default_region()
     if region is not None:
         return region
+    sampling = performance_sampling()
     region = _make(RegionSettings.from_environment())
+    _native.set_sampling(sampling)
     if not _native.set_default_region(region):
         # Another thread was first; its region is the one.
         region.leave()

@@ -16,6 +16,7 @@ __all__ = [
     "Flight",
     "Leader",
     "LimiterScripts",
+    "Monitor",
     "OutOfRangeError",
     "Region",
     "RegionError",
@@ -26,6 +27,7 @@ __all__ = [
     "default_region",
     "noop",
     "set_default_region",
+    "set_sampling",
 ]
 
 VERSION: Final[str]
@@ -173,6 +175,23 @@ class LimiterScripts:
     def forget(self, key: str) -> None: ...
 
 @final
+class Monitor:
+    def __new__(cls, region: Region) -> Monitor: ...
+    def series(self, name: str) -> int | None: ...
+    def record(
+        self,
+        series: int,
+        ns: int,
+        failed: bool = False,
+        input_bytes: int = 0,
+        output_bytes: int = 0,
+    ) -> None: ...
+    @staticmethod
+    def due() -> bool: ...
+    def snapshot(self) -> list[tuple[str, int, int, int, int, int, list[int]]]: ...
+    def overview(self) -> str: ...
+
+@final
 class Flight:
     def end(self) -> None: ...
 
@@ -234,3 +253,4 @@ def noop(key: str, /) -> bool: ...
 def cli_main(arguments: Sequence[str]) -> int: ...
 def default_region() -> Region | None: ...
 def set_default_region(region: Region) -> bool: ...
+def set_sampling(one_in: int) -> None: ...

@@ -1,6 +1,8 @@
 //! What a region holds, for people and programs. Reads only, and trusts nothing: every number is bounded
 //! before it is used, every value is computed by the engine's own functions at the region's own clock.
 
+pub mod overview;
+
 use crate::clock::Instant;
 use crate::engine::{board, health, leader};
 use crate::layout::{
@@ -290,6 +292,10 @@ pub struct SeriesReport {
     pub p99_ns: u64,
     /// Largest value.
     pub max_ns: u64,
+    /// Bytes that the operations were given, as far as it was told.
+    pub input_bytes: u64,
+    /// Bytes that they gave.
+    pub output_bytes: u64,
 }
 
 /// One event.
@@ -715,6 +721,8 @@ fn series(region: &Region) -> Vec<SeriesReport> {
             p50_ns: all.quantile_ns(0.5).unwrap_or(0),
             p99_ns: all.quantile_ns(0.99).unwrap_or(0),
             max_ns: all.max_ns,
+            input_bytes: all.input_bytes,
+            output_bytes: all.output_bytes,
         })
     };
     region.series().iter().enumerate().filter_map(report).collect()

@@ -16,6 +16,13 @@ const SERIES: u64 = 0x7365_7269;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SeriesId(usize);
 
+impl SeriesId {
+    /// Its number in the region, the same for all processes and for good.
+    pub fn number(self) -> usize {
+        self.0
+    }
+}
+
 impl Engine {
     fn histograms(&self) -> Histograms<'_> {
         Histograms { series: self.region.series(), rows: self.region.histograms() }
@@ -26,10 +33,11 @@ impl Engine {
         (index::identity(KeyKind::Named, hash), Probe::of(hash))
     }
 
-    /// The series of that name, made if there is none. Series are never given up.
+    /// The series of that name, made if there is none. Series are never given up, and their names are shown as
+    /// they are.
     ///
     /// # Errors
-    /// `TableFull` when there are 32 others.
+    /// `TableFull` when there are 64 others.
     pub fn series(&self, name: &str) -> Result<SeriesId, OpError> {
         let (identity, probe) = self.identify_series(name);
         let table = self.region.series();
@@ -41,8 +49,13 @@ impl Engine {
         })?;
         let record = &table[slot.index];
         let place = names::Place { head: &record.name_head, bytes: &record.name };
-        self.look_after_name(place, || names::redact(name), || true);
+        self.look_after_name(place, || name.to_string(), || true);
         Ok(SeriesId(slot.index))
+    }
+
+    /// The series of that number, if there can be one.
+    pub fn series_at(&self, number: usize) -> Option<SeriesId> {
+        (number < self.region.series().len()).then_some(SeriesId(number))
     }
 
     /// Adds a duration to a series.
@@ -55,6 +68,11 @@ impl Engine {
     /// Counts a failed operation of a series.
     pub fn measure_failure(&self, series: SeriesId) {
         self.histograms().fail(series.0);
+    }
+
+    /// Adds to the bytes that a series' operations were given and gave.
+    pub fn measure_bytes(&self, series: SeriesId, input: u64, output: u64) {
+        self.histograms().carry(series.0, input, output);
     }
 
     /// What a series holds, over all workers.
@@ -103,9 +121,13 @@ mod tests {
             engine.measure(a, ns);
         }
         engine.measure_failure(b);
+        engine.measure_bytes(b, 40, 2);
         let (routing, tokens) = (engine.measured(a), engine.measured(b));
         assert_eq!((routing.count, routing.sum_ns, routing.max_ns), (3, 6_000, 3_000));
         assert_eq!((tokens.count, tokens.errors), (0, 1));
+        assert_eq!((tokens.input_bytes, tokens.output_bytes), (40, 2));
+        assert_eq!(engine.series_at(b.number()), Some(b));
+        assert_eq!(engine.series_at(engine.region.series().len()), None);
         let mut names: Vec<_> = engine.all_measured().into_iter().map(|(name, _)| name).collect();
         names.sort();
         assert_eq!(names, ["routing", "tokens"]);
@@ -114,8 +136,17 @@ mod tests {
     #[test]
     fn a_full_directory_is_an_error() {
         let (engine, _) = engine();
-        let made = (0..40).filter(|n| engine.series(&format!("series {n}")).is_ok()).count();
-        assert_eq!(made, 32);
+        let room = engine.region.series().len();
+        let made = (0..room + 8).filter(|n| engine.series(&format!("series {n}")).is_ok()).count();
+        assert_eq!((made, engine.all_measured().len()), (room, room));
         assert_eq!(engine.total(|row| &row.table_full), 8);
+    }
+
+    #[test]
+    fn names_of_series_are_shown_as_they_are() {
+        let (engine, _) = engine();
+        let name = "python_connection_pool.get_available_deployment";
+        engine.series(name).unwrap();
+        assert_eq!(engine.all_measured()[0].0, name);
     }
 }

@@ -5,7 +5,7 @@
 //! anchored windows, [`sliding`] the sliding ones, [`slots`] the concurrency slots, [`admission`] all of
 //! them in one call, [`health`] the deployments, [`routing`] the choice among them, [`calls`] what becomes of
 //! a call to one, [`leader`] who leads a job, [`board`] notices, [`features`] breakers and switches,
-//! [`measure`] histograms and events.
+//! [`measure`] histograms and events, [`sampling`] which operations are timed.
 
 pub mod admission;
 pub mod board;
@@ -18,6 +18,7 @@ pub mod measure;
 pub mod quota;
 mod random;
 pub mod routing;
+pub mod sampling;
 pub mod sliding;
 pub mod slots;
 pub mod spend;

@@ -24,7 +24,7 @@ pub use words::{
 };
 
 /// Layout version: a different major is refused, a newer minor only appends sections.
-pub const VERSION_MAJOR: u16 = 3;
+pub const VERSION_MAJOR: u16 = 4;
 /// See [`VERSION_MAJOR`].
 pub const VERSION_MINOR: u16 = 0;
 

@@ -244,8 +244,10 @@ super::record! {
         name_head: Word<NameWord>,
         /// Printable name, UTF-8.
         name: [Word<u64>; 11],
-        /// Reserved, zero.
-        reserved: [Word<u64>; 2],
+        /// Bytes that measured operations were given, as far as it was told, wrapping.
+        input_bytes: Word<u64>,
+        /// Bytes that they gave, wrapping.
+        output_bytes: Word<u64>,
     }
 }
 

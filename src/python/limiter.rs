@@ -6,6 +6,7 @@ use super::place_cache::PlaceCache;
 use super::region::{Region, shared_engine};
 use crate::engine::Engine;
 use crate::engine::quota::Limiter;
+use crate::engine::sampling::Timed;
 use crate::error::OpError;
 use crate::primitives::gcra::{Decision, Quota};
 use pyo3::intern;
@@ -15,6 +16,8 @@ use std::sync::Arc;
 
 /// The key of requests that name none.
 const DEFAULT_KEY: &[u8] = b"default";
+/// Series of the checks that are explained.
+const CHECK: &str = "rust_rate_limiter.check_rate_limit";
 /// What a caller is told to wait when the region could not decide, milliseconds.
 const UNDECIDED_RETRY_MS: u64 = 1_000;
 
@@ -40,6 +43,7 @@ pub(super) struct SimpleRateLimiter {
     engine: Arc<Engine>,
     limiter: Limiter,
     places: PlaceCache,
+    timed: Timed,
 }
 
 fn quota(requests_per_minute: i128, burst: Option<i128>) -> PyResult<Quota> {
@@ -74,7 +78,7 @@ impl SimpleRateLimiter {
             None => shared_engine(py)?,
         };
         let limiter = engine.limiter(name, quota);
-        Ok(Self { engine, limiter, places: PlaceCache::new() })
+        Ok(Self { engine, limiter, places: PlaceCache::new(), timed: Timed::new(CHECK) })
     }
 
     /// Charges one request to `key` and tells whether it is admitted.
@@ -98,7 +102,7 @@ impl SimpleRateLimiter {
         py: Python<'py>,
         key: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let (allowed, reason, remaining, retry_ms) = match self.decide(key)? {
+        let (allowed, reason, remaining, retry_ms) = match self.decide_timed(key)? {
             Ok(Decision::Allowed { spare_us, .. }) => {
                 (true, "ok", self.limiter.quota().requests_in(spare_us), None)
             }
@@ -157,6 +161,13 @@ impl SimpleRateLimiter {
 }
 
 impl SimpleRateLimiter {
+    /// Decides, and is timed now and then: a decision that the region could not take has failed.
+    #[inline]
+    fn decide_timed(&self, key: Option<&Bound<'_, PyAny>>) -> PyResult<Result<Decision, OpError>> {
+        let failed = |answer: &PyResult<Result<_, _>>| !matches!(answer, Ok(Ok(_)));
+        self.engine.timed(&self.timed, || self.decide(key), failed)
+    }
+
     #[inline]
     fn decide(&self, key: Option<&Bound<'_, PyAny>>) -> PyResult<Result<Decision, OpError>> {
         let Some(key) = key.filter(|key| !key.is_none()) else {

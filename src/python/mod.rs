@@ -11,6 +11,7 @@ mod deployments;
 mod errors;
 mod leader;
 mod limiter;
+mod monitor;
 mod place_cache;
 mod region;
 mod router;
@@ -34,6 +35,8 @@ mod _rust {
     use super::leader::Leader;
     #[pymodule_export]
     use super::limiter::{SimpleRateLimiter, noop};
+    #[pymodule_export]
+    use super::monitor::{Monitor, set_sampling};
     #[pymodule_export]
     use super::region::{Region, default_region, set_default_region};
     #[pymodule_export]

@@ -10,6 +10,7 @@ use crate::engine::Engine;
 use crate::engine::calls::{CooldownRule, Taken};
 use crate::engine::health::{Cause, Departure, Flight, Found};
 use crate::engine::routing::Strategy;
+use crate::engine::sampling::Timed;
 use crate::error::OpError;
 use crate::layout::{CounterWord, FailureKind};
 use crate::primitives::cooldown::{Begun, MAX_MS};
@@ -49,7 +50,11 @@ pub(super) struct AdvancedRouter {
     rule: CooldownRule,
     places: PlaceCache,
     lone: LoneDeployments,
+    timed: Timed,
 }
+
+/// Series of the choices.
+const CHOICE: &str = "rust_router.get_available_deployment";
 
 fn strategy(name: &str) -> PyResult<Strategy> {
     Strategy::parse(name).ok_or_else(|| {
@@ -133,7 +138,7 @@ impl AdvancedRouter {
             None => shared_engine(py)?,
         };
         let (places, lone) = (PlaceCache::new(), LoneDeployments::new());
-        Ok(Self { engine, strategy, rule, places, lone })
+        Ok(Self { engine, strategy, rule, places, lone, timed: Timed::new(CHOICE) })
     }
 
     /// Its strategy, by this package's name.
@@ -166,43 +171,8 @@ impl AdvancedRouter {
         model: &Bound<'py, PyString>,
         blocked_models: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let listed;
-        let list = if let Ok(list) = model_list.cast_exact::<PyList>() {
-            list
-        } else {
-            listed = as_list(model_list)?;
-            &listed
-        };
-        let blocked = blocked_models.map(blocked_names).transpose()?.flatten();
-        let mut selection = self.engine.selection(self.strategy);
-        let mut prices = Prices::default();
-        let mut named = 0_u32;
-        for index in 0..list.len() {
-            let item = list.get_item(index)?;
-            let entry = Entry::new(&item, Origin::Listed(index))?;
-            if !entry.model_name.is(model) && !entry.model_name.as_any().eq(model)? {
-                continue;
-            }
-            named += 1;
-            let params = entry.params()?;
-            let provider_model = entry.provider_model(&params)?;
-            let id = entry.id(&self.engine, &params)?;
-            if let Some(blocked) = &blocked
-                && entry.is_blocked(&id, &provider_model, blocked)?
-            {
-                continue;
-            }
-            let known = self.find(&entry, &id)?;
-            selection.offer(index, known.as_ref(), |metric| {
-                entry.metric(&params, metric, &mut prices)
-            })?;
-        }
-        let Some(index) = selection.chosen() else { return Ok(None) };
-        let chosen = list.get_item(index)?;
-        let entry = Entry::new(&chosen, Origin::Listed(index))?;
-        let id = entry.id(&self.engine, &entry.params()?)?;
-        self.lone.note(hash_of(&id)?, named == 1);
-        Ok(Some(chosen))
+        let choose = || self.choose(model_list, model, blocked_models);
+        self.engine.timed(&self.timed, choose, PyResult::is_err)
     }
 
     /// Tells that a deployment is called: it is counted as in flight until the call is ended.
@@ -328,6 +298,51 @@ impl AdvancedRouter {
 }
 
 impl AdvancedRouter {
+    fn choose<'py>(
+        &self,
+        model_list: &Bound<'py, PyAny>,
+        model: &Bound<'py, PyString>,
+        blocked_models: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let listed;
+        let list = if let Ok(list) = model_list.cast_exact::<PyList>() {
+            list
+        } else {
+            listed = as_list(model_list)?;
+            &listed
+        };
+        let blocked = blocked_models.map(blocked_names).transpose()?.flatten();
+        let mut selection = self.engine.selection(self.strategy);
+        let mut prices = Prices::default();
+        let mut named = 0_u32;
+        for index in 0..list.len() {
+            let item = list.get_item(index)?;
+            let entry = Entry::new(&item, Origin::Listed(index))?;
+            if !entry.model_name.is(model) && !entry.model_name.as_any().eq(model)? {
+                continue;
+            }
+            named += 1;
+            let params = entry.params()?;
+            let provider_model = entry.provider_model(&params)?;
+            let id = entry.id(&self.engine, &params)?;
+            if let Some(blocked) = &blocked
+                && entry.is_blocked(&id, &provider_model, blocked)?
+            {
+                continue;
+            }
+            let known = self.find(&entry, &id)?;
+            selection.offer(index, known.as_ref(), |metric| {
+                entry.metric(&params, metric, &mut prices)
+            })?;
+        }
+        let Some(index) = selection.chosen() else { return Ok(None) };
+        let chosen = list.get_item(index)?;
+        let entry = Entry::new(&chosen, Origin::Listed(index))?;
+        let id = entry.id(&self.engine, &entry.params()?)?;
+        self.lone.note(hash_of(&id)?, named == 1);
+        Ok(Some(chosen))
+    }
+
     /// What the region knows of a deployment, through the place where it was the last time.
     #[inline]
     fn find(&self, entry: &Entry<'_>, id: &Id<'_>) -> PyResult<Option<Found<'_>>> {

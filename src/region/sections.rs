@@ -15,7 +15,7 @@ const FEATURE_CAPACITY: u64 = 16;
 const JOB_CAPACITY: u64 = 16;
 const NOTICE_CAPACITY: u64 = if cfg!(miri) { 8 } else { 16 };
 // Less where an interpreter would take minutes to look at all of them.
-const SERIES_CAPACITY: u64 = if cfg!(miri) { 8 } else { 32 };
+const SERIES_CAPACITY: u64 = if cfg!(miri) { 8 } else { 64 };
 const EVENT_CAPACITY: u64 = if cfg!(miri) { 64 } else { 4096 };
 /// Buckets at the end of their section that keys without room share.
 pub(crate) const SHARED_BUCKETS: usize = 64;

@@ -45,6 +45,10 @@ pub struct Snapshot {
     pub max_ns: u64,
     /// Operations that failed.
     pub errors: u64,
+    /// Bytes that the operations were given, as far as it was told; wrapping.
+    pub input_bytes: u64,
+    /// Bytes that they gave; wrapping.
+    pub output_bytes: u64,
     /// Values by bucket.
     pub counts: [u64; HISTOGRAM_BUCKETS],
 }
@@ -102,11 +106,32 @@ impl<'a> Histograms<'a> {
         true
     }
 
+    /// Adds to the bytes that a series has been given and has given. False = there is no such series.
+    pub fn carry(&self, slot: usize, input_bytes: u64, output_bytes: u64) -> bool {
+        let Some(series) = self.series.get(slot) else {
+            return false;
+        };
+        for (total, bytes) in
+            [(&series.input_bytes, input_bytes), (&series.output_bytes, output_bytes)]
+        {
+            // Most operations tell no size, and all processes would meet in this cache line.
+            if bytes > 0 {
+                total.fetch_add(bytes, Ordering::Relaxed);
+            }
+        }
+        true
+    }
+
     /// The eight histograms of a series added up; `None` = there is no such series. Values that are being
     /// recorded meanwhile may be in some of its numbers and not in others.
     pub fn snapshot(&self, slot: usize) -> Option<Snapshot> {
-        let errors = self.series.get(slot)?.errors.load(Ordering::Relaxed);
-        let mut all = Snapshot { errors, ..Snapshot::default() };
+        let series = self.series.get(slot)?;
+        let mut all = Snapshot {
+            errors: series.errors.load(Ordering::Relaxed),
+            input_bytes: series.input_bytes.load(Ordering::Relaxed),
+            output_bytes: series.output_bytes.load(Ordering::Relaxed),
+            ..Snapshot::default()
+        };
         for row in self.stripes(slot)? {
             all.sum_ns = all.sum_ns.wrapping_add(row.sum_ns.load(Ordering::Relaxed));
             all.max_ns = all.max_ns.max(row.max_ns.load(Ordering::Relaxed));
@@ -121,7 +146,15 @@ impl<'a> Histograms<'a> {
 
 impl Default for Snapshot {
     fn default() -> Self {
-        Self { count: 0, sum_ns: 0, max_ns: 0, errors: 0, counts: [0; HISTOGRAM_BUCKETS] }
+        Self {
+            count: 0,
+            sum_ns: 0,
+            max_ns: 0,
+            errors: 0,
+            input_bytes: 0,
+            output_bytes: 0,
+            counts: [0; HISTOGRAM_BUCKETS],
+        }
     }
 }
 
@@ -194,7 +227,8 @@ mod tests {
                 errors: Word::new(0),
                 name_head: Word::new(NameWord::default()),
                 name: std::array::from_fn(|_| Word::new(0)),
-                reserved: std::array::from_fn(|_| Word::new(0)),
+                input_bytes: Word::new(0),
+                output_bytes: Word::new(0),
             };
             let row = || Histogram {
                 sum_ns: Word::new(0),
@@ -245,8 +279,11 @@ mod tests {
             assert!(rows.all().record(1, stripe, 1_000));
         }
         assert!(rows.all().fail(1) && rows.all().fail(1));
+        assert!(rows.all().carry(1, 300, 0) && rows.all().carry(1, 5, u64::MAX));
+        assert!(rows.all().carry(1, 0, 3));
         assert!(rows.all().record(2, 999, 7));
         let seen = rows.all().snapshot(1).unwrap();
+        assert_eq!((seen.input_bytes, seen.output_bytes), (305, 2));
         assert_eq!((seen.count, seen.sum_ns, seen.max_ns, seen.errors), (20, 20_000, 1_000, 2));
         assert_eq!(seen.counts[bucket_of(1_000)], 20);
         let used = rows.rows[8..16].iter().filter(|row| row.sum_ns.load(Ordering::Relaxed) > 0);
@@ -260,6 +297,7 @@ mod tests {
         let rows = Rows::new(2);
         for slot in [2, usize::MAX / 8, usize::MAX] {
             assert!(!rows.all().record(slot, 0, 1) && !rows.all().fail(slot), "{slot}");
+            assert!(!rows.all().carry(slot, 1, 1), "{slot}");
             assert_eq!(rows.all().snapshot(slot), None);
         }
     }

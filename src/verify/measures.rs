@@ -11,18 +11,18 @@ impl Walk<'_> {
     pub(super) fn series(&mut self) {
         self.each(section::SERIES, self.region.series(), |_, series, _, notes| {
             let identity = get(&series.identity);
-            let errors = get(&series.errors);
+            let [errors, input, output] =
+                [&series.errors, &series.input_bytes, &series.output_bytes].map(get);
             if get(&series.identity) != identity {
                 return;
             }
-            notes.zeroes("reserved", &series.reserved);
             match judge(identity, &[KeyKind::Named], notes) {
                 Standing::Nobody => {}
                 Standing::Never => {
-                    if errors != 0 {
+                    if let Some(found) = first_nonzero([errors, input, output]) {
                         notes.damage(
                             "identity",
-                            errors,
+                            found,
                             "all zeroes: never used; a series was lost",
                         );
                     }

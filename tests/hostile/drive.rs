@@ -11,6 +11,7 @@ use fast_litellm::engine::health::{Cause, Cooldown, Departure, Flight};
 use fast_litellm::engine::leader::Term;
 use fast_litellm::engine::quota::{Limiter, Place};
 use fast_litellm::engine::routing::Strategy;
+use fast_litellm::engine::sampling::Timed;
 use fast_litellm::engine::sliding::SlidingLimiter;
 use fast_litellm::engine::slots::SlotAsk;
 use fast_litellm::engine::subject::Part;
@@ -23,6 +24,8 @@ use std::convert::Infallible;
 
 /// Names of keys. A key's number chooses the same row everywhere.
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+/// Timed only if somebody has switched it on, which is not before all of it has been tried.
+static TIMED: Timed = Timed::new("a");
 /// Bytes of notices; the last is too long.
 const LENGTHS: [usize; 4] = [0, 100, 131_072, 131_073];
 const TEXTS: [&str; 3] = [
@@ -172,7 +175,7 @@ fn silent(operation: impl FnOnce()) -> String {
 }
 
 /// All operations by their names.
-pub const OPERATIONS: [(&str, Run); 83] = [
+pub const OPERATIONS: [(&str, Run); 86] = [
     ("check", |c, o| told(c.engine.check(c.rate(o), NAMES[o.key].as_bytes()))),
     ("check_cost", |c, o| told(c.engine.check_cost(c.rate(o), NAMES[o.key].as_bytes(), o.amount))),
     ("place", |c, o| c.place(o)),
@@ -368,6 +371,12 @@ pub const OPERATIONS: [(&str, Run); 83] = [
     ("measure_failure", |c, o| {
         told(c.engine.series(NAMES[o.key]).map(|series| c.engine.measure_failure(series)))
     }),
+    ("measure_bytes", |c, o| {
+        let bytes = |series| c.engine.measure_bytes(series, o.amount, 1);
+        told(c.engine.series(NAMES[o.key]).map(bytes))
+    }),
+    ("timed", |c, _| told(c.engine.timed(&TIMED, || 7, |_| true))),
+    ("series_at", |c, o| told(c.engine.series_at(o.which).is_some())),
     ("measured", |c, o| {
         let all = c.engine.series(NAMES[o.key]).map(|series| c.engine.measured(series));
         told(all.map(|all| (all.mean_ns(), all.quantile_ns(0.5), all.cumulative(4).count())))

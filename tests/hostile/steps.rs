@@ -76,7 +76,8 @@ impl Size {
             | "set_overflow" | "check_at" | "remaining" | "remaining_sliding" | "note_refusal"
             | "forget" | "spent" | "cooldown" | "scores" | "cooldown_left_ms" | "end_cooldown"
             | "flights_to" | "health" | "still_leads" | "resign" | "leader" | "arrive"
-            | "cancel" | "finish" | "settle" | "series" | "measure" | "measure_failure" => LOOK,
+            | "cancel" | "finish" | "settle" | "series" | "series_at" | "measure"
+            | "measure_failure" | "measure_bytes" | "timed" => LOOK,
             "value" => 4 * LOOK,
             "release" | "holds_slot" => 2 * self.count() + LOOK,
             "total" | "limiter_totals" | "measured" | "all_measured" | "recent_events" => {

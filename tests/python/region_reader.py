@@ -664,6 +664,8 @@ class RegionReader:
             index,
             self._name("Series", index, "name_head", "name"),
             self._word("Series", index, "errors"),
+            self._word("Series", index, "input_bytes"),
+            self._word("Series", index, "output_bytes"),
             sum(self._word("Histogram", row, "sum_ns") for row in rows) & M64,
             max(self._word("Histogram", row, "max_ns") for row in rows),
             tuple(

@@ -186,6 +186,8 @@ class Series:
     record: int
     name: str | None
     errors: int
+    input_bytes: int
+    output_bytes: int
     sum_ns: int
     max_ns: int
     counts: tuple[int, ...]

@@ -306,6 +306,8 @@ def series_report(each: Series) -> dict[str, Any]:
         "p50_ns": quantile_ns(0.5),
         "p99_ns": quantile_ns(0.99),
         "max_ns": each.max_ns,
+        "input_bytes": each.input_bytes,
+        "output_bytes": each.output_bytes,
     }
 
 
@@ -1056,13 +1058,14 @@ def test_notices_are_decoded(written: Written) -> None:
 
 def test_series_are_decoded_and_their_histograms_added_up(written: Written) -> None:
     place = written.insert("Series", b"admission")
-    written.put("Series", place, errors=4)
+    written.put("Series", place, errors=4, input_bytes=300, output_bytes=2**63)
     for row, value_ns in ((0, 100), (3, 1_000_000), (7, 2**63)):
         counts = [0] * 132
         counts[histogram_bucket(value_ns)] = 5
         written.put("Histogram", 8 * place + row, sum_ns=value_ns, max_ns=value_ns, counts=counts)
     (series,) = written.reader.view().series
     assert (series.name, series.errors, series.max_ns) == ("admission", 4, 2**63)
+    assert (series.input_bytes, series.output_bytes) == (300, 2**63)
     assert series.sum_ns == 100 + 1_000_000 + 2**63
     assert {n: count for n, count in enumerate(series.counts) if count} == {0: 5, 51: 5, 131: 5}
     assert compare(written.reader, written.region) == []

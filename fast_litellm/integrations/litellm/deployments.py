@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any, TypeAlias
 
 from fast_litellm import _native
+from fast_litellm._timing import Timing
 from fast_litellm.integrations.litellm import _compat
 from fast_litellm.integrations.litellm.feed import Feed
 from fast_litellm.integrations.litellm.mirror import LOCAL, is_mirror, mirror_of, original_of
@@ -132,7 +133,7 @@ class DeploymentsSeam(Seam):
     def __init__(self, routing: Routing) -> None:
         super().__init__()
         self.routing = routing
-        self.feed = Feed(routing.shared.deployments, routing.breaker)
+        self.feed = Feed(routing.shared.deployments, routing.breaker, Timing(routing.region))
         self._logger: Any = None
         #: A proxy makes Routers again and again: those that are gone must not be kept by this.
         self._replaced: list[_Replaced] = []

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from fast_litellm import _native
+from fast_litellm._timing import Timing
 from fast_litellm.integrations.litellm import _compat
 from fast_litellm.integrations.litellm.seam import Breaker
 
@@ -42,8 +43,9 @@ class _Call:
 class Feed:
     """Counts calls by deployment. Its methods are called by a logger of LiteLLM's and never raise."""
 
-    def __init__(self, deployments: _native.Deployments, breaker: Breaker) -> None:
+    def __init__(self, deployments: _native.Deployments, breaker: Breaker, timing: Timing) -> None:
         self.active = True
+        self._timing = timing
         self._deployments = deployments
         self._breaker = breaker
         #: Deployments whose group inspectors are told.
@@ -56,6 +58,7 @@ class Feed:
 
         Of a call that is cancelled, or whose answer nobody reads to its end, no end is told.
         """
+        began = self._timing.begin()
         try:
             key = _compat.call_and_deployment(call)
             if key is None or not self.active or self._breaker.open:
@@ -67,11 +70,14 @@ class Feed:
             self._calls.setdefault(key, []).append(begun)
             if owner is not None:
                 begun.owner = weakref.ref(owner, functools.partial(self._lost, key, begun))
+            self._timing.end(began, "rust_router.begin_call")
         except Exception as error:  # noqa: BLE001  # counted; the call goes on
+            self._timing.end(began, "rust_router.begin_call", failed=True)
             self._breaker.failed("begin of a call", error)
 
     def succeeded(self, call: dict[str, Any], start: Any, end: Any) -> None:
         """Count the success of a call that is in flight."""
+        began = self._timing.begin()
         try:
             key = _compat.call_and_deployment(call)
             if key is None or not self._ended(key):
@@ -82,18 +88,23 @@ class Feed:
                 latency_s=_seconds(start, end),
                 first_token_s=None if first_token is None else _seconds(start, first_token),
             )
+            self._timing.end(began, "rust_router.end_call")
         except Exception as error:  # noqa: BLE001  # counted; the call is over
+            self._timing.end(began, "rust_router.end_call", failed=True)
             self._breaker.failed("end of a call", error)
 
     def failed(self, call: dict[str, Any]) -> None:
         """Count the failure of a call that is in flight."""
+        began = self._timing.begin()
         try:
             key = _compat.call_and_deployment(call)
             if key is None or not self._ended(key):
                 return
             status, kind = _compat.failure_of(call)
             self._deployments.failed(key[1], status=status, kind=kind)
+            self._timing.end(began, "rust_router.end_call")
         except Exception as error:  # noqa: BLE001  # counted; the call is over
+            self._timing.end(began, "rust_router.end_call", failed=True)
             self._breaker.failed("end of a call", error)
 
     def stop(self) -> None:

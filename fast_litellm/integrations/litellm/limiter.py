@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from fast_litellm import _native
+from fast_litellm._timing import Timing
 from fast_litellm.integrations.litellm import _compat
 from fast_litellm.integrations.litellm.mirror import LOCAL, is_mirror, mirror_of
 from fast_litellm.integrations.litellm.seam import Breaker, Seam, logger
@@ -83,6 +84,7 @@ class LimiterSeam(Seam):
         self._caches: list[tuple[weakref.ref[Any], Any, Any]] = []
         self._noted: dict[str, tuple[int, int]] = {}
         self._handlers: list[weakref.ref[Any]] = []
+        self._timing = Timing(region)
 
     def remove(self) -> None:
         """Put the class, its instances and their caches back as they were."""
@@ -205,8 +207,15 @@ class LimiterSeam(Seam):
         @functools.wraps(original)
         async def should_rate_limit(self: Any, descriptors: Any, *args: Any, **kwargs: Any) -> Any:
             ours = seam.active and seam._begin(self, descriptors)
-            answer = await original(self, descriptors, *args, **kwargs)
-            if ours and not _compat.only_reads(args, kwargs):
+            reads = _compat.only_reads(args, kwargs)
+            began = 0 if reads else seam._timing.begin()
+            try:
+                answer = await original(self, descriptors, *args, **kwargs)
+            except Exception:
+                seam._timed(began, self, ours, failed=True)
+                raise
+            seam._timed(began, self, ours)
+            if ours and not reads:
                 seam._end(descriptors, answer)
             return answer
 
@@ -255,6 +264,13 @@ class LimiterSeam(Seam):
         except Exception as error:  # noqa: BLE001  # nothing is decided here; the check counts its errors
             logger.debug("limits were not noted: %s", error)
         return True
+
+    def _timed(self, began: int, handler: Any, ours: bool, failed: bool = False) -> None:
+        """Record a check that was timed, under the name of what has decided it."""
+        if began and self.active and self._is_ours(handler):
+            by_region = ours and not _without_region.get()
+            name = "rust_rate_limiter.check" if by_region else "python_rate_limiter.check"
+            self._timing.end(began, name, failed)
 
     def _end(self, descriptors: Any, answer: Any) -> None:
         """Count a refusal: most are decided from a value that was read, without asking a script."""

@@ -1,4 +1,4 @@
-//! Series of measurements.
+//! Series of measurements: what was measured, what failed, and the bytes in and out.
 
 use super::{Effect, Meanwhile, NONE, Operation, PLAIN, Resource, STAYS, signed, times};
 use crate::crash::stage::Stage;
@@ -16,6 +16,7 @@ const ON_SERIES: Operation = Operation {
     meanwhile: &[
         Meanwhile { name: "measure", step: measure, forgetful: false },
         Meanwhile { name: "fail", step: fail, forgetful: false },
+        Meanwhile { name: "carry", step: carry, forgetful: false },
     ],
     ..PLAIN
 };
@@ -30,6 +31,13 @@ pub(super) static OPERATIONS: &[Operation] = &[
         does: [0, 1, 0, 0],
         ..ON_SERIES
     },
+    Operation {
+        name: "measure bytes",
+        scene: |s| times(s, 2, measure),
+        run: carry,
+        does: [0, 0, 300, 7],
+        ..ON_SERIES
+    },
 ];
 
 fn measure(stage: &Stage) -> Effect {
@@ -42,9 +50,15 @@ fn fail(stage: &Stage) -> Effect {
     [0, 1, 0, 0]
 }
 
+fn carry(stage: &Stage) -> Effect {
+    stage.engine.measure_bytes(stage.engine.series(SERIES).expect("there is room"), 300, 7);
+    [0, 0, 300, 7]
+}
+
 fn measured(stage: &Stage) -> Effect {
     let all = stage.engine.all_measured();
     all.into_iter().fold(NONE, |sum, (_, series)| {
-        [sum[0] + signed(series.count), sum[1] + signed(series.errors), 0, 0]
+        let found = [series.count, series.errors, series.input_bytes, series.output_bytes];
+        std::array::from_fn(|n| sum[n] + signed(found[n]))
     })
 }
