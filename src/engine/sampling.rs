@@ -180,7 +180,8 @@ mod tests {
     fn without_room_for_its_series_it_is_done_all_the_same() {
         let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let (engine, _) = engine();
-        let full = (0..).take_while(|n| engine.series(&format!("series {n}")).is_ok()).count();
+        let room = engine.region.series().len();
+        let full = (0..=room).filter(|n| engine.series(&format!("series {n}")).is_ok()).count();
         set_sampling(1);
         assert_eq!(engine.timed(&Timed::new("one more"), || 7, |_| false), 7);
         set_sampling(0);

@@ -3,6 +3,7 @@
 use super::errors::RegionError;
 use super::region::Region;
 use crate::engine::Engine;
+use crate::engine::measure::SeriesId;
 use crate::engine::sampling;
 use crate::inspect::overview::Overview;
 use crate::tables::histograms::Snapshot;
@@ -28,7 +29,7 @@ impl Monitor {
     /// Number of the series of that name, made if there is none; None = there is no room for another, which is
     /// counted.
     fn series(&self, name: &str) -> Option<usize> {
-        self.engine.series(name).ok().map(|series| series.number())
+        self.engine.series(name).ok().map(SeriesId::number)
     }
 
     /// Adds a duration to a series.

@@ -32,7 +32,7 @@ def module() -> ModuleType:
         return importlib.import_module(MODULE)
 
 
-def accelerated(module: ModuleType, redis: object = None, sampling: str = "1") -> Any:
+def accelerated(module: ModuleType, sampling: str = "1") -> Any:
     from litellm.caching.caching import DualCache
     from litellm.proxy.utils import InternalUsageCache
 
@@ -41,8 +41,14 @@ def accelerated(module: ModuleType, redis: object = None, sampling: str = "1") -
     os.environ["FAST_LITELLM_RUST_ROUTING"] = "false"
     os.environ["FAST_LITELLM_PERFORMANCE_SAMPLING"] = sampling
     assert fast_litellm.apply_acceleration() is True
-    cache = InternalUsageCache(DualCache(redis_cache=redis))  # type: ignore[arg-type]
+    cache = InternalUsageCache(DualCache())
     return getattr(module, CLASS)(internal_usage_cache=cache)
+
+
+def seam() -> Any:
+    from fast_litellm.integrations import litellm
+
+    return litellm._seams["rate_limiting"]
 
 
 def check(handler: Any, times: int = 1, **more: Any) -> None:
@@ -76,9 +82,7 @@ def test_checks_are_timed_under_what_decides_them(module: ModuleType) -> None:
     assert region is not None
     for _ in range(10):
         region.feature_error(FEATURE)
-    from fast_litellm.integrations import litellm
-
-    litellm._seams["rate_limiting"]._breaker._looked_at = 0.0  # type: ignore[attr-defined]
+    seam()._breaker._looked_at = 0.0
     check(handler, 4)
     assert counts() == {"rust_rate_limiter.check": (10, 0), "python_rate_limiter.check": (4, 0)}
     found = fast_litellm.compare_implementations("rust_rate_limiter", "python_rate_limiter")
@@ -111,6 +115,10 @@ def test_a_check_that_raises_has_failed_and_raises(module: ModuleType) -> None:
 @in_fork
 def test_a_limiter_that_is_not_ours_is_not_timed(module: ModuleType) -> None:
     handler = accelerated(module)
+    others = getattr(module, CLASS)(internal_usage_cache=handler.internal_usage_cache)
+    seam()._handlers = [ref for ref in seam()._handlers if ref() is not others]
+    check(others, 3)
+    assert counts() == {}
     fast_litellm.remove_acceleration()
     check(handler, 3)
     assert counts() == {}
