@@ -16,6 +16,7 @@ from fast_litellm._acceleration import (
     remove_acceleration,
 )
 from fast_litellm._cli import is_running as _is_inspector
+from fast_litellm._features import get_feature_status, is_enabled, reset_errors, set_feature
 from fast_litellm._limits import SimpleRateLimiter, check_rate_limit, get_rate_limit_stats
 from fast_litellm._native import RUST_ACCELERATION_AVAILABLE, Leader, __version__
 from fast_litellm._routing import AdvancedRouter, Call, get_available_deployment
@@ -42,10 +43,14 @@ __all__ = [
     "apply_acceleration",
     "check_rate_limit",
     "get_available_deployment",
+    "get_feature_status",
     "get_patch_status",
     "get_rate_limit_stats",
     "health_check",
+    "is_enabled",
     "remove_acceleration",
+    "reset_errors",
+    "set_feature",
 ]
 
 # The fl-shm command imports this package too, but looks at other processes' regions and needs none.

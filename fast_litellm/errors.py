@@ -8,7 +8,7 @@ class FastLitellmError(Exception):
 
 
 class ConfigError(FastLitellmError, ValueError):
-    """An environment variable has a value that cannot be used."""
+    """An environment variable or a file of settings has a value that cannot be used."""
 
 
 __all__ = [

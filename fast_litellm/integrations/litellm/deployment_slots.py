@@ -84,7 +84,10 @@ class SlotsSeam(Seam):
                 self.not_applied("Redis is configured: LiteLLM's Router counts as it does there")
                 return None
             if self._routing.breaker.open:
-                self._routing.region.count_fallback()
+                if self._routing.breaker.tripped:
+                    self._routing.region.count_fallback()
+                return None
+            if not self._routing.covers_deployment(_compat.deployment_of(limit)):
                 return None
             key, slot_id = _key(limit), uuid.uuid4().hex
             # Without a time to live: a call may stream for hours, and the dead are found without one.
@@ -92,6 +95,7 @@ class SlotsSeam(Seam):
         except Exception as error:  # noqa: BLE001  # counted; LiteLLM's own count decides
             self._routing.breaker.failed("slot of a deployment", error)
             return None
+        self._routing.breaker.succeeded()
         if reply[0] != 0:
             return ""
         self._taken[slot_id] = key

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import time
 import weakref
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -40,10 +41,22 @@ class _Call:
 
 
 class Feed:
-    """Counts calls by deployment. Its methods are called by a logger of LiteLLM's and never raise."""
+    """Counts calls by deployment. Its methods are called by a logger of LiteLLM's and never raise.
 
-    def __init__(self, deployments: _native.Deployments, breaker: Breaker) -> None:
+    Args:
+        deployments: where.
+        breaker: the feature's.
+        covers: whether calls to a deployment are counted.
+    """
+
+    def __init__(
+        self,
+        deployments: _native.Deployments,
+        breaker: Breaker,
+        covers: Callable[[str], bool],
+    ) -> None:
         self.active = True
+        self._covers = covers
         self._deployments = deployments
         self._breaker = breaker
         #: Deployments whose group inspectors are told.
@@ -58,7 +71,7 @@ class Feed:
         """
         try:
             key = _compat.call_and_deployment(call)
-            if key is None or not self.active or self._breaker.open:
+            if key is None or not self.active or self._breaker.open or not self._covers(key[1]):
                 return
             self._forget_old()
             if key[1] not in self._introduced:
@@ -67,6 +80,7 @@ class Feed:
             self._calls.setdefault(key, []).append(begun)
             if owner is not None:
                 begun.owner = weakref.ref(owner, functools.partial(self._lost, key, begun))
+            self._breaker.succeeded()
         except Exception as error:  # noqa: BLE001  # counted; the call goes on
             self._breaker.failed("begin of a call", error)
 

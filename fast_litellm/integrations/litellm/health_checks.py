@@ -17,6 +17,7 @@ from typing import Any
 from fast_litellm import _native
 from fast_litellm.integrations.litellm import _compat
 from fast_litellm.integrations.litellm.deployments import Routing
+from fast_litellm.integrations.litellm.router_keys import HEALTH
 from fast_litellm.integrations.litellm.seam import Seam
 
 #: Name of the job, and of the notice with the result.
@@ -82,7 +83,7 @@ class HealthCheckSeam(Seam):
         while True:
             # Asked anew: all of it may change while this worker waits.
             interval = _compat.health_check_interval(module)
-            if not self.active or interval is None or self._routing.breaker.open:
+            if not self.active or interval is None or not self._usable():
                 return await original(*args, **kwargs)
             try:
                 if self._leads(interval):
@@ -106,6 +107,9 @@ class HealthCheckSeam(Seam):
         result = await self._leading(original(*args, **kwargs), interval)
         self._publish(result, interval)
         return result
+
+    def _usable(self) -> bool:
+        return not self._routing.breaker.open and self._routing.covers(HEALTH)
 
     def _leads(self, interval: float) -> bool:
         ttl_s = max(1.0, _PATIENCE * interval)
