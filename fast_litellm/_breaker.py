@@ -18,7 +18,7 @@ MAX_ERRORS = 10
 #: How often switch and breaker are looked at, seconds.
 _INTERVAL_S = 0.25
 #: A trial without a failure has succeeded after so many seconds, whether somebody has told so or not.
-_TRIAL_S = 1.0
+_TRIAL_S = 0.5
 #: How often one kind of trouble is logged, seconds.
 _LOG_INTERVAL_S = 30.0
 #: Units whose side is remembered.
