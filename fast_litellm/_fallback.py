@@ -12,7 +12,12 @@ import threading
 import time
 from typing import Any, ClassVar, NoReturn
 
-from fast_litellm._fallback_errors import OutOfRangeError, RegionError, UnavailableError
+from fast_litellm._fallback_errors import (
+    OutOfRangeError,
+    PanicException,
+    RegionError,
+    UnavailableError,
+)
 from fast_litellm._fallback_router import AdvancedRouter, Call
 
 try:
@@ -31,6 +36,7 @@ __all__ = [
     "Call",
     "LimiterScripts",
     "OutOfRangeError",
+    "PanicException",
     "Region",
     "RegionError",
     "SimpleRateLimiter",

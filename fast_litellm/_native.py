@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Leader,
         LimiterScripts,
         OutOfRangeError,
+        PanicException,
         Region,
         RegionError,
         SimpleRateLimiter,
@@ -41,6 +42,7 @@ else:
             Leader,
             LimiterScripts,
             OutOfRangeError,
+            PanicException,
             Region,
             RegionError,
             SimpleRateLimiter,
@@ -61,6 +63,7 @@ else:
             Leader,
             LimiterScripts,
             OutOfRangeError,
+            PanicException,
             Region,
             RegionError,
             SimpleRateLimiter,
@@ -79,7 +82,11 @@ else:
 
 __version__ = VERSION
 
+#: What an operation of ours may raise: where it must not become a user's error, all of it is caught.
+FAULTS: tuple[type[BaseException], ...] = (Exception, PanicException)
+
 __all__ = [
+    "FAULTS",
     "RUST_ACCELERATION_AVAILABLE",
     "VERSION",
     "AdvancedRouter",
@@ -90,6 +97,7 @@ __all__ = [
     "Leader",
     "LimiterScripts",
     "OutOfRangeError",
+    "PanicException",
     "Region",
     "RegionError",
     "SimpleRateLimiter",

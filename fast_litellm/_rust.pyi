@@ -15,6 +15,7 @@ __all__ = [
     "Leader",
     "LimiterScripts",
     "OutOfRangeError",
+    "PanicException",
     "Region",
     "RegionError",
     "SimpleRateLimiter",
@@ -29,6 +30,7 @@ VERSION: Final[str]
 
 class RegionError(Exception): ...
 class UnavailableError(Exception): ...
+class PanicException(BaseException): ...
 class OutOfRangeError(ValueError): ...
 
 @final

@@ -11,6 +11,7 @@ import uuid
 from types import ModuleType
 from typing import Any
 
+from fast_litellm._native import FAULTS
 from fast_litellm.integrations.litellm import _compat
 from fast_litellm.integrations.litellm.deployments import Routing
 from fast_litellm.integrations.litellm.seam import Seam, logger
@@ -92,7 +93,7 @@ class SlotsSeam(Seam):
             key, slot_id = _key(limit), uuid.uuid4().hex
             # Without a time to live: a call may stream for hours, and the dead are found without one.
             reply = self._scripts.parallel_acquire([key], [_compat.slots_of(limit), 0, slot_id])
-        except Exception as error:  # noqa: BLE001  # counted; LiteLLM's own count decides
+        except FAULTS as error:  # counted; LiteLLM's own count decides
             self._routing.breaker.failed("slot of a deployment", error)
             return None
         self._routing.breaker.succeeded()
@@ -111,7 +112,7 @@ class SlotsSeam(Seam):
         self._taken.pop(slot_id, None)
         try:
             self._scripts.parallel_release([key], [slot_id])
-        except Exception as error:  # noqa: BLE001  # counted; the slot returns when this worker ends
+        except FAULTS as error:  # counted; the slot returns when this worker ends
             self._routing.breaker.failed("end of a deployment's slot", error)
 
 

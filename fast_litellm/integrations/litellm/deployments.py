@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any, TypeAlias
 
 from fast_litellm import _native
+from fast_litellm._native import FAULTS
 from fast_litellm.integrations.litellm import _compat
 from fast_litellm.integrations.litellm.feed import Feed
 from fast_litellm.integrations.litellm.mirror import LOCAL, is_mirror, mirror_of, original_of
@@ -138,7 +139,7 @@ class _RouterCache:
             return False
         return True
 
-    def failed(self, operation: str, error: Exception) -> None:
+    def failed(self, operation: str, error: BaseException) -> None:
         """Count it."""
         self._seam.routing.breaker.failed(operation, error)
 
@@ -259,7 +260,7 @@ class DeploymentsSeam(Seam):
             self._routers.append(weakref.ref(cooldowns))
             self.state, self.reason = "applied", ""
             self.routing.shares_caches = True
-        except Exception as error:  # noqa: BLE001  # LiteLLM's constructor must not fail because of us
+        except FAULTS as error:  # LiteLLM's constructor must not fail because of us
             self._put_back(replaced)
             self.not_applied(f"{type(error).__name__}: {error}")
             logger.exception("%s: a router was left as it is", self.missing)

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from fast_litellm import _native
+from fast_litellm._native import FAULTS
 from fast_litellm.integrations.litellm import _compat
 from fast_litellm.integrations.litellm.seam import Breaker
 
@@ -81,7 +82,7 @@ class Feed:
             if owner is not None:
                 begun.owner = weakref.ref(owner, functools.partial(self._lost, key, begun))
             self._breaker.succeeded()
-        except Exception as error:  # noqa: BLE001  # counted; the call goes on
+        except FAULTS as error:  # counted; the call goes on
             self._breaker.failed("begin of a call", error)
 
     def succeeded(self, call: dict[str, Any], start: Any, end: Any) -> None:
@@ -96,7 +97,7 @@ class Feed:
                 latency_s=_seconds(start, end),
                 first_token_s=None if first_token is None else _seconds(start, first_token),
             )
-        except Exception as error:  # noqa: BLE001  # counted; the call is over
+        except FAULTS as error:  # counted; the call is over
             self._breaker.failed("end of a call", error)
 
     def failed(self, call: dict[str, Any]) -> None:
@@ -107,7 +108,7 @@ class Feed:
                 return
             status, kind = _compat.failure_of(call)
             self._deployments.failed(key[1], status=status, kind=kind)
-        except Exception as error:  # noqa: BLE001  # counted; the call is over
+        except FAULTS as error:  # counted; the call is over
             self._breaker.failed("end of a call", error)
 
     def stop(self) -> None:

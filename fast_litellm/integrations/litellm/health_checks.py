@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from fast_litellm import _native
+from fast_litellm._native import FAULTS
 from fast_litellm.integrations.litellm import _compat
 from fast_litellm.integrations.litellm.deployments import Routing
 from fast_litellm.integrations.litellm.router_keys import HEALTH
@@ -89,7 +90,7 @@ class HealthCheckSeam(Seam):
                 if self._leads(interval):
                     break
                 result = self._published()
-            except Exception as error:  # noqa: BLE001  # counted; this worker checks by itself
+            except FAULTS as error:  # counted; this worker checks by itself
                 self._routing.breaker.failed("health check", error)
                 return await original(*args, **kwargs)
             if result is not None:
@@ -131,7 +132,7 @@ class HealthCheckSeam(Seam):
             while not (await asyncio.wait({task}, timeout=interval))[0]:
                 try:
                     self._leads(interval)
-                except Exception as error:  # noqa: BLE001  # counted; the checks go on
+                except FAULTS as error:  # counted; the checks go on
                     self._routing.breaker.failed("renewal of a leadership", error)
             return task.result()
         finally:
@@ -157,10 +158,10 @@ class HealthCheckSeam(Seam):
             self._taken = [term, self._taken[1] + 1 if self._taken[0] == term else 1]
             try:
                 self._post(result[0], result[1], interval)
-            except Exception as error:  # noqa: BLE001  # counted; the others are told at least that
+            except FAULTS as error:  # counted; the others are told at least that
                 self._routing.breaker.failed("result of a health check", error)
                 self._post(None, None, interval)
-        except Exception as error:  # noqa: BLE001  # counted; the others check by themselves
+        except FAULTS as error:  # counted; the others check by themselves
             self._routing.breaker.failed("result of a health check", error)
             # They would wait for a leader that tells them nothing.
             self._resign()

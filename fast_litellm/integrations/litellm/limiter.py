@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from fast_litellm import _native
+from fast_litellm._native import FAULTS
 from fast_litellm.integrations.litellm import _compat
 from fast_litellm.integrations.litellm.limit_split import (
     DIVIDED,
@@ -60,10 +61,12 @@ class _Script:
             raise RuntimeError("fast_litellm: this request is limited per worker only")
         try:
             reply: list[Any] = self._method(keys, args)
-        except Exception as error:
+        except FAULTS as error:
             # LiteLLM catches this and decides the same request from its own memory.
             self._seam.failed(self._name, error)
-            raise
+            if isinstance(error, Exception):
+                raise
+            raise RuntimeError(f"fast_litellm: {self._name} failed") from error
         self._seam.succeeded()
         return reply
 
@@ -131,7 +134,7 @@ class LimiterSeam(Seam):
         """Whether a slot is held in the region."""
         try:
             return self._scripts.holds_slot(key, slot_id)
-        except Exception as error:  # noqa: BLE001  # counted; its release is tried there
+        except FAULTS as error:  # counted; its release is tried there
             self._breaker.failed("search for a slot", error)
             return True
 
@@ -161,7 +164,7 @@ class LimiterSeam(Seam):
         """Tell that the region has answered."""
         self._breaker.succeeded()
 
-    def failed(self, operation: str, error: Exception) -> None:
+    def failed(self, operation: str, error: BaseException) -> None:
         """Count an operation the region could not do, and decide this request without it."""
         self._divided = True
         without_region.set(time.monotonic() + _WITHOUT_REGION_S)
@@ -312,7 +315,7 @@ class LimiterSeam(Seam):
                         self._noted.clear()
                     self._noted[subject] = (requests, tokens)
                     self._scripts.note_limits(subject, requests, tokens)
-        except Exception as error:  # noqa: BLE001  # nothing is decided here; the check counts its errors
+        except FAULTS as error:  # nothing is decided here; the check counts its errors
             logger.debug("limits were not noted: %s", error)
         return True
 
@@ -323,7 +326,7 @@ class LimiterSeam(Seam):
             if self._breaker.partial:
                 refused = [subject for subject in refused if self.covers(subject[1:-1])]
             self._scripts.note_refusals(refused)
-        except Exception as error:  # noqa: BLE001  # for display only
+        except FAULTS as error:  # for display only
             logger.debug("a refusal was not noted: %s", error)
 
     def _adopt(self, handler: Any) -> None:
@@ -345,7 +348,7 @@ class LimiterSeam(Seam):
                 self._clear(handler, keep_giving_back=True)
             self._handlers.append(weakref.ref(handler))
             self.state, self.reason = "applied", ""
-        except Exception as error:  # noqa: BLE001  # LiteLLM's constructor must not fail because of us
+        except FAULTS as error:  # LiteLLM's constructor must not fail because of us
             # Without scripts it counts by itself.
             self._clear(handler)
             if original is not None and cache is not None:

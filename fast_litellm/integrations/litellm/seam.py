@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from fast_litellm._breaker import Breaker
+from fast_litellm._native import FAULTS
 
 __all__ = ["Breaker", "Seam", "logger"]
 
@@ -38,7 +39,7 @@ class Seam:
             if not reason:
                 self._install(module)
                 self.state, self.reason = "applied", ""
-        except Exception as error:
+        except FAULTS as error:
             # Somebody else's import must not fail because of us.
             logger.exception("a seam could not be applied")
             self._undo()
