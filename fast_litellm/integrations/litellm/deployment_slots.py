@@ -13,6 +13,7 @@ from typing import Any
 
 from fast_litellm._native import FAULTS
 from fast_litellm.integrations.litellm import _compat
+from fast_litellm.integrations.litellm.debts import Debts
 from fast_litellm.integrations.litellm.deployments import Routing
 from fast_litellm.integrations.litellm.seam import Seam, logger
 
@@ -29,6 +30,7 @@ class SlotsSeam(Seam):
         super().__init__()
         self._routing = routing
         self._scripts = routing.shared.counters
+        self._debts = Debts(lambda keys, ids: self._scripts.parallel_release(keys, ids))
         #: Slots that this process holds, with their keys.
         self._taken: dict[str, str] = {}
 
@@ -90,6 +92,7 @@ class SlotsSeam(Seam):
                 return None
             if not self._routing.covers_deployment(_compat.deployment_of(limit)):
                 return None
+            self._debts.settle()
             key, slot_id = _key(limit), uuid.uuid4().hex
             # Without a time to live: a call may stream for hours, and the dead are found without one.
             reply = self._scripts.parallel_acquire([key], [_compat.slots_of(limit), 0, slot_id])
@@ -112,7 +115,8 @@ class SlotsSeam(Seam):
         self._taken.pop(slot_id, None)
         try:
             self._scripts.parallel_release([key], [slot_id])
-        except FAULTS as error:  # counted; the slot returns when this worker ends
+        except FAULTS as error:  # counted; it is tried again
+            self._debts.owe([key], [slot_id])
             self._routing.breaker.failed("end of a deployment's slot", error)
 
 

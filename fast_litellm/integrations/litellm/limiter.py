@@ -18,6 +18,7 @@ from typing import Any
 from fast_litellm import _native
 from fast_litellm._native import FAULTS
 from fast_litellm.integrations.litellm import _compat
+from fast_litellm.integrations.litellm.debts import Debts
 from fast_litellm.integrations.litellm.limit_split import (
     DIVIDED,
     Split,
@@ -64,6 +65,8 @@ class _Script:
         except FAULTS as error:
             # LiteLLM catches this and decides the same request from its own memory.
             self._seam.failed(self._name, error)
+            if self._name == _compat.RELEASE_ATTRIBUTE:
+                self._seam.debts.owe(keys, args)
             if isinstance(error, Exception):
                 raise
             raise RuntimeError(f"fast_litellm: {self._name} failed") from error
@@ -72,12 +75,17 @@ class _Script:
 
 
 class LimiterSeam(Seam):
-    """Patches the limiter's class so that every instance without Redis uses the region."""
+    """Patches the limiter's class so that every instance without Redis uses the region.
+
+    Attributes:
+        debts: slots whose release has failed.
+    """
 
     def __init__(self, region: _native.Region) -> None:
         super().__init__()
         self._region = region
         self._scripts = _native.LimiterScripts(region)
+        self.debts = Debts(lambda keys, ids: self._scripts.parallel_release(keys, ids))
         self._breaker = Breaker(
             region,
             FEATURE,
@@ -306,6 +314,7 @@ class LimiterSeam(Seam):
                 if self._breaker.tripped:
                     self._region.count_fallback()
                 return False
+            self.debts.settle()
             partial = self._breaker.partial
             for subject, requests, tokens in _compat.limits_of(descriptors):
                 if partial and not self.covers(subject[1:-1]):
