@@ -18,6 +18,7 @@ from fast_litellm._acceleration import (
 from fast_litellm._cli import is_running as _is_inspector
 from fast_litellm._comparison import compare_implementations
 from fast_litellm._export import export_performance_data
+from fast_litellm._features import get_feature_status, is_enabled, reset_errors, set_feature
 from fast_litellm._limits import SimpleRateLimiter, check_rate_limit, get_rate_limit_stats
 from fast_litellm._monitor import get_performance_stats, record_performance
 from fast_litellm._native import RUST_ACCELERATION_AVAILABLE, Leader, __version__
@@ -52,13 +53,17 @@ __all__ = [
     "compare_implementations",
     "export_performance_data",
     "get_available_deployment",
+    "get_feature_status",
     "get_patch_status",
     "get_performance_stats",
     "get_rate_limit_stats",
     "get_recommendations",
     "health_check",
+    "is_enabled",
     "record_performance",
     "remove_acceleration",
+    "reset_errors",
+    "set_feature",
 ]
 
 # The fl-shm command imports this package too, but looks at other processes' regions and needs none.

@@ -6,6 +6,7 @@ from typing import Any
 
 from fast_litellm import _native
 from fast_litellm._config import flag
+from fast_litellm._features import any_breaker_open, configure
 from fast_litellm._log import logger
 
 #: Why nothing is applied; empty while something is.
@@ -23,10 +24,12 @@ def apply_acceleration() -> bool:
         (`FAST_LITELLM_ENABLED=false`), the extension is missing or no region can be had.
 
     Raises:
-        ConfigError: an environment variable has a malformed value.
+        ConfigError: an environment variable or the file of features has a malformed value.
         OutOfRangeError: an environment variable is out of range.
     """
     global _refusal
+    if _refusal:
+        configure()
     if not flag("FAST_LITELLM_ENABLED", default=True):
         _refusal = "FAST_LITELLM_ENABLED is false"
         return False
@@ -67,7 +70,8 @@ def get_patch_status() -> dict[str, Any]:
         `applied` (bool: at least one seam is armed or applied), `components` (list of the components
         that have such a seam: "rate_limiting", "routing"), `seams` (dict by name, `component` or
         `component.part`: `state` is "applied", "armed" (waiting for LiteLLM to load) or "not_applied",
-        with the `reason`), and `reason` (str: why nothing is applied, else empty).
+        with the `reason`; that of an applied one says if it is rolled out to a part of the traffic, or at
+        rest because its breaker is open), and `reason` (str: why nothing is applied, else empty).
     """
     seams: dict[str, dict[str, str]] = {}
     if _native.RUST_ACCELERATION_AVAILABLE and not _refusal:
@@ -88,10 +92,10 @@ def health_check() -> dict[str, Any]:
     """Tell whether this process shares its limits.
 
     Returns:
-        `status` ("ok"; "degraded" when the extension or the region is missing, or while the breaker is
-        open, so that limits are not shared), `rust_available` (bool), `components` (list of str), and
-        with a region `region` (dict: `backing`, `size` in bytes) and `fallbacks` (int: operations done
-        without it, over all workers).
+        `status` ("ok"; "degraded" when the extension or the region is missing, or while a feature's
+        breaker is open, so that limits are not shared), `rust_available` (bool), `components` (list of
+        str), and with a region `region` (dict: `backing`, `size` in bytes) and `fallbacks` (int:
+        operations done without it, over all workers).
     """
     region = _native.default_region()
     if region is None:
@@ -103,10 +107,8 @@ def health_check() -> dict[str, Any]:
             "rust_available": _native.RUST_ACCELERATION_AVAILABLE,
             "components": ["rate_limiter", "router"],
         }
-    from fast_litellm.integrations.litellm import breaker_open
-
     return {
-        "status": "degraded" if breaker_open() else "ok",
+        "status": "degraded" if any_breaker_open() else "ok",
         "rust_available": True,
         "components": ["core", "rate_limiter", "router"],
         "region": {"backing": region.backing, "size": region.size},

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from fast_litellm.errors import ConfigError
 
-_TRUE = {"1", "true", "yes", "on"}
-_FALSE = {"0", "false", "no", "off"}
+#: How a switch is said to be on, and off.
+TRUE = {"1", "true", "yes", "on"}
+FALSE = {"0", "false", "no", "off"}
 #: Part of fast_litellm's own operations that is timed by default.
 _SAMPLED = 0.02
 
@@ -22,11 +23,23 @@ def flag(name: str, default: bool) -> bool:
     raw = os.environ.get(name, "").strip()
     if not raw:
         return default
-    if raw.lower() in _TRUE:
+    if raw.lower() in TRUE:
         return True
-    if raw.lower() in _FALSE:
+    if raw.lower() in FALSE:
         return False
     raise ConfigError(f"{name}={raw!r} is neither true nor false: use true or false")
+
+
+def breaker_rest_s() -> int:
+    """`FAST_LITELLM_BREAKER_REST_S`: seconds until a feature that failed is tried again; 0 = never.
+
+    Raises:
+        ConfigError: it is no whole number from 0 to 86,400.
+    """
+    rest_s = _integer("FAST_LITELLM_BREAKER_REST_S", 30)
+    if 0 <= rest_s <= 86_400:
+        return rest_s
+    raise ConfigError(f"FAST_LITELLM_BREAKER_REST_S={rest_s}: use 0 to 86,400 seconds")
 
 
 def _integer(name: str, default: int) -> int:

@@ -12,7 +12,12 @@ import threading
 import time
 from typing import Any, ClassVar, NoReturn
 
-from fast_litellm._fallback_errors import OutOfRangeError, RegionError, UnavailableError
+from fast_litellm._fallback_errors import (
+    OutOfRangeError,
+    PanicException,
+    RegionError,
+    UnavailableError,
+)
 from fast_litellm._fallback_monitor import Monitor, due, set_sampling, timed
 from fast_litellm._fallback_router import AdvancedRouter, Call
 from fast_litellm._fallback_tokens import TokenCounter
@@ -36,6 +41,7 @@ __all__ = [
     "LimiterScripts",
     "Monitor",
     "OutOfRangeError",
+    "PanicException",
     "Region",
     "RegionError",
     "SimpleRateLimiter",

@@ -13,3 +13,7 @@ class UnavailableError(Exception):
 
 class OutOfRangeError(ValueError):
     """A value is outside the range of the operation."""
+
+
+class PanicException(BaseException):
+    """Stands for what a panic in the extension becomes."""

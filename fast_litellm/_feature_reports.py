@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-#: Names by number.
-NAMES = (
-    "rust_routing",
-    "rust_token_counting",
-    "rust_rate_limiting",
-    "rust_connection_pool",
-)
+from fast_litellm._feature_config import NAMES
+
 #: Errors from which on a feature's breaker is open.
 _THRESHOLD = 10
 

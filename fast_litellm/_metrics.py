@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from fast_litellm import _native
-from fast_litellm._feature_reports import NAMES, breaker_is_open, name_of
+from fast_litellm._feature_config import NAMES
+from fast_litellm._feature_reports import breaker_is_open, name_of
 from fast_litellm._histogram import Series
 from fast_litellm._monitor import all_series, monitor
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         LimiterScripts,
         Monitor,
         OutOfRangeError,
+        PanicException,
         Region,
         RegionError,
         SimpleRateLimiter,
@@ -45,6 +46,7 @@ else:
             LimiterScripts,
             Monitor,
             OutOfRangeError,
+            PanicException,
             Region,
             RegionError,
             SimpleRateLimiter,
@@ -68,6 +70,7 @@ else:
             LimiterScripts,
             Monitor,
             OutOfRangeError,
+            PanicException,
             Region,
             RegionError,
             SimpleRateLimiter,
@@ -88,7 +91,11 @@ else:
 
 __version__ = VERSION
 
+#: What an operation of ours may raise: where it must not become a user's error, all of it is caught.
+FAULTS: tuple[type[BaseException], ...] = (Exception, PanicException)
+
 __all__ = [
+    "FAULTS",
     "RUST_ACCELERATION_AVAILABLE",
     "VERSION",
     "AdvancedRouter",
@@ -100,6 +107,7 @@ __all__ = [
     "LimiterScripts",
     "Monitor",
     "OutOfRangeError",
+    "PanicException",
     "Region",
     "RegionError",
     "SimpleRateLimiter",

@@ -12,7 +12,7 @@ class UnknownModelError(FastLitellmError, ValueError):
 
 
 class ConfigError(FastLitellmError, ValueError):
-    """An environment variable has a value that cannot be used."""
+    """An environment variable or a file of settings has a value that cannot be used."""
 
 
 __all__ = [

@@ -4,7 +4,7 @@
 pub mod overview;
 
 use crate::clock::Instant;
-use crate::engine::{board, health, leader};
+use crate::engine::{board, features, health, leader};
 use crate::layout::{
     Bucket, ClaimWord, CounterWord, EventKind, FlagMode, GcraWord, IdentityWord, KeyKind,
     LeaseWord, OwnerTag, SlidingWord, StatsRow, WorkerRow,
@@ -211,6 +211,11 @@ pub struct NoticeReport {
 pub struct FeatureReport {
     /// Number of the feature.
     pub feature: usize,
+    /// What it is called; absent for a number of no feature.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<&'static str>,
+    /// Its breaker: `closed` or `open`, which it is until a probe succeeds or it is reset.
+    pub breaker: &'static str,
     /// Errors since the last reset.
     pub errors: u64,
     /// Errors since the region was created.
@@ -617,6 +622,8 @@ fn features(region: &Region) -> Vec<FeatureReport> {
         let mode = FlagMode::from_raw(flag.mode());
         (errors_total > 0 || mode != FlagMode::Own).then(|| FeatureReport {
             feature,
+            name: features::NAMES.get(feature).copied(),
+            breaker: if breaker.errors() < features::BREAKER.threshold { "closed" } else { "open" },
             errors: breaker.errors(),
             errors_total,
             last_s: now_s.saturating_sub(breaker.last_s()),

@@ -2,8 +2,8 @@
 
 use super::args::Section;
 use crate::inspect::{
-    DeploymentReport, EventReport, LeaderReport, LeaseReport, LimitReport, NoticeReport, Report,
-    Usage, WorkerReport,
+    DeploymentReport, EventReport, FeatureReport, LeaderReport, LeaseReport, LimitReport,
+    NoticeReport, Report, Usage, WorkerReport,
 };
 use std::io::{Result, Write};
 
@@ -154,17 +154,27 @@ pub(super) fn report(
         let rows = moved.map(|(name, value)| vec![(*name).to_string(), value.to_string()]);
         table(out, &["  COUNTER", "TOTAL"], indent(rows))?;
         for feature in &report.features {
-            writeln!(
-                out,
-                "  feature {}: {} errors since reset, {} in all, latest {} ago",
-                feature.feature,
-                feature.errors,
-                feature.errors_total,
-                duration(feature.last_s),
-            )?;
+            writeln!(out, "  {}", feature_line(feature))?;
         }
     }
     Ok(())
+}
+
+fn feature_line(feature: &FeatureReport) -> String {
+    let name = feature.name.map_or_else(|| feature.feature.to_string(), str::to_string);
+    let switch = match (feature.switch, feature.percent) {
+        ("own", _) => String::new(),
+        (_, Some(percent)) => format!(", switched to {percent}% for all workers"),
+        (switch, None) => format!(", switched {switch} for all workers"),
+    };
+    let latest = match feature.errors_total {
+        0 => String::new(),
+        _ => format!(", latest {} ago", duration(feature.last_s)),
+    };
+    format!(
+        "feature {name}: breaker {}, {} errors since reset, {} in all{latest}{switch}",
+        feature.breaker, feature.errors, feature.errors_total,
+    )
 }
 
 fn deployments(out: &mut impl Write, deployments: &[DeploymentReport]) -> Result<()> {

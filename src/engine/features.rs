@@ -7,13 +7,38 @@ use crate::sync::{Bits, Ordering};
 
 /// Errors further apart than this do not add up, seconds.
 const ERROR_MEMORY_S: u64 = 60;
-/// After so many seconds without an error a feature is tried again.
+/// After so many seconds without an error one process may try a feature again.
 pub const BREAKER_REST_S: u64 = 30;
 
-/// What a feature's breaker does by default: ten errors within a minute of each other open it for half a
-/// minute.
+/// What a feature's breaker does by default: ten errors, none more than a minute after the one before, open
+/// it; after half a minute there is a probe.
 pub const BREAKER: Policy =
     Policy { threshold: 10, rest_s: BREAKER_REST_S, memory_s: ERROR_MEMORY_S };
+
+/// The same with another rest; `None` = only [`Engine::reset_feature`] ends it.
+pub fn resting(rest_s: Option<u64>) -> Policy {
+    Policy { rest_s: rest_s.unwrap_or(u64::MAX), ..BREAKER }
+}
+
+/// What features are called, by their number.
+pub const NAMES: [&str; 5] = [
+    "rust_routing",
+    "rust_token_counting",
+    "rust_rate_limiting",
+    "rust_connection_pool",
+    "batch_token_counting",
+];
+
+/// How a feature stands with all processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// What its breaker does.
+    pub state: State,
+    /// Errors that are not forgotten.
+    pub errors: u64,
+    /// Errors since the region was created.
+    pub errors_total: u64,
+}
 
 impl Engine {
     fn feature(&self, feature: usize) -> Option<&Feature> {
@@ -34,18 +59,24 @@ impl Engine {
         failed.errors
     }
 
-    /// Recent errors of a feature, over all workers; 0 once [`BREAKER_REST_S`] has passed without one, so
-    /// that it is tried again. If it fails again, one error is enough.
-    pub fn feature_errors(&self, feature: usize) -> u64 {
-        let Some(record) = self.feature(feature) else { return 0 };
+    /// How a feature stands. Reads only: it takes no probe.
+    pub fn feature_standing(&self, feature: usize, policy: Policy) -> Standing {
+        let Some(record) = self.feature(feature) else {
+            return Standing { state: State::Closed { errors: 0 }, errors: 0, errors_total: 0 };
+        };
         let breaker = record.breaker.load(Ordering::Relaxed);
-        // What is remembered beyond the rest counts when the next error comes.
-        let policy = Policy { memory_s: BREAKER_REST_S, ..BREAKER };
-        match breaker::peek(breaker, self.now().s(), policy) {
+        let state = breaker::peek(breaker, self.now().s(), policy);
+        let errors = match state {
             State::Closed { errors } => errors,
-            State::HalfOpen => 0,
-            State::Open { .. } => breaker.errors(),
-        }
+            State::HalfOpen | State::Open { .. } => breaker.errors(),
+        };
+        Standing { state, errors, errors_total: record.errors_total.load(Ordering::Relaxed) }
+    }
+
+    /// Recent errors of a feature, over all workers: a minute without any forgets them, unless they have
+    /// opened its breaker.
+    pub fn feature_errors(&self, feature: usize) -> u64 {
+        self.feature_standing(feature, BREAKER).errors
     }
 
     /// Whether a feature may be used. Of all processes one is admitted as the probe after each rest.
@@ -116,11 +147,31 @@ mod tests {
         assert_eq!(engine.feature_errors(2), 0);
         assert_eq!(engine.feature_error(99), 0);
         assert_eq!((engine.feature_error(4), engine.feature_error(4)), (1, 2));
-        clock.advance_s(BREAKER_REST_S);
-        assert_eq!(engine.feature_errors(4), 0);
+        clock.advance_s(ERROR_MEMORY_S - 1);
+        assert_eq!(engine.feature_errors(4), 2);
         assert_eq!(engine.feature_error(4), 3);
         clock.advance_s(ERROR_MEMORY_S);
+        assert_eq!(engine.feature_errors(4), 0);
         assert_eq!(engine.feature_error(4), 1);
+        let standing = engine.feature_standing(4, BREAKER);
+        assert_eq!((standing.errors, standing.errors_total), (1, 4));
+        assert_eq!(engine.feature_standing(99, BREAKER).state, State::Closed { errors: 0 });
+    }
+
+    #[test]
+    fn an_open_breaker_waits_for_its_probe_and_without_a_rest_for_a_reset() {
+        let (engine, clock) = engine();
+        for _ in 0..10 {
+            engine.feature_error(3);
+        }
+        let state = |rest_s| engine.feature_standing(3, resting(rest_s)).state;
+        clock.advance_s(100 * ERROR_MEMORY_S);
+        assert_eq!(state(Some(30)), State::HalfOpen);
+        assert!(matches!(state(None), State::Open { .. }));
+        assert!(matches!(engine.feature_admits(3, resting(None)), Admission::Open { .. }));
+        assert_eq!((engine.feature_errors(3), engine.feature_error(3)), (10, 11));
+        engine.reset_feature(3);
+        assert_eq!(engine.feature_admits(3, resting(None)), Admission::Closed);
     }
 
     #[test]

@@ -7,10 +7,13 @@
 //! | open | errors at the threshold, the latest within the rest | nobody is admitted |
 //! | half-open | errors at the threshold, a rest without any | one caller per rest is admitted: the probe |
 //!
+//! What opened stays so until a probe succeeds or somebody resets it: only errors below the threshold are
+//! forgotten.
+//!
 //! A probe is taken by moving the time of the latest error to now, which opens the breaker for another
 //! rest. So there is nothing that a prober could leave behind: if it dies, the next rest gives another
 //! probe; if it fails, the error counts; if it succeeds, [`succeeded`] closes the breaker, unless it has
-//! changed since the probe was taken. A breaker that nobody asks is closed again by its memory.
+//! changed since the probe was taken.
 //!
 //! To let everybody in again after the rest instead of one, ask [`peek`] and admit unless it says open.
 //!
@@ -33,8 +36,7 @@ pub struct Policy {
     pub threshold: u64,
     /// Seconds that it stays open after an error or a probe; 0 is read as 1.
     pub rest_s: u64,
-    /// Seconds without an error or a probe after which all errors are forgotten. While it is open, no
-    /// less than the rest; a memory not longer than the rest closes it without a probe.
+    /// Seconds without an error after which errors below the threshold are forgotten.
     pub memory_s: u64,
 }
 
@@ -127,8 +129,7 @@ pub fn peek(word: BreakerWord, now_s: u64, policy: Policy) -> State {
     }
     match policy.rest_s().checked_sub(age) {
         Some(retry_after_s @ 1..) => State::Open { retry_after_s },
-        _ if age < policy.memory_s => State::HalfOpen,
-        _ => State::Closed { errors: 0 },
+        _ => State::HalfOpen,
     }
 }
 
@@ -269,17 +270,27 @@ mod tests {
         assert_eq!(state(&word, 1_209), State::Closed { errors: 0 });
         assert_eq!(failed(&word, 1_209, POLICY).unwrap().errors, 1);
         let word = open_since(100);
-        assert_eq!(state(&word, 699), State::HalfOpen);
-        assert_eq!(admits(&word, 700, POLICY), Admission::Closed);
+        // What opened it is not forgotten.
+        assert_eq!(state(&word, 1_000_000), State::HalfOpen);
+        assert!(matches!(admits(&word, 1_000_000, POLICY), Admission::Probe(_)));
     }
 
     #[test]
-    fn a_memory_shorter_than_the_rest_does_not_shorten_it() {
+    fn a_memory_shorter_than_the_rest_changes_neither() {
         let policy = Policy { threshold: 1, rest_s: 30, memory_s: 10 };
         let word = Word::new(BreakerWord::default());
         assert!(failed(&word, 5, policy).unwrap().opened);
         assert_eq!(admits(&word, 34, policy), Admission::Open { retry_after_s: 1 });
-        assert_eq!(admits(&word, 35, policy), Admission::Closed);
+        assert!(matches!(admits(&word, 35, policy), Admission::Probe(_)));
+    }
+
+    #[test]
+    fn a_rest_without_end_is_ended_by_a_reset_alone() {
+        let policy = Policy { rest_s: u64::MAX, ..POLICY };
+        let word = open_since(100);
+        assert!(matches!(admits(&word, u64::from(u32::MAX), policy), Admission::Open { .. }));
+        assert_eq!(reset(&word), Ok(true));
+        assert_eq!(admits(&word, 101, policy), Admission::Closed);
     }
 
     #[test]
@@ -331,9 +342,9 @@ mod tests {
     }
 
     proptest! {
-        /// Layout version 1 had neither probes nor a half-open state: it counted errors, forgot them after
-        /// a minute without any, and let everybody in half a minute after the latest. Who admits unless
-        /// the state is open gets exactly that.
+        /// Errors below the threshold are forgotten after a minute without any; at the threshold it is
+        /// open until half a minute after the latest. Who admits unless the state is open gets exactly
+        /// that.
         #[test]
         fn peeking_alone_is_the_breaker_without_probes(
             steps in prop::collection::vec((0_u64..70, 0_u8..3), 1..100),
@@ -345,7 +356,8 @@ mod tests {
             for (gap, op) in steps {
                 now += gap;
                 if op > 0 {
-                    errors = if now - last < 60 { errors + 1 } else { 1 };
+                    let kept = now - last < 60 || errors >= threshold;
+                    errors = if kept { errors + 1 } else { 1 };
                     last = now;
                     prop_assert_eq!(failed(&word, now, policy).unwrap().errors, errors);
                 }
@@ -366,7 +378,7 @@ mod tests {
             let mut probe = None;
             for (gap, op) in steps {
                 now += gap;
-                // A memory of 600 seconds outlasts every gap, so nothing closes by itself.
+                // A memory of 600 seconds outlasts every gap, so no error is forgotten.
                 match op {
                     0 | 1 => {
                         let failed = failed(&word, now, POLICY).unwrap();

@@ -31,6 +31,10 @@ mod _rust {
     use super::deployments::{Deployments, Flight};
     #[pymodule_export]
     use super::errors::{OutOfRangeError, RegionError, UnavailableError};
+    /// What a panic becomes. It is no `Exception`, so whoever must go on has to name it.
+    #[pymodule_export]
+    use pyo3::panic::PanicException;
+
     #[pymodule_export]
     use super::leader::Leader;
     #[pymodule_export]

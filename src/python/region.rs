@@ -5,13 +5,20 @@ use super::errors::{OutOfRangeError, RegionError};
 use crate::clock::MonotonicClock;
 use crate::config::{Capacity, Overflow};
 use crate::engine::Engine;
+use crate::engine::features::{BREAKER_REST_S, resting};
 use crate::error::{AttachError, CreateError};
 use crate::inspect;
+use crate::layout::FlagMode;
+use crate::primitives::breaker::{Admission, Policy, Probe, State};
 use crate::region::{self, BackingKind, Placement};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+
+fn policy(rest_s: u64) -> Policy {
+    resting((rest_s > 0).then_some(rest_s))
+}
 
 static DEFAULT: OnceLock<Py<Region>> = OnceLock::new();
 
@@ -177,14 +184,83 @@ impl Region {
         self.engine.total(|row| &row.fallbacks)
     }
 
-    /// Errors of feature number `feature` since its last reset, over all workers.
+    /// Recent errors of feature number `feature`, over all workers.
     fn feature_errors(&self, feature: usize) -> u64 {
         self.engine.feature_errors(feature)
+    }
+
+    /// How feature number `feature` stands with all workers, if its breaker rests `rest_s` seconds (0 =
+    /// until it is reset).
+    ///
+    /// Returns:
+    ///     `breaker` ("closed", "open" or "half_open"), `errors` (recent ones), `errors_total` (since the
+    ///     region was created).
+    #[pyo3(signature = (feature, rest_s = BREAKER_REST_S))]
+    fn feature_standing<'py>(
+        &self,
+        py: Python<'py>,
+        feature: usize,
+        rest_s: u64,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let found = self.engine.feature_standing(feature, policy(rest_s));
+        let breaker = match found.state {
+            State::Closed { .. } => "closed",
+            State::HalfOpen => "half_open",
+            State::Open { .. } => "open",
+        };
+        let standing = PyDict::new(py);
+        standing.set_item("breaker", breaker)?;
+        standing.set_item("errors", found.errors)?;
+        standing.set_item("errors_total", found.errors_total)?;
+        Ok(standing)
+    }
+
+    /// Whether feature number `feature` may be used, if its breaker rests `rest_s` seconds (0 = until it is
+    /// reset).
+    ///
+    /// Returns:
+    ///     None = by all; 0 = by nobody; else by this process alone, which then tells `feature_recovered`
+    ///     this number, or `feature_error`.
+    #[pyo3(signature = (feature, rest_s = BREAKER_REST_S))]
+    fn feature_admits(&self, feature: usize, rest_s: u64) -> Option<u64> {
+        match self.engine.feature_admits(feature, policy(rest_s)) {
+            Admission::Closed => None,
+            Admission::Open { .. } => Some(0),
+            Admission::Probe(probe) => Some(probe.bits()),
+        }
+    }
+
+    /// Closes the breaker of feature number `feature` for all workers: what was tried has succeeded.
+    fn feature_recovered(&self, feature: usize, probe: u64) {
+        self.engine.feature_recovered(feature, Probe::from_bits(probe));
     }
 
     /// Forgets the errors of feature number `feature`.
     fn reset_feature(&self, feature: usize) {
         self.engine.reset_feature(feature);
+    }
+
+    /// How the switch of feature number `feature` stands for all workers: percent of what it is used for,
+    /// None = each worker follows its own configuration.
+    fn feature_switch(&self, feature: usize) -> Option<u64> {
+        match self.engine.flag(feature) {
+            (FlagMode::Own, _) => None,
+            (FlagMode::Off, _) => Some(0),
+            (FlagMode::On, _) => Some(100),
+            (FlagMode::Percent, percent) => Some(percent),
+        }
+    }
+
+    /// Moves that switch; more than 100 percent are 100.
+    #[pyo3(signature = (feature, percent))]
+    fn set_feature_switch(&self, feature: usize, percent: Option<u64>) {
+        let mode = match percent {
+            None => FlagMode::Own,
+            Some(0) => FlagMode::Off,
+            Some(100..) => FlagMode::On,
+            Some(_) => FlagMode::Percent,
+        };
+        self.engine.set_flag(feature, mode, percent.unwrap_or(0));
     }
 
     /// Limiter statistics over all workers.

@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 
 from typing_extensions import Self
 
+from . import faults
 from .setups import Setup
 
 BOOT_TIMEOUT_S = 180.0
@@ -277,6 +278,7 @@ class Proxy(Server):
         extra_env: Mapping[str, str] | None = None,
         extra_config: Mapping[str, Any] | None = None,
         extra_args: Sequence[str] = (),
+        with_faults: bool = False,
     ) -> None:
         super().__init__()
         self.backend_url = backend_url
@@ -289,6 +291,7 @@ class Proxy(Server):
         self._extra_env = dict(extra_env or {})
         self._extra_config = dict(extra_config or {})
         self._extra_args = list(extra_args)
+        self._faults = with_faults
 
     @property
     def base_url(self) -> str:
@@ -339,6 +342,10 @@ class Proxy(Server):
 
     def prepare(self) -> None:
         lines = ["import fast_litellm  # noqa: F401"] if self.accelerate else []
+        if self._faults:
+            (self.directory / "harness_faults.py").write_text(faults.CODE)
+            faults.Faults(self.directory).none()
+            lines.append("import harness_faults  # noqa: F401")
         lines.append("from litellm.proxy.proxy_server import app  # noqa: F401")
         (self.directory / "app.py").write_text("\n".join(lines) + "\n")
         (self.directory / "harness_auth.py").write_text(AUTH_MODULE)

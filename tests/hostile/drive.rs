@@ -175,7 +175,7 @@ fn silent(operation: impl FnOnce()) -> String {
 }
 
 /// All operations by their names.
-pub const OPERATIONS: [(&str, Run); 86] = [
+pub const OPERATIONS: [(&str, Run); 87] = [
     ("check", |c, o| told(c.engine.check(c.rate(o), NAMES[o.key].as_bytes()))),
     ("check_cost", |c, o| told(c.engine.check_cost(c.rate(o), NAMES[o.key].as_bytes(), o.amount))),
     ("place", |c, o| c.place(o)),
@@ -348,6 +348,7 @@ pub const OPERATIONS: [(&str, Run); 86] = [
     ("reap_flights", |c, _| silent(|| c.engine.reap_flights(c.engine.now()))),
     ("feature_error", |c, o| told(c.engine.feature_error(o.which % 20))),
     ("feature_errors", |c, o| told(c.engine.feature_errors(o.which % 20))),
+    ("feature_standing", |c, o| told(c.engine.feature_standing(o.which % 20, BREAKER))),
     ("feature_admits", |c, o| {
         let admitted = c.engine.feature_admits(o.which % 20, BREAKER);
         if let breaker::Admission::Probe(probe) = admitted {

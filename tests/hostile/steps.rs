@@ -72,11 +72,11 @@ impl Size {
     pub fn operation(self, name: &str) -> u64 {
         match name {
             "limiter" | "me" | "count" | "flag" | "set_flag" | "feature_error"
-            | "feature_errors" | "feature_admits" | "feature_recovered" | "reset_feature"
-            | "set_overflow" | "check_at" | "remaining" | "remaining_sliding" | "note_refusal"
-            | "forget" | "spent" | "cooldown" | "scores" | "cooldown_left_ms" | "end_cooldown"
-            | "flights_to" | "health" | "still_leads" | "resign" | "leader" | "arrive"
-            | "cancel" | "finish" | "settle" | "series" | "series_at" | "measure"
+            | "feature_errors" | "feature_standing" | "feature_admits" | "feature_recovered"
+            | "reset_feature" | "set_overflow" | "check_at" | "remaining" | "remaining_sliding"
+            | "note_refusal" | "forget" | "spent" | "cooldown" | "scores" | "cooldown_left_ms"
+            | "end_cooldown" | "flights_to" | "health" | "still_leads" | "resign" | "leader"
+            | "arrive" | "cancel" | "finish" | "settle" | "series" | "series_at" | "measure"
             | "measure_failure" | "measure_bytes" | "timed" => LOOK,
             "value" => 4 * LOOK,
             "release" | "holds_slot" => 2 * self.count() + LOOK,

@@ -57,6 +57,15 @@ from support import Forked, Worker, until
 
 DOCUMENT = LayoutDocument.load()
 DAY_S = 86_400
+#: Names of features by their number, and errors that open their breakers.
+FEATURES = (
+    "rust_routing",
+    "rust_token_counting",
+    "rust_rate_limiting",
+    "rust_connection_pool",
+    "batch_token_counting",
+)
+MAX_ERRORS = 10
 BACKINGS = {1: "memfd", 2: "file", 3: "anonymous", 4: "heap"}
 
 
@@ -193,10 +202,12 @@ def lease_reports(view: View) -> list[dict[str, Any]]:
     return reports
 
 
-def feature_reports(view: View) -> list[dict[str, int]]:
+def feature_reports(view: View) -> list[dict[str, Any]]:
     return [
         {
             "feature": feature.number,
+            **({"name": FEATURES[feature.number]} if feature.number < len(FEATURES) else {}),
+            "breaker": "open" if feature.errors >= MAX_ERRORS else "closed",
             "errors": feature.errors,
             "errors_total": feature.errors_total,
             "last_s": view.at_us // 1_000_000 - feature.last_s,

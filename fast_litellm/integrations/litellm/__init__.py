@@ -10,12 +10,10 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fast_litellm import _native, _post_import
-from fast_litellm._config import flag
+from fast_litellm import _features, _native, _post_import
 
 if TYPE_CHECKING:
     from fast_litellm.integrations.litellm.deployments import Routing
-    from fast_litellm.integrations.litellm.limiter import LimiterSeam
     from fast_litellm.integrations.litellm.seam import Seam
 
 
@@ -65,12 +63,12 @@ def _health_checks(region: _native.Region) -> Seam:
     return HealthCheckSeam(_routing(region))
 
 
-#: By the switch that turns them off; a component is a seam's name up to its first point.
+#: By the feature that they are; a component is a seam's name up to its first point.
 _PLACES: dict[str, tuple[_Place, ...]] = {
-    "FAST_LITELLM_RUST_RATE_LIMITING": (
+    "rust_rate_limiting": (
         _Place("rate_limiting", "litellm.proxy.hooks.parallel_request_limiter_v3", _limiter),
     ),
-    "FAST_LITELLM_RUST_ROUTING": (
+    "rust_routing": (
         _Place("routing.deployments", "litellm.router_utils.cooldown_cache", _deployments),
         _Place("routing.slots", "litellm.router_utils.client_initalization_utils", _slots),
         _Place("routing.latency", "litellm.router_strategy.lowest_latency", _latency),
@@ -79,7 +77,7 @@ _PLACES: dict[str, tuple[_Place, ...]] = {
     ),
 }
 #: The module whose loading applies the limiter seam.
-LIMITER_MODULE = _PLACES["FAST_LITELLM_RUST_RATE_LIMITING"][0].module
+LIMITER_MODULE = _PLACES["rust_rate_limiting"][0].module
 
 _region: _native.Region | None = None
 _shared_routing: Routing | None = None
@@ -105,16 +103,17 @@ def arm(region: _native.Region) -> None:
     global _region
     if _region is not None:
         return
-    wanted = {switch: flag(switch, default=True) for switch in _PLACES}
+    settings = {feature: _features.own(feature) for feature in _PLACES}
     _region = region
-    for switch, places in _PLACES.items():
+    for feature, places in _PLACES.items():
+        _features.leave_out(feature, settings[feature].percent == 0)
         for place in places:
-            if wanted[switch]:
+            if settings[feature].percent:
                 reason = f"LiteLLM has not loaded {place.module} yet"
                 _waiting[place.name] = {"state": "armed", "reason": reason}
                 _post_import.when_imported(place.module, _hook(place))
             else:
-                _waiting[place.name] = {"state": "not_applied", "reason": f"{switch} is false"}
+                _waiting[place.name] = {"state": "not_applied", "reason": settings[feature].off}
 
 
 def disarm() -> None:
@@ -133,25 +132,28 @@ def disarm() -> None:
 
 def status() -> dict[str, dict[str, str]]:
     """State and reason of every seam of this process, by name."""
+    features = _features.get_feature_status()
     return {
-        name: {"state": seam.state, "reason": seam.reason}
-        if (seam := _seams.get(name))
-        else dict(waiting)
-        for name, waiting in _waiting.items()
+        place.name: _status(place.name, features[feature])
+        for feature, places in _PLACES.items()
+        for place in places
+        if place.name in _waiting
     }
 
 
-def breaker_open() -> bool:
-    """Whether a seam has been switched off for all workers because of its errors."""
-    limiter = _limiter_seam()
-    return (limiter is not None and limiter.open) or (
-        _shared_routing is not None and _shared_routing.breaker.open
-    )
-
-
-def _limiter_seam() -> LimiterSeam | None:
-    limiter: Any = _seams.get("rate_limiting")
-    return limiter  # type: ignore[no-any-return]
+def _status(name: str, feature: dict[str, Any]) -> dict[str, str]:
+    seam = _seams.get(name)
+    found = {"state": seam.state, "reason": seam.reason} if seam else dict(_waiting[name])
+    if found["state"] == "not_applied":
+        return found
+    if feature["rollout_percentage"] == 0:
+        return {"state": "not_applied", "reason": feature["note"]}
+    if found["state"] == "applied":
+        if feature["breaker"] != "closed":
+            found["reason"] = feature["note"]
+        elif feature["rollout_percentage"] < 100:
+            found["reason"] = f"rolled out to {feature['rollout_percentage']}%"
+    return found
 
 
 def _hook(place: _Place) -> Callable[[ModuleType], None]:

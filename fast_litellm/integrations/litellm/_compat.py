@@ -261,6 +261,84 @@ def refused_subjects(descriptors: Any, answer: Any) -> list[str]:
     ]
 
 
+#: Methods whose work can be divided among limits, and the parameters by which it is.
+SPLIT_METHODS = {
+    CHECK_METHOD: (CHECK_PARAMETER, "read_only", "parallel_slot_id"),
+    "atomic_check_and_increment_by_n": ("descriptors", "increments"),
+    "async_increment_tokens_with_ttl_preservation": ("pipeline_operations",),
+    "async_increment_reservation_aware_tokens": ("pipeline_operations",),
+    "_release_parallel_request_slots": ("acquisition",),
+    "create_rate_limit_keys": ("key", "value", "rate_limit_type"),
+}
+
+
+def probe_split(handler_class: Any) -> str:
+    """Why limits cannot be divided between the region and LiteLLM's own memory; empty = they can."""
+    return _probe_methods(handler_class, SPLIT_METHODS)
+
+
+def in_memory_twin(handler: Any) -> Any:
+    """The same limiter, with the same memory, without a place to share its counters in."""
+    twin = object.__new__(type(handler))
+    twin.__dict__.update(handler.__dict__)
+    for script in script_attributes(handler):
+        setattr(twin, script.attribute, None)
+    return twin
+
+
+def subject_of(descriptor: Any) -> str:
+    """What a limit belongs to, e.g. `api_key:<hash>`."""
+    return f"{descriptor['key']}:{descriptor['value']}"
+
+
+def gauges_of(handler: Any, descriptors: list[Any]) -> list[str]:
+    """Keys of the slots that these limits count."""
+    return [
+        handler.create_rate_limit_keys(each["key"], each["value"], "max_parallel_requests")
+        for each in descriptors
+        if (each.get("rate_limit") or {}).get("max_parallel_requests") is not None
+    ]
+
+
+def charges_of(handler: Any, descriptors: list[Any], increments: list[Any]) -> dict[str, int]:
+    """What charging these limits so much has added, by the counter's key."""
+    charges: dict[str, int] = {}
+    for each, increment in zip(descriptors, increments, strict=True):
+        limits = each.get("rate_limit") or {}
+        for kind in ("requests", "tokens"):
+            amount = int(increment.get(kind, 0) or 0)
+            if limits.get(f"{kind}_per_unit") is not None and amount > 0:
+                charges[handler.create_rate_limit_keys(each["key"], each["value"], kind)] = amount
+    return charges
+
+
+def is_refusal(answer: Any) -> bool:
+    """Whether a check has refused."""
+    return bool(answer["overall_code"] == "OVER_LIMIT")
+
+
+def both_answers(first: Any, second: Any) -> Any:
+    """The answer to two checks of which neither refused."""
+    answer = {**first, **second, "statuses": [*first["statuses"], *second["statuses"]]}
+    windows = [
+        each["reservation_windows"] for each in (first, second) if each.get("reservation_windows")
+    ]
+    if windows:
+        answer["reservation_windows"] = frozenset().union(*windows)
+    return answer
+
+
+def is_local_reservation(operation: Any) -> bool:
+    """Whether an adjustment belongs to a reservation in LiteLLM's own memory."""
+    return bool(operation.get("reservation_backend") == "local")
+
+
+def is_of_a_window(operation: Any) -> bool:
+    """Whether an adjustment names the window that it belongs to."""
+    named = (operation.get("window_key"), operation.get("expected_window_start"))
+    return None not in named
+
+
 def only_reads(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether a check was asked to change nothing."""
     return bool(kwargs.get("read_only", args[1] if len(args) > 1 else False))
@@ -323,6 +401,25 @@ def cooldown_cache_class(module: ModuleType) -> Any:
 def router_cache(cooldowns: Any) -> Any:
     """The Router's two-tier cache."""
     return cooldowns.cache
+
+
+def router_of(frame: FrameType) -> Any:
+    """The Router that makes a cooldown cache; None = it is made by something else."""
+    # The cache is not told of it.
+    caller = frame.f_locals.get("self")
+    return caller if hasattr(caller, "model_id_to_deployment_index_map") else None
+
+
+def group_in(router: Any, deployment: str) -> str | None:
+    """The model group of a Router's deployment; None = it has none of that id."""
+    try:
+        position = router.model_id_to_deployment_index_map.get(deployment)
+        entry = None if position is None else router.model_list[position]
+        # The list may have changed under us.
+        known = entry is not None and entry["model_info"]["id"] == deployment
+        return str(entry["model_name"]) if known else None  # type: ignore[index]
+    except (AttributeError, IndexError, KeyError, TypeError):
+        return None
 
 
 def cache_has_redis(cache: Any) -> bool:
@@ -636,6 +733,8 @@ def health_check_interval(module: ModuleType) -> float | None:
 # The limit of all requests
 
 DESCRIPTORS_METHOD = "create_rate_limit_descriptors"
+#: What the limit of all requests belongs to.
+ALL_REQUESTS = "global:proxy"
 _PROXY_MODULE = "litellm.proxy.proxy_server"
 
 
@@ -672,9 +771,10 @@ def _warn_of_limit(value: str) -> None:
 
 def descriptor_of_all_requests(handler: Any, limit: int) -> dict[str, Any]:
     """The limit of all requests, as the limiter takes others."""
+    key, _, value = ALL_REQUESTS.partition(":")
     return {
-        "key": "global",
-        "value": "proxy",
+        "key": key,
+        "value": value,
         "rate_limit": {
             "requests_per_unit": None,
             "tokens_per_unit": None,

@@ -11,7 +11,9 @@ import uuid
 from types import ModuleType
 from typing import Any
 
+from fast_litellm._native import FAULTS
 from fast_litellm.integrations.litellm import _compat
+from fast_litellm.integrations.litellm.debts import Debts
 from fast_litellm.integrations.litellm.deployments import Routing
 from fast_litellm.integrations.litellm.seam import Seam, logger
 
@@ -28,6 +30,7 @@ class SlotsSeam(Seam):
         super().__init__()
         self._routing = routing
         self._scripts = routing.shared.counters
+        self._debts = Debts(lambda keys, ids: self._scripts.parallel_release(keys, ids))
         #: Slots that this process holds, with their keys.
         self._taken: dict[str, str] = {}
 
@@ -84,14 +87,19 @@ class SlotsSeam(Seam):
                 self.not_applied("Redis is configured: LiteLLM's Router counts as it does there")
                 return None
             if self._routing.breaker.open:
-                self._routing.region.count_fallback()
+                if self._routing.breaker.tripped:
+                    self._routing.region.count_fallback()
                 return None
+            if not self._routing.covers_deployment(_compat.deployment_of(limit)):
+                return None
+            self._debts.settle()
             key, slot_id = _key(limit), uuid.uuid4().hex
             # Without a time to live: a call may stream for hours, and the dead are found without one.
             reply = self._scripts.parallel_acquire([key], [_compat.slots_of(limit), 0, slot_id])
-        except Exception as error:  # noqa: BLE001  # counted; LiteLLM's own count decides
+        except FAULTS as error:  # counted; LiteLLM's own count decides
             self._routing.breaker.failed("slot of a deployment", error)
             return None
+        self._routing.breaker.succeeded()
         if reply[0] != 0:
             return ""
         self._taken[slot_id] = key
@@ -107,7 +115,8 @@ class SlotsSeam(Seam):
         self._taken.pop(slot_id, None)
         try:
             self._scripts.parallel_release([key], [slot_id])
-        except Exception as error:  # noqa: BLE001  # counted; the slot returns when this worker ends
+        except FAULTS as error:  # counted; it is tried again
+            self._debts.owe([key], [slot_id])
             self._routing.breaker.failed("end of a deployment's slot", error)
 
 

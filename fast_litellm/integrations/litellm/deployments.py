@@ -9,21 +9,31 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import weakref
 from types import ModuleType
 from typing import Any, TypeAlias
 
 from fast_litellm import _native
+from fast_litellm._native import FAULTS
 from fast_litellm._timing import Timing
 from fast_litellm.integrations.litellm import _compat
 from fast_litellm.integrations.litellm.feed import Feed
 from fast_litellm.integrations.litellm.mirror import LOCAL, is_mirror, mirror_of, original_of
-from fast_litellm.integrations.litellm.router_keys import Key, Keys, Shared
+from fast_litellm.integrations.litellm.router_keys import (
+    Key,
+    Keys,
+    Shared,
+    Unit,
+    unit_of_deployment,
+)
 from fast_litellm.integrations.litellm.seam import Breaker, Seam, logger
 from fast_litellm.integrations.litellm.usage_maps import UsageMaps
 
 #: Number of this feature's breaker in the region.
 FEATURE = 0
+#: Deployments whose group is remembered.
+_MAX_GROUPS = 10_000
 #: A cache that was replaced: whose, under which name, and by what.
 _Replaced: TypeAlias = tuple[weakref.ref[Any], str, weakref.ref[Any]]
 
@@ -48,11 +58,48 @@ class Routing:
         self.keys = Keys(self.shared)
         self.shares_caches = False
         self._caches: list[weakref.ref[Any]] = []
+        self._routers: list[weakref.ref[Any]] = []
+        #: Groups of deployments, by id.
+        self._groups: dict[str, str] = {}
 
     def met(self, router_cache: Any) -> None:
         """Remember the cache of a Router."""
         self._caches = [ref for ref in self._caches if ref() is not None]
         self._caches.append(weakref.ref(router_cache))
+
+    def met_router(self, router: Any) -> None:
+        """Remember a Router, which knows the groups of its deployments."""
+        self._routers = [ref for ref in self._routers if ref() is not None]
+        self._routers.append(weakref.ref(router))
+
+    def covers(self, unit: Unit) -> bool:
+        """Whether what belongs to a unit is in the region, as the breaker has seen last."""
+        if not self.breaker.partial:
+            return self.breaker.percent > 0
+        return self.breaker.covers(self._group_of(unit) if unit.deployments else unit.name)
+
+    def covers_deployment(self, deployment: str) -> bool:
+        """Whether what is known of a deployment is in the region, as the breaker has seen last."""
+        return not self.breaker.partial or self.covers(unit_of_deployment(deployment))
+
+    def _group_of(self, unit: Unit) -> str:
+        """The model group of a deployment; of one that no Router knows, itself."""
+        first = unit.deployments[0]
+        group = self._groups.get(first)
+        if group is None:
+            routers = [router for ref in self._routers if (router := ref()) is not None]
+            found = (
+                _compat.group_in(router, deployment)
+                for deployment in unit.deployments
+                for router in routers
+            )
+            group = next(filter(None, found), None)
+            if group is None:
+                return unit.name
+            if len(self._groups) >= _MAX_GROUPS:
+                self._groups = {}
+            self._groups[first] = group
+        return group
 
     @property
     def has_redis(self) -> bool:
@@ -73,7 +120,8 @@ class _RouterCache:
 
     def keeps(self, key: object) -> bool:
         """Whether the region has this key."""
-        return self._find(key) is not None and self._usable()
+        known = self._find(key)
+        return known is not None and self._usable() and self._seam.routing.covers(known.unit)
 
     def _has_redis(self) -> bool:
         has_redis = _compat.cache_has_redis(self._cache)
@@ -86,12 +134,13 @@ class _RouterCache:
         if not self._seam.active or self._has_redis():
             return False
         if self._seam.routing.breaker.open:
-            # This worker goes by what it knows alone, and that must not go unseen.
-            self._seam.routing.region.count_fallback()
+            # This worker goes by what it knows alone, and that must not go unseen, unless it is wanted.
+            if self._seam.routing.breaker.tripped:
+                self._seam.routing.region.count_fallback()
             return False
         return True
 
-    def failed(self, operation: str, error: Exception) -> None:
+    def failed(self, operation: str, error: BaseException) -> None:
         """Count it."""
         self._seam.routing.breaker.failed(operation, error)
 
@@ -109,8 +158,11 @@ class _RouterCache:
         """Read keys: a Router asks for the cooldowns of all its deployments at every request."""
         if not self._usable():
             return [LOCAL] * len(keys)
-        find = self._seam.routing.keys.find
-        return [LOCAL if (known := find(key)) is None else known.read() for key in keys]
+        find, covers = self._seam.routing.keys.find, self._seam.routing.covers
+        return [
+            LOCAL if (known := find(key)) is None or not covers(known.unit) else known.read()
+            for key in keys
+        ]
 
     def write(self, key: str, value: Any, ttl_s: float) -> bool:
         """Write a key."""
@@ -133,7 +185,12 @@ class DeploymentsSeam(Seam):
     def __init__(self, routing: Routing) -> None:
         super().__init__()
         self.routing = routing
-        self.feed = Feed(routing.shared.deployments, routing.breaker, Timing(routing.region))
+        self.feed = Feed(
+            routing.shared.deployments,
+            routing.breaker,
+            routing.covers_deployment,
+            Timing(routing.region),
+        )
         self._logger: Any = None
         #: A proxy makes Routers again and again: those that are gone must not be kept by this.
         self._replaced: list[_Replaced] = []
@@ -174,6 +231,9 @@ class DeploymentsSeam(Seam):
         ) -> None:
             original(self, *args, **kwargs)
             if seam.active:
+                router = _compat.router_of(sys._getframe(1))
+                if router is not None:
+                    seam.routing.met_router(router)
                 seam._adopt(self)
 
         __init__.__signature__ = inspect.signature(original)  # type: ignore[attr-defined]
@@ -206,7 +266,7 @@ class DeploymentsSeam(Seam):
             self._routers.append(weakref.ref(cooldowns))
             self.state, self.reason = "applied", ""
             self.routing.shares_caches = True
-        except Exception as error:  # noqa: BLE001  # LiteLLM's constructor must not fail because of us
+        except FAULTS as error:  # LiteLLM's constructor must not fail because of us
             self._put_back(replaced)
             self.not_applied(f"{type(error).__name__}: {error}")
             logger.exception("%s: a router was left as it is", self.missing)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import functools
 import time
 import weakref
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 from fast_litellm import _native
+from fast_litellm._native import FAULTS
 from fast_litellm._timing import Timing
 from fast_litellm.integrations.litellm import _compat
 from fast_litellm.integrations.litellm.seam import Breaker
@@ -41,11 +43,25 @@ class _Call:
 
 
 class Feed:
-    """Counts calls by deployment. Its methods are called by a logger of LiteLLM's and never raise."""
+    """Counts calls by deployment. Its methods are called by a logger of LiteLLM's and never raise.
 
-    def __init__(self, deployments: _native.Deployments, breaker: Breaker, timing: Timing) -> None:
+    Args:
+        deployments: where.
+        breaker: the feature's.
+        covers: whether calls to a deployment are counted.
+        timing: what measures its own operations.
+    """
+
+    def __init__(
+        self,
+        deployments: _native.Deployments,
+        breaker: Breaker,
+        covers: Callable[[str], bool],
+        timing: Timing,
+    ) -> None:
         self.active = True
         self._timing = timing
+        self._covers = covers
         self._deployments = deployments
         self._breaker = breaker
         #: Deployments whose group inspectors are told.
@@ -61,7 +77,7 @@ class Feed:
         began = self._timing.begin()
         try:
             key = _compat.call_and_deployment(call)
-            if key is None or not self.active or self._breaker.open:
+            if key is None or not self.active or self._breaker.open or not self._covers(key[1]):
                 return
             self._forget_old()
             if key[1] not in self._introduced:
@@ -71,7 +87,8 @@ class Feed:
             if owner is not None:
                 begun.owner = weakref.ref(owner, functools.partial(self._lost, key, begun))
             self._timing.end(began, "rust_router.begin_call")
-        except Exception as error:  # noqa: BLE001  # counted; the call goes on
+            self._breaker.succeeded()
+        except FAULTS as error:  # counted; the call goes on
             self._timing.end(began, "rust_router.begin_call", failed=True)
             self._breaker.failed("begin of a call", error)
 
@@ -89,7 +106,7 @@ class Feed:
                 first_token_s=None if first_token is None else _seconds(start, first_token),
             )
             self._timing.end(began, "rust_router.end_call")
-        except Exception as error:  # noqa: BLE001  # counted; the call is over
+        except FAULTS as error:  # counted; the call is over
             self._timing.end(began, "rust_router.end_call", failed=True)
             self._breaker.failed("end of a call", error)
 
@@ -103,7 +120,7 @@ class Feed:
             status, kind = _compat.failure_of(call)
             self._deployments.failed(key[1], status=status, kind=kind)
             self._timing.end(began, "rust_router.end_call")
-        except Exception as error:  # noqa: BLE001  # counted; the call is over
+        except FAULTS as error:  # counted; the call is over
             self._timing.end(began, "rust_router.end_call", failed=True)
             self._breaker.failed("end of a call", error)
 

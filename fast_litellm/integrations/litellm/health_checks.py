@@ -15,8 +15,10 @@ from types import ModuleType
 from typing import Any
 
 from fast_litellm import _native
+from fast_litellm._native import FAULTS
 from fast_litellm.integrations.litellm import _compat
 from fast_litellm.integrations.litellm.deployments import Routing
+from fast_litellm.integrations.litellm.router_keys import HEALTH
 from fast_litellm.integrations.litellm.seam import Seam
 
 #: Name of the job, and of the notice with the result.
@@ -82,13 +84,13 @@ class HealthCheckSeam(Seam):
         while True:
             # Asked anew: all of it may change while this worker waits.
             interval = _compat.health_check_interval(module)
-            if not self.active or interval is None or self._routing.breaker.open:
+            if not self.active or interval is None or not self._usable():
                 return await original(*args, **kwargs)
             try:
                 if self._leads(interval):
                     break
                 result = self._published()
-            except Exception as error:  # noqa: BLE001  # counted; this worker checks by itself
+            except FAULTS as error:  # counted; this worker checks by itself
                 self._routing.breaker.failed("health check", error)
                 return await original(*args, **kwargs)
             if result is not None:
@@ -106,6 +108,9 @@ class HealthCheckSeam(Seam):
         result = await self._leading(original(*args, **kwargs), interval)
         self._publish(result, interval)
         return result
+
+    def _usable(self) -> bool:
+        return not self._routing.breaker.open and self._routing.covers(HEALTH)
 
     def _leads(self, interval: float) -> bool:
         ttl_s = max(1.0, _PATIENCE * interval)
@@ -127,7 +132,7 @@ class HealthCheckSeam(Seam):
             while not (await asyncio.wait({task}, timeout=interval))[0]:
                 try:
                     self._leads(interval)
-                except Exception as error:  # noqa: BLE001  # counted; the checks go on
+                except FAULTS as error:  # counted; the checks go on
                     self._routing.breaker.failed("renewal of a leadership", error)
             return task.result()
         finally:
@@ -153,10 +158,10 @@ class HealthCheckSeam(Seam):
             self._taken = [term, self._taken[1] + 1 if self._taken[0] == term else 1]
             try:
                 self._post(result[0], result[1], interval)
-            except Exception as error:  # noqa: BLE001  # counted; the others are told at least that
+            except FAULTS as error:  # counted; the others are told at least that
                 self._routing.breaker.failed("result of a health check", error)
                 self._post(None, None, interval)
-        except Exception as error:  # noqa: BLE001  # counted; the others check by themselves
+        except FAULTS as error:  # counted; the others check by themselves
             self._routing.breaker.failed("result of a health check", error)
             # They would wait for a leader that tells them nothing.
             self._resign()

@@ -12,13 +12,20 @@ import inspect
 import time
 import weakref
 from collections.abc import Sequence
-from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
 from fast_litellm import _native
+from fast_litellm._native import FAULTS
 from fast_litellm._timing import Timing
 from fast_litellm.integrations.litellm import _compat
+from fast_litellm.integrations.litellm.debts import Debts
+from fast_litellm.integrations.litellm.limit_split import (
+    DIVIDED,
+    Split,
+    subject_of_key,
+    without_region,
+)
 from fast_litellm.integrations.litellm.mirror import LOCAL, is_mirror, mirror_of
 from fast_litellm.integrations.litellm.seam import Breaker, Seam, logger
 
@@ -30,10 +37,6 @@ _MAX_NOTED = 10_000
 _ENDINGS = ("}:window", "}:requests", "}:tokens", "}:max_parallel_requests")
 #: How long at most a request goes on without the region after an operation failed, seconds.
 _WITHOUT_REGION_S = 5.0
-
-#: Until when (`time.monotonic`) this request is decided from LiteLLM's own memory, because the region
-#: failed it. Half of a decision must not be taken here and half there; the next check starts afresh.
-_without_region: ContextVar[float] = ContextVar("fast_litellm_without_region", default=0.0)
 
 
 class _Script:
@@ -60,20 +63,30 @@ class _Script:
             raise RuntimeError("fast_litellm: this request is limited per worker only")
         try:
             reply: list[Any] = self._method(keys, args)
-        except Exception as error:
+        except FAULTS as error:
             # LiteLLM catches this and decides the same request from its own memory.
             self._seam.failed(self._name, error)
-            raise
+            if self._name == _compat.RELEASE_ATTRIBUTE:
+                self._seam.debts.owe(keys, args)
+            if isinstance(error, Exception):
+                raise
+            raise RuntimeError(f"fast_litellm: {self._name} failed") from error
+        self._seam.succeeded()
         return reply
 
 
 class LimiterSeam(Seam):
-    """Patches the limiter's class so that every instance without Redis uses the region."""
+    """Patches the limiter's class so that every instance without Redis uses the region.
+
+    Attributes:
+        debts: slots whose release has failed.
+    """
 
     def __init__(self, region: _native.Region) -> None:
         super().__init__()
         self._region = region
         self._scripts = _native.LimiterScripts(region)
+        self.debts = Debts(lambda keys, ids: self._scripts.parallel_release(keys, ids))
         self._breaker = Breaker(
             region,
             FEATURE,
@@ -84,6 +97,8 @@ class LimiterSeam(Seam):
         self._caches: list[tuple[weakref.ref[Any], Any, Any]] = []
         self._noted: dict[str, tuple[int, int]] = {}
         self._handlers: list[weakref.ref[Any]] = []
+        #: Whether a limiter of this process may hold something of the region's limits in its own memory.
+        self._divided = False
         self._timing = Timing(region)
 
     def remove(self) -> None:
@@ -105,10 +120,36 @@ class LimiterSeam(Seam):
 
     @property
     def open(self) -> bool:
-        """Whether the breaker is open: the limiter then counts per worker, as LiteLLM does."""
+        """Whether the region is not used at all: the limiter counts per worker, as LiteLLM does."""
         return self._breaker.open
 
+    # Which limits are in the region
+
+    def divides(self, handler: Any) -> bool:
+        """Whether limits of this limiter are divided now."""
+        if not self.active or self.open or not self._breaker.partial:
+            return False
+        self._divided = True
+        return self._is_ours(handler)
+
+    def has_divided(self, handler: Any) -> bool:
+        """Whether some may be held in its own memory from a time when they were, or the region failed."""
+        return self._divided and self.active and self._is_ours(handler)
+
+    def covers(self, subject: str) -> bool:
+        """Whether the limits of a subject are in the region."""
+        return self._breaker.covers(subject)
+
+    def holds(self, key: str, slot_id: str) -> bool:
+        """Whether a slot is held in the region."""
+        try:
+            return self._scripts.holds_slot(key, slot_id)
+        except FAULTS as error:  # counted; its release is tried there
+            self._breaker.failed("search for a slot", error)
+            return True
+
     def _switch(self, is_open: bool) -> None:
+        self._divided = True
         # Without scripts LiteLLM counts in its own memory at once, instead of after each failure.
         for handler in self._live_handlers():
             if is_open:
@@ -120,7 +161,7 @@ class LimiterSeam(Seam):
 
     def usable(self) -> bool:
         """Whether the region answers for this request."""
-        return not (_without_region.get() > time.monotonic() or self.open)
+        return not (without_region.get() > time.monotonic() or self.open)
 
     def owes(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> bool:
         """Whether a script that gives back has something to give back to the region."""
@@ -129,9 +170,14 @@ class LimiterSeam(Seam):
             return True
         return any(map(self._scripts.holds_slot, keys, args))
 
-    def failed(self, operation: str, error: Exception) -> None:
+    def succeeded(self) -> None:
+        """Tell that the region has answered."""
+        self._breaker.succeeded()
+
+    def failed(self, operation: str, error: BaseException) -> None:
         """Count an operation the region could not do, and decide this request without it."""
-        _without_region.set(time.monotonic() + _WITHOUT_REGION_S)
+        self._divided = True
+        without_region.set(time.monotonic() + _WITHOUT_REGION_S)
         self._breaker.failed(operation, error)
 
     def keeps(self, key: object) -> bool:
@@ -141,6 +187,7 @@ class LimiterSeam(Seam):
             and key.startswith("{")
             and key.endswith(_ENDINGS)
             and self.usable()
+            and (not self._breaker.partial or self.covers(subject_of_key(key)))
         )
 
     def value(self, key: str) -> int | None:
@@ -191,6 +238,18 @@ class LimiterSeam(Seam):
         self._patch(handler_class, "__init__", __init__)
         self._patch_check(handler_class)
         self._patch_descriptors(handler_class)
+        self._divide(handler_class)
+
+    def _divide(self, handler_class: Any) -> None:
+        """Let each limit be in the region or not, for a rollout to a part of them."""
+        reason = _compat.probe_split(handler_class)
+        if reason:
+            logger.info("the rate limiter cannot be rolled out to a part: %s", reason)
+            self._breaker.whole = True
+            return
+        split = Split(self)
+        for name in DIVIDED:
+            self._patch(handler_class, name, split.wrap(name, vars(handler_class)[name]))
 
     def _patch_check(self, handler_class: Any) -> None:
         """See each check before it begins.
@@ -236,11 +295,19 @@ class LimiterSeam(Seam):
         def create_rate_limit_descriptors(self: Any, *args: Any, **kwargs: Any) -> Any:
             descriptors = original(self, *args, **kwargs)
             limit = _compat.limit_of_all_requests()
-            if limit is not None and seam.active and seam._is_ours(self):
+            if limit is not None and seam._limits_all(self):
                 descriptors.append(_compat.descriptor_of_all_requests(self, limit))
             return descriptors
 
         self._patch(handler_class, _compat.DESCRIPTORS_METHOD, create_rate_limit_descriptors)
+
+    def _limits_all(self, handler: Any) -> bool:
+        """Whether the limit of all requests is added: not where it is switched off."""
+        if not self.active or not self._is_ours(handler):
+            return False
+        if self.open:
+            return self._breaker.tripped
+        return not self._breaker.partial or self.covers(_compat.ALL_REQUESTS)
 
     def _is_ours(self, handler: Any) -> bool:
         return any(handler is ours for ours in self._live_handlers())
@@ -250,33 +317,42 @@ class LimiterSeam(Seam):
         try:
             if not self._is_ours(handler):
                 return False
-            if _without_region.get():
-                _without_region.set(0.0)
+            if without_region.get():
+                without_region.set(0.0)
             if self.open:
-                self._region.count_fallback()
+                if self._breaker.tripped:
+                    self._region.count_fallback()
                 return False
+            self.debts.settle()
+            partial = self._breaker.partial
             for subject, requests, tokens in _compat.limits_of(descriptors):
+                if partial and not self.covers(subject[1:-1]):
+                    continue
                 if self._noted.get(subject) != (requests, tokens):
                     if len(self._noted) >= _MAX_NOTED:
                         self._noted.clear()
                     self._noted[subject] = (requests, tokens)
                     self._scripts.note_limits(subject, requests, tokens)
-        except Exception as error:  # noqa: BLE001  # nothing is decided here; the check counts its errors
+        except FAULTS as error:  # nothing is decided here; the check counts its errors
             logger.debug("limits were not noted: %s", error)
         return True
 
     def _timed(self, began: int, handler: Any, ours: bool, failed: bool = False) -> None:
         """Record a check that was timed, under the name of what has decided it."""
-        if began and self.active and self._is_ours(handler):
-            by_region = ours and not _without_region.get()
-            name = "rust_rate_limiter.check" if by_region else "python_rate_limiter.check"
+        alone = without_region.get()
+        # In a rollout to a part, the other part is decided by a twin that has no region.
+        if began and self.active and (alone == float("inf") or self._is_ours(handler)):
+            name = "python_rate_limiter.check" if alone or not ours else "rust_rate_limiter.check"
             self._timing.end(began, name, failed)
 
     def _end(self, descriptors: Any, answer: Any) -> None:
         """Count a refusal: most are decided from a value that was read, without asking a script."""
         try:
-            self._scripts.note_refusals(_compat.refused_subjects(descriptors, answer))
-        except Exception as error:  # noqa: BLE001  # for display only
+            refused = _compat.refused_subjects(descriptors, answer)
+            if self._breaker.partial:
+                refused = [subject for subject in refused if self.covers(subject[1:-1])]
+            self._scripts.note_refusals(refused)
+        except FAULTS as error:  # for display only
             logger.debug("a refusal was not noted: %s", error)
 
     def _adopt(self, handler: Any) -> None:
@@ -294,9 +370,11 @@ class LimiterSeam(Seam):
                 cache.in_memory_cache = mirror
                 self._caches.append((weakref.ref(cache), mirror, original))
             self._fill(handler)
+            if self.open:
+                self._clear(handler, keep_giving_back=True)
             self._handlers.append(weakref.ref(handler))
             self.state, self.reason = "applied", ""
-        except Exception as error:  # noqa: BLE001  # LiteLLM's constructor must not fail because of us
+        except FAULTS as error:  # LiteLLM's constructor must not fail because of us
             # Without scripts it counts by itself.
             self._clear(handler)
             if original is not None and cache is not None:

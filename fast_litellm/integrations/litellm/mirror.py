@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, Final, Protocol
 
+from fast_litellm._native import FAULTS
+
 #: LiteLLM's own time to live where a caller names none, seconds.
 _DEFAULT_TTL_S = 600
 _MARK = "_fast_litellm_mirror"
@@ -28,7 +30,7 @@ class Source(Protocol):
     def keeps(self, key: object) -> bool:
         """Whether it has this key now."""
 
-    def failed(self, operation: str, error: Exception) -> None:
+    def failed(self, operation: str, error: BaseException) -> None:
         """Count an operation that it could not do; LiteLLM's own cache does it."""
 
     def value(self, key: str) -> Any:
@@ -84,14 +86,14 @@ def _mirror_class(base: Any, source: Source) -> Any:
                     value = source.value(key)
                     if value is not LOCAL:
                         return value
-                except Exception as error:  # noqa: BLE001  # counted; LiteLLM's own copy answers
+                except FAULTS as error:  # counted; LiteLLM's own copy answers
                     source.failed("read", error)
             return super().get_cache(key, **kwargs)
 
         def batch_get_cache(self, keys: list[Any], **kwargs: Any) -> list[Any]:
             try:
                 values = source.values(keys)
-            except Exception as error:  # noqa: BLE001  # counted; LiteLLM's own copies answer
+            except FAULTS as error:  # counted; LiteLLM's own copies answer
                 source.failed("read", error)
                 values = [LOCAL] * len(keys)
             own = super().get_cache
@@ -108,7 +110,7 @@ def _mirror_class(base: Any, source: Source) -> Any:
                 try:
                     if source.write(key, value, _ttl_s(kwargs)):
                         return
-                except Exception as error:  # noqa: BLE001  # counted; LiteLLM's own copy is written
+                except FAULTS as error:  # counted; LiteLLM's own copy is written
                     source.failed("write", error)
             super().set_cache(key, value, **kwargs)
 
@@ -117,7 +119,7 @@ def _mirror_class(base: Any, source: Source) -> Any:
                 try:
                     # What lives no second would live for ever.
                     return source.add(key, value, max(1, round(_ttl_s(kwargs))))
-                except Exception as error:  # noqa: BLE001  # counted; LiteLLM's own copy counts
+                except FAULTS as error:  # counted; LiteLLM's own copy counts
                     source.failed("increment", error)
             result: float = super().increment_cache(key, value, **kwargs)
             return result
@@ -126,7 +128,7 @@ def _mirror_class(base: Any, source: Source) -> Any:
             if source.keeps(key):
                 try:
                     source.forget(key)
-                except Exception as error:  # noqa: BLE001  # counted; nothing else to delete
+                except FAULTS as error:  # counted; nothing else to delete
                     source.failed("delete", error)
             super().delete_cache(key)
 

@@ -23,8 +23,48 @@ _MAX_KNOWN = 10_000
 _SESSIONS = ("deployment_affinity:", "complexity_router_session_affinity:")
 
 
+class Unit(NamedTuple):
+    """What a key's value belongs to: all that belongs to it is in the region, or nothing.
+
+    Attributes:
+        name: a model group, or what budgets are of; of what belongs to a deployment, its id.
+        deployments: ids of which it is the group of the first that a Router knows.
+    """
+
+    name: str
+    deployments: tuple[str, ...] = ()
+
+
+#: What the results of health checks belong to.
+HEALTH = Unit("litellm:health_check")
+
+
+def unit_of_deployment(deployment: str) -> Unit:
+    """What belongs to a deployment belongs to its group: strategies compare its deployments."""
+    return Unit(deployment, (deployment,))
+
+
+def _unit(named: dict[str, str | None]) -> Unit:
+    """What a value belongs to, from the named parts of its key."""
+    if deployment := named.get("deployment"):
+        return unit_of_deployment(deployment)
+    if of := named.get("of_model"):
+        # `<id>:<model>`, and both may have colons.
+        parts = of.removeprefix("global_router:").split(":")
+        ids = tuple(":".join(parts[:end]) for end in range(len(parts), 0, -1))
+        return Unit(ids[-1], ids)
+    if budget := named.get("budget"):
+        kind, of = budget.split("_", 1)[0], named.get("of") or ""
+        return unit_of_deployment(of) if kind == "deployment" else Unit(f"{kind}:{of}")
+    if group := named.get("group"):
+        return Unit(group)
+    return HEALTH
+
+
 class Key(Protocol):
     """One key of the Router's cache."""
+
+    unit: Unit
 
     def read(self) -> Any:
         """Its value; `LOCAL` = none: what the region had no room for is in LiteLLM's own memory."""
@@ -55,7 +95,9 @@ def _is_number(value: object) -> bool:
 class Counter:
     """A whole number that lives a while from its first addition."""
 
-    def __init__(self, shared: Shared, key: str, **_: str) -> None:
+    unit: Unit
+
+    def __init__(self, shared: Shared, key: str, deployment: str = "") -> None:
         self._counters = shared.counters
         self._key = key
 
@@ -84,7 +126,9 @@ class Counter:
 class Money:
     """An amount of money that lives a while from its first addition, in millionths."""
 
-    def __init__(self, shared: Shared, key: str, **_: str) -> None:
+    unit: Unit
+
+    def __init__(self, shared: Shared, key: str, deployment: str = "") -> None:
         self._counters = shared.counters
         self._key = key
 
@@ -113,7 +157,9 @@ class Money:
 class Cooldown:
     """A deployment's cooldown, with what LiteLLM shows of it."""
 
-    def __init__(self, shared: Shared, key: str, deployment: str, **_: str) -> None:
+    unit: Unit
+
+    def __init__(self, shared: Shared, key: str, deployment: str) -> None:
         self._deployments = shared.deployments
         self._deployment = deployment
 
@@ -155,7 +201,9 @@ class Cooldown:
 class InFlight:
     """Requests on their way to a deployment. They are counted where calls begin and end."""
 
-    def __init__(self, shared: Shared, key: str, deployment: str, **_: str) -> None:
+    unit: Unit
+
+    def __init__(self, shared: Shared, key: str, deployment: str) -> None:
         self._deployments = shared.deployments
         self._deployment = deployment
 
@@ -178,7 +226,9 @@ class InFlight:
 class Moment:
     """A time in seconds since 1970, to the second."""
 
-    def __init__(self, shared: Shared, key: str, **_: str) -> None:
+    unit: Unit
+
+    def __init__(self, shared: Shared, key: str, deployment: str = "") -> None:
         self._counter = Counter(shared, key)
 
     def read(self) -> Any:
@@ -202,7 +252,9 @@ class Moment:
 class UsageMap:
     """What a group's deployments did lately, by deployment."""
 
-    def __init__(self, shared: Shared, key: str, **_: str) -> None:
+    unit: Unit
+
+    def __init__(self, shared: Shared, key: str, deployment: str = "") -> None:
         self._maps = shared.maps
         self._key = key
 
@@ -225,7 +277,9 @@ class UsageMap:
 class Notice:
     """A value as JSON, which the last writer has written."""
 
-    def __init__(self, shared: Shared, key: str, **_: str) -> None:
+    unit: Unit
+
+    def __init__(self, shared: Shared, key: str, deployment: str = "") -> None:
         self._board = shared.board
         self._key = key
         #: What was read last, and its value: LiteLLM reads the state of all deployments at every request.
@@ -256,19 +310,19 @@ class Notice:
         self._board.publish(self._key, b"null", 1)
 
 
-#: Kinds of keys, the first that matches; `{key}` and the named groups are their arguments.
-_KINDS: tuple[tuple[re.Pattern[str], Callable[..., Key]], ...] = tuple(
+#: Kinds of keys, the first that matches. The named parts say what a value belongs to.
+_KINDS: tuple[tuple[re.Pattern[str], Callable[[Shared, str, str], Key]], ...] = tuple(
     (re.compile(pattern, re.DOTALL), kind)
     for pattern, kind in (
         (r"deployment:(?P<deployment>.+):cooldown", Cooldown),
-        (r"deployment:.+:allowed_fails(:.+)?", Counter),
+        (r"deployment:(?P<deployment>.+?):allowed_fails(:.+)?", Counter),
         (r".+_request_count:(?P<deployment>.+)", InFlight),
-        (r".+:(successes|fails)", Counter),
-        (r".+:(tpm|rpm|itpm|otpm):\d\d-\d\d", Counter),
-        (r"(provider|deployment|tag)_spend:.+", Money),
-        (r"(provider|deployment|tag)_budget_start_time:.+", Moment),
-        (r"cost_map:.+", UsageMap),
-        (r".+_map", UsageMap),
+        (r"(?P<deployment>.+):(successes|fails)", Counter),
+        (r"(?P<of_model>.+):(tpm|rpm|itpm|otpm):\d\d-\d\d", Counter),
+        (r"(?P<budget>(provider|deployment|tag)_spend):(?P<of>.+?)(:[^:]+)?", Money),
+        (r"(?P<budget>(provider|deployment|tag)_budget_start_time):(?P<of>.+)", Moment),
+        (r"cost_map:(?P<group>.+)", UsageMap),
+        (r"(?P<group>.+)_map", UsageMap),
         (r"litellm:health_check:deployment_health_state", Notice),
     )
 )
@@ -302,5 +356,8 @@ class Keys:
         for pattern, kind in _KINDS:
             match = pattern.fullmatch(key)
             if match is not None:
-                return kind(self._shared, key, **match.groupdict())
+                named = match.groupdict()
+                found = kind(self._shared, key, named.get("deployment") or "")
+                found.unit = _unit(named)
+                return found
         return None

@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from fast_litellm import _native
+from fast_litellm._native import FAULTS
 from fast_litellm.integrations.litellm.mirror import LOCAL
 
 #: Deployments remembered by group.
@@ -129,7 +130,7 @@ class UsageMaps:
             return False
         try:
             self._add(key, value)
-        except Exception:
+        except FAULTS:
             if len(self._alone) >= _MAX_GROUPS:
                 self._alone = {}
             self._alone[key] = time.monotonic() + _ALONE_S

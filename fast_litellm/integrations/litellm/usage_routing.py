@@ -11,6 +11,7 @@ import inspect
 from types import ModuleType
 from typing import Any
 
+from fast_litellm._native import FAULTS
 from fast_litellm.integrations.litellm import _compat
 from fast_litellm.integrations.litellm.deployments import Routing
 from fast_litellm.integrations.litellm.seam import Seam, logger
@@ -76,5 +77,5 @@ class StrategySeam(Seam):
             ids = [_compat.deployment_id(deployment) for deployment in deployments]
             wanted = _compat.samples_of(handler), _compat.max_age_of(handler)
             self._maps.learn(key, ids, *wanted)
-        except Exception as error:  # noqa: BLE001  # counted; the strategy picks by what it knows
+        except FAULTS as error:  # counted; the strategy picks by what it knows
             self._routing.breaker.failed("deployments of a group", error)
