@@ -176,7 +176,12 @@ def _of_its_size(overview: Mapping[str, Any]) -> Iterator[Family]:
     workers = [
         Sample("", {"state": state}, states.count(state)) for state in ("alive", "dead", "unknown")
     ]
-    yield Family(PREFIX + "workers", "gauge", "Processes that are registered.", workers)
+    yield Family(
+        PREFIX + "workers",
+        "gauge",
+        "Processes that are registered, and the one that made the region.",
+        workers,
+    )
     for name, value, text in (
         ("leases_held", overview["leases_held"], "Concurrency slots that are held."),
         ("keys", header["keys"], "Keys in the region."),

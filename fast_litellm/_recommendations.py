@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -49,6 +48,8 @@ def get_recommendations() -> list[dict[str, Any]]:
         * the name of a counter of the region that should be zero and is not, such as "table_full",
           "overflow_denied" or "fallbacks"; `fl-shm inspect stats` shows them.
     """
+    import json
+
     overview: dict[str, Any] = json.loads(monitor().overview())
     return [*of_series(all_series()), *of_region(overview)]
 

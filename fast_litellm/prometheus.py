@@ -104,8 +104,9 @@ def multiprocess_registry(path: str | None = None) -> Any:
     """
     from prometheus_client import multiprocess
 
+    collector_class: Any = multiprocess.MultiProcessCollector
     registry = prometheus_client.CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry, path)
+    collector_class(registry, path)
     register(registry)
     return registry
 
