@@ -15,7 +15,7 @@ pub(super) fn feature(arguments: &Feature, out: &mut impl Write) -> Outcome {
     let Some(chosen) = select::choose(&arguments.select)? else {
         return nothing_found();
     };
-    if let Some(reason) = refusal(&chosen.look()?, &chosen)? {
+    if let Some(reason) = refusal("feature", &chosen.look()?, &chosen)? {
         return Err(Failure::Message(reason));
     }
     let Some(number) = NAMES.iter().position(|&name| name == arguments.name) else {
