@@ -1,5 +1,7 @@
 //! What can be typed.
 
+use crate::engine::features::NAMES;
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -23,6 +25,53 @@ pub(super) enum Command {
     /// cannot be proven from here, keep what they own. Exit code: 0 = done, or there was nothing to do;
     /// 1 = no region; 2 = refused, with the reason.
     Reap(Reap),
+    /// Move a feature's switch for all workers, or forget its errors, while they run.
+    ///
+    /// Workers follow within a second. One that was started with the feature off goes on without it until
+    /// it is started anew. Exit code: 0 = done; 1 = no region; 2 = refused, with the reason.
+    Feature(Feature),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Feature {
+    /// Which.
+    #[arg(value_parser = PossibleValuesParser::new(NAMES))]
+    pub(super) name: String,
+    /// true, false, canary:10 or rollout:25; own = each worker follows its own configuration.
+    #[arg(required_unless_present = "reset_errors", value_parser = switch)]
+    pub(super) value: Option<Switch>,
+    /// Forget its errors: an open breaker closes.
+    #[arg(long)]
+    pub(super) reset_errors: bool,
+    #[command(flatten)]
+    pub(super) select: Select,
+}
+
+/// Where a switch is moved to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Switch {
+    /// Each worker follows its own configuration.
+    Own,
+    /// So many percent of what it is used for.
+    Percent(u64),
+}
+
+fn switch(text: &str) -> Result<Switch, String> {
+    let refused = || "use true, false, canary:10, rollout:25 or own".to_string();
+    match text {
+        "own" => Ok(Switch::Own),
+        "true" | "on" | "yes" | "1" => Ok(Switch::Percent(100)),
+        "false" | "off" | "no" | "0" => Ok(Switch::Percent(0)),
+        "canary" => Ok(Switch::Percent(10)),
+        _ => text
+            .strip_prefix("canary:")
+            .or_else(|| text.strip_prefix("rollout:"))
+            .filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+            .and_then(|number| number.parse().ok())
+            .filter(|&percent| percent <= 100)
+            .map(Switch::Percent)
+            .ok_or_else(refused),
+    }
 }
 
 #[derive(Debug, Args)]

@@ -1,8 +1,9 @@
 //! `fl-shm`: looks at live regions from another process, through a mapping that cannot be written. Only
-//! `reap --yes` opens one for writing.
+//! `reap --yes` and `feature` open one for writing.
 
 mod args;
 mod commands;
+mod feature;
 mod output;
 mod reap;
 mod select;
@@ -34,6 +35,7 @@ pub fn run(arguments: Vec<String>) -> u8 {
         Command::Ls(ls) => commands::ls(ls, &mut out),
         Command::Inspect(inspect) => commands::inspect(inspect, &mut out),
         Command::Reap(reap) => reap::reap(reap, &mut out),
+        Command::Feature(feature) => feature::feature(feature, &mut out),
     };
     let flushed = out.flush();
     match done.and_then(|code| flushed.map(|()| code).map_err(Into::into)) {

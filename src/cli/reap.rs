@@ -1,4 +1,4 @@
-//! `fl-shm reap`: the one command that writes, and only what any worker would write.
+//! `fl-shm reap`: frees what the dead own, as any worker would.
 
 use super::args::Reap;
 use super::commands::{Failure, Outcome, json, nothing_found};
@@ -49,7 +49,7 @@ pub(super) fn reap(arguments: &Reap, out: &mut impl Write) -> Outcome {
         return nothing_found();
     };
     let looked_at = chosen.look()?;
-    if let Some(reason) = refusal(&looked_at, &chosen)? {
+    if let Some(reason) = refusal("reap", &looked_at, &chosen)? {
         return Err(Failure::Message(reason));
     }
     let plan = if arguments.yes {
@@ -73,13 +73,17 @@ pub(super) fn reap(arguments: &Reap, out: &mut impl Write) -> Outcome {
 }
 
 /// Why this process must leave the region alone; `None` = it may write.
-fn refusal(region: &Region, chosen: &Chosen) -> Result<Option<String>, Failure> {
+pub(super) fn refusal(
+    command: &str,
+    region: &Region,
+    chosen: &Chosen,
+) -> Result<Option<String>, Failure> {
     let own = nix::unistd::geteuid().as_raw();
     let owner = region.backing().file.as_ref().map(std::fs::File::metadata).transpose()?;
     if let Some(owner) = owner.map(|meta| meta.uid()).filter(|&owner| owner != own) {
         return Ok(Some(format!(
             "the region belongs to user {owner}, this process runs as {own}: run it as that user, \
-             e.g. sudo -u '#{owner}' fl-shm reap"
+             e.g. sudo -u '#{owner}' fl-shm {command}"
         )));
     }
     let obstacle = Vantage::of(region.header()).obstacle();

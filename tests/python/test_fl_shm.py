@@ -258,6 +258,30 @@ def test_a_region_can_be_named(live: Live, other: Live) -> None:
     assert report["header"]["creator_pid"] == live.pid
 
 
+def test_a_switch_is_moved_from_outside(live: Live) -> None:
+    def seen() -> dict[str, Any]:
+        found = {each["name"]: each for each in report_of(live)["features"]}
+        return found.get("rust_rate_limiting", {"switch": "own"})
+
+    before = seen()["switch"]
+    for value, switch, percent in (
+        ("rollout:25", "percent", 25),
+        ("canary", "percent", 10),
+        ("off", "off", None),
+        ("true", "on", None),
+        ("own", "own", None),
+    ):
+        said = shown("feature", "rust_rate_limiting", value, "--pid", live.pid)
+        assert "rust_rate_limiting" in said
+        assert (seen()["switch"], seen().get("percent")) == (switch, percent)
+    assert before == "own"
+    shown("feature", "rust_rate_limiting", "rollout:5", "--pid", live.pid)
+    assert "switched to 5% for all workers" in shown("inspect", "stats", "--pid", live.pid)
+    shown("feature", "rust_rate_limiting", "own", "--reset-errors", "--pid", live.pid)
+    for wrong in (["rust_teleport", "true"], ["rust_routing", "rollout:101"], ["rust_routing"]):
+        assert fl_shm("feature", *wrong, "--pid", live.pid).returncode == 2
+
+
 def test_it_can_watch(live: Live) -> None:
     lines = shown(
         "inspect", "--json", "--pid", live.pid, "--watch", "0.02", "--count", "3"

@@ -462,7 +462,8 @@ def test_processes_that_open_at_once_get_one_region(folder: Path) -> None:
         ("FAST_LITELLM_SHM_BACKING", "nonsense", "use memfd, file"),
         ("FAST_LITELLM_SHM_FORCE", "maybe", "use true or false"),
         ("FAST_LITELLM_ENABLED", "maybe", "use true or false"),
-        ("FAST_LITELLM_RUST_RATE_LIMITING", "maybe", "use true or false"),
+        ("FAST_LITELLM_RUST_RATE_LIMITING", "maybe", "use true, false, canary:10 or rollout:50"),
+        ("FAST_LITELLM_BREAKER_REST_S", "86401", "use 0 to 86,400 seconds"),
     ],
 )
 def test_a_malformed_setting_is_named_with_its_value_and_the_remedy(

@@ -182,8 +182,10 @@ class LimiterSeam(Seam):
 
     def keeps(self, key: object) -> bool:
         """Whether a key is the limiter's, and the region answers for this request."""
+        # Looked at first, because a limiter that is switched off is asked as often.
         return (
-            isinstance(key, str)
+            self._breaker.percent > 0
+            and isinstance(key, str)
             and key.startswith("{")
             and key.endswith(_ENDINGS)
             and self.usable()
