@@ -195,7 +195,7 @@ impl Region {
     /// Returns:
     ///     `breaker` ("closed", "open" or "half_open"), `errors` (recent ones), `errors_total` (since the
     ///     region was created).
-    #[pyo3(signature = (feature, rest_s = BREAKER_REST_S))]
+    #[pyo3(signature = (feature, rest_s = BREAKER_REST_S), text_signature = "($self, feature, rest_s=30)")]
     fn feature_standing<'py>(
         &self,
         py: Python<'py>,
@@ -221,7 +221,7 @@ impl Region {
     /// Returns:
     ///     None = by all; 0 = by nobody; else by this process alone, which then tells `feature_recovered`
     ///     this number, or `feature_error`.
-    #[pyo3(signature = (feature, rest_s = BREAKER_REST_S))]
+    #[pyo3(signature = (feature, rest_s = BREAKER_REST_S), text_signature = "($self, feature, rest_s=30)")]
     fn feature_admits(&self, feature: usize, rest_s: u64) -> Option<u64> {
         match self.engine.feature_admits(feature, policy(rest_s)) {
             Admission::Closed => None,

