@@ -150,7 +150,7 @@ def test_the_bookkeeping_of_calls_is_timed() -> None:
     _native.set_default_region(region)
     _native.set_sampling(1)
     breaker = Breaker(region, 0, "router", "nothing")
-    feed = Feed(_native.Deployments(region), breaker, Timing(region))
+    feed = Feed(_native.Deployments(region), breaker, lambda _: True, Timing(region))
     call = {
         "litellm_call_id": "1",
         "litellm_params": {"model_info": {"id": "a"}, "metadata": {"model_info": {"id": "a"}}},
