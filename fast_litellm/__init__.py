@@ -18,6 +18,15 @@ from fast_litellm._acceleration import (
 from fast_litellm._cli import is_running as _is_inspector
 from fast_litellm._limits import SimpleRateLimiter, check_rate_limit, get_rate_limit_stats
 from fast_litellm._native import RUST_ACCELERATION_AVAILABLE, Leader, __version__
+from fast_litellm._pool import (
+    SimpleConnectionPool,
+    cleanup_expired_connections,
+    get_connection,
+    get_connection_pool_stats,
+    health_check_connection,
+    remove_connection,
+    return_connection,
+)
 from fast_litellm._routing import AdvancedRouter, Call, get_available_deployment
 from fast_litellm.errors import (
     ConfigError,
@@ -36,16 +45,23 @@ __all__ = [
     "Leader",
     "OutOfRangeError",
     "RegionError",
+    "SimpleConnectionPool",
     "SimpleRateLimiter",
     "UnavailableError",
     "__version__",
     "apply_acceleration",
     "check_rate_limit",
+    "cleanup_expired_connections",
     "get_available_deployment",
+    "get_connection",
+    "get_connection_pool_stats",
     "get_patch_status",
     "get_rate_limit_stats",
     "health_check",
+    "health_check_connection",
     "remove_acceleration",
+    "remove_connection",
+    "return_connection",
 ]
 
 # The fl-shm command imports this package too, but looks at other processes' regions and needs none.

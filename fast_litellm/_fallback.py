@@ -13,6 +13,7 @@ import time
 from typing import Any, ClassVar, NoReturn
 
 from fast_litellm._fallback_errors import OutOfRangeError, RegionError, UnavailableError
+from fast_litellm._fallback_pool import SimpleConnectionPool
 from fast_litellm._fallback_router import AdvancedRouter, Call
 
 try:
@@ -33,6 +34,7 @@ __all__ = [
     "OutOfRangeError",
     "Region",
     "RegionError",
+    "SimpleConnectionPool",
     "SimpleRateLimiter",
     "UnavailableError",
     "default_region",

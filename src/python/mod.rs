@@ -12,6 +12,7 @@ mod errors;
 mod leader;
 mod limiter;
 mod place_cache;
+mod pool;
 mod region;
 mod router;
 mod scripts;
@@ -33,6 +34,8 @@ mod _rust {
     use super::leader::Leader;
     #[pymodule_export]
     use super::limiter::{SimpleRateLimiter, noop};
+    #[pymodule_export]
+    use super::pool::SimpleConnectionPool;
     #[pymodule_export]
     use super::region::{Region, default_region, set_default_region};
     #[pymodule_export]
