@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 from fast_litellm import _native
@@ -10,9 +9,15 @@ from fast_litellm import _native
 SimpleConnectionPool = _native.SimpleConnectionPool
 
 
-@lru_cache(maxsize=1)
+_pool: _native.SimpleConnectionPool | None = None
+
+
 def _default_pool() -> _native.SimpleConnectionPool:
-    return SimpleConnectionPool()
+    global _pool
+    # Made at first use, for the region may not be wanted. Whoever makes it twice has the same pool twice.
+    if _pool is None:
+        _pool = SimpleConnectionPool()
+    return _pool
 
 
 def get_connection(endpoint: str) -> str | None:
@@ -26,7 +31,7 @@ def get_connection(endpoint: str) -> str | None:
         ConfigError: a setting `FAST_LITELLM_POOL_*` is malformed.
         RegionError: no region exists and none can be created.
     """
-    return _default_pool().get_connection(endpoint)
+    return (_pool or _default_pool()).get_connection(endpoint)
 
 
 def return_connection(
@@ -46,7 +51,7 @@ def return_connection(
     Raises:
         ValueError: `connection_id` is no id.
     """
-    _default_pool().return_connection(connection_id, success, error)
+    (_pool or _default_pool()).return_connection(connection_id, success, error)
 
 
 def remove_connection(connection_id: str) -> None:

@@ -87,6 +87,7 @@ pub(super) enum Section {
     Leases,
     Leaders,
     Deployments,
+    Pools,
     Notices,
     Events,
     Stats,

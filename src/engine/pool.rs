@@ -18,7 +18,6 @@ use crate::tables::connections::{self, Ended, Keep, Limits, MAX_SLOTS, Reuse, Sl
 use crate::tables::index::{self, Held, NotInserted, Probe};
 use crate::tables::leases::Leases;
 use crate::tables::names;
-use std::fmt::Write as _;
 
 /// Hash domain of pools; those of endpoints are their pools' names under it.
 const POOLS: u64 = 0x706f_6f6c;
@@ -85,66 +84,85 @@ pub struct Connection {
 /// `record.slot.generation.use`, each hexadecimal. All but the last part stays the same while the connection lasts.
 impl std::fmt::Display for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut text = [0_u8; Self::MOST_BYTES];
-        let parts = [u64::from(self.record), self.used.slot, self.used.generation];
-        let mut end = push_hex(&mut text, Self::MOST_BYTES, self.used.number);
-        for part in parts.into_iter().rev() {
-            end -= 1;
-            text[end] = b'.';
-            end = push_hex(&mut text, end, part);
-        }
-        f.write_str(std::str::from_utf8(&text[end..]).unwrap_or_default())
+        let (text, begin) = self.text();
+        f.write_str(std::str::from_utf8(text.get(begin..).unwrap_or_default()).unwrap_or_default())
     }
 }
 
-/// Writes a number that ends before `end`; returns where it begins.
-fn push_hex(text: &mut [u8], mut end: usize, mut number: u64) -> usize {
-    loop {
-        end -= 1;
-        text[end] = b"0123456789abcdef"[usize::try_from(number & 15).unwrap_or(0)];
-        number >>= 4;
-        if number == 0 {
-            return end;
-        }
-    }
-}
+/// Bytes of the longest text of a connection, with room to spare.
+const MOST_BYTES: usize = 40;
 
 impl Connection {
-    const MOST_BYTES: usize = 4 * 16 + 3;
+    /// Its text, up to the end of the bytes, and where it begins. Ids are made at every request.
+    #[inline]
+    fn text(&self) -> ([u8; MOST_BYTES], usize) {
+        let mut text = [0; MOST_BYTES];
+        let mut at = MOST_BYTES;
+        let mut push = |byte| {
+            at -= 1;
+            text[at] = byte;
+        };
+        let Use { slot, generation, number } = self.used;
+        for (position, mut part) in
+            [number, generation, slot, u64::from(self.record)].into_iter().enumerate()
+        {
+            if position > 0 {
+                push(b'.');
+            }
+            // Never more than the 32 bits that a part has.
+            for _ in 0..8 {
+                push(b"0123456789abcdef"[usize::try_from(part & 15).unwrap_or(0)]);
+                part >>= 4;
+                if part == 0 {
+                    break;
+                }
+            }
+        }
+        (text, at)
+    }
 
-    /// Appends the endpoint, as it may be shown, and what names the connection.
-    pub fn write_id(&self, endpoint: &str, id: &mut String) {
-        id.push_str(&names::redact_endpoint(endpoint));
+    /// The id: the endpoint, as it may be shown, and what names the connection.
+    #[inline]
+    pub fn id(&self, endpoint: &str) -> String {
+        let shown = names::redact_endpoint(endpoint);
+        let (text, begin) = self.text();
+        let mut id = String::with_capacity(shown.len() + 1 + MOST_BYTES);
+        id.push_str(&shown);
         id.push('#');
-        // Writing to a string does not fail.
-        let _ = write!(id, "{self}");
+        id.extend(text[begin..].iter().map(|&byte| char::from(byte)));
+        id
     }
 
-    /// The connection that an id names; `None` = it is no id.
+    /// The connection that an id names; `None` = it is no id. Numbers written in another way than in an id are none.
+    #[inline]
     pub fn parse(id: &str) -> Option<Self> {
-        let (_, text) = id.rsplit_once('#')?;
-        let mut parts = text.split('.').map(hex);
-        let mut next = |most| parts.next().flatten().filter(|&part| part <= most);
-        let record = u32::try_from(next(u64::from(u32::MAX))?).ok()?;
-        let slot = next(MAX_SLOTS - 1)?;
-        let generation = next(u64::from(u32::MAX))?;
-        let number = next(u64::from(u16::MAX))?;
-        let used = Use { slot, generation, number };
-        parts.next().is_none().then_some(Self { record, used })
+        let mut bytes = id.bytes().rev();
+        let mut part = |end: u8, most: u64| {
+            let (mut value, mut digits, mut last) = (0_u64, 0_u32, b'0');
+            loop {
+                let byte = bytes.next()?;
+                if byte == end {
+                    break;
+                }
+                let digit = match byte {
+                    b'0'..=b'9' => byte - b'0',
+                    b'a'..=b'f' => byte - b'a' + 10,
+                    _ => return None,
+                };
+                if digits == 8 {
+                    return None;
+                }
+                value |= u64::from(digit) << (4 * digits);
+                (digits, last) = (digits + 1, byte);
+            }
+            (digits > 0 && (last != b'0' || digits == 1) && value <= most).then_some(value)
+        };
+        let number = part(b'.', u64::from(u16::MAX))?;
+        let generation = part(b'.', u64::from(u32::MAX))?;
+        let slot = part(b'.', MAX_SLOTS - 1)?;
+        let record = u32::try_from(part(b'#', u64::from(u32::MAX))?).ok()?;
+        Some(Self { record, used: Use { slot, generation, number } })
     }
-}
-
-/// A number as it is written in ids, and not in another way.
-fn hex(text: &str) -> Option<u64> {
-    let canonical =
-        !text.is_empty() && text.len() <= 8 && (text.len() == 1 || !text.starts_with('0'));
-    let digit = |byte| match byte {
-        b'0'..=b'9' => Some(u64::from(byte - b'0')),
-        b'a'..=b'f' => Some(u64::from(byte - b'a') + 10),
-        _ => None,
-    };
-    let add = |number: u64, byte| Some(number << 4 | digit(byte)?);
-    if canonical { text.bytes().try_fold(0, add) } else { None }
 }
 
 /// Connections to one endpoint, over all workers.
@@ -629,7 +647,6 @@ impl Engine {
         let now = self.now();
         let endpoints = self.endpoints_of(pool).map(|found| {
             let (active, idle) = count(&found);
-            let failure = found.record.last_failure.load(Ordering::Relaxed);
             EndpointStats {
                 endpoint: name_of(found.record),
                 active,
@@ -637,10 +654,7 @@ impl Engine {
                 healthy: endpoint_is_healthy(found.record, now),
                 failures_in_a_row: failures_of(found.record, now),
                 failures_total: found.record.failures_total.load(Ordering::Relaxed),
-                last_failure: (failure != FailureWord::default()).then(|| {
-                    let age_s = now.s().saturating_sub(failure.at_s());
-                    (FailureKind::from_raw(failure.kind()), failure.status(), age_s)
-                }),
+                last_failure: last_failure_of(found.record, now),
             }
         });
         let counts = record.map_or(Counts::default(), |found| counts_of(found.record));
@@ -692,6 +706,15 @@ pub fn failures_of(record: &Endpoint, now: Instant) -> u64 {
     }
 }
 
+/// Kind, HTTP status (0 = none) and age in seconds of an endpoint's latest failure.
+pub fn last_failure_of(record: &Endpoint, now: Instant) -> Option<(FailureKind, u64, u64)> {
+    let failure = record.last_failure.load(Ordering::Relaxed);
+    (failure != FailureWord::default()).then(|| {
+        let age_s = now.s().saturating_sub(failure.at_s());
+        (FailureKind::from_raw(failure.kind()), failure.status(), age_s)
+    })
+}
+
 /// What happened to the connections of the pool in a record.
 pub fn counts_of(record: &Endpoint) -> Counts {
     let get = |word: &Word<u64>| word.load(Ordering::Relaxed);
@@ -724,4 +747,437 @@ fn clear(found: &Found<'_>, connections: &Leases<'_>, now: Instant) -> bool {
 fn zero<T: Bits>(found: &Found<'_>, word: &Word<T>, seen: T) -> bool {
     index::is(found.record.identity.load(Ordering::Acquire), found.identity)
         && word.compare_exchange(seen, T::from_bits(0), Ordering::SeqCst, Ordering::Relaxed).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::engine;
+    use super::*;
+    use crate::clock::FakeClock;
+    use crate::layout::{ClaimWord, LeaseWord, OwnerTag, WorkerState};
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    const A: &str = "https://a/v1";
+    const B: &str = "https://b/v1";
+    const KEEP: Keep = Keep { idle_s: 60, age_s: 600 };
+
+    fn pool(engine: &Engine, each: u64, total: u64) -> Pool {
+        let settings = Settings { max_per_endpoint: each, max_total: total, keep: KEEP };
+        engine.pool("default", settings).unwrap()
+    }
+
+    fn get(engine: &Engine, pool: &Pool, endpoint: &str) -> Option<Connection> {
+        engine.connect(pool, endpoint).unwrap()
+    }
+
+    fn kept(engine: &Engine, pool: &Pool, connection: &Connection) -> bool {
+        engine.return_connection(pool, connection) == Ended::Kept
+    }
+
+    /// Held by the pool, and by its endpoints together; idle ones of each.
+    fn totals(engine: &Engine, pool: &Pool) -> [u64; 4] {
+        let stats = engine.pool_stats(pool);
+        let sum = |of: fn(&EndpointStats) -> u64| stats.endpoints.iter().map(of).sum::<u64>();
+        [stats.active, sum(|e| e.active), stats.idle, sum(|e| e.idle)]
+    }
+
+    /// Another process of that engine's region, which lives or is dead.
+    fn other(engine: &Engine, row: u32, alive: bool) -> OwnerTag {
+        let pid = if alive { 1 } else { 4_000_000 };
+        let claim = ClaimWord::new(WorkerState::Live as u64, pid, 0, 1);
+        engine.region().workers()[row as usize].claim.store(claim, Ordering::SeqCst);
+        OwnerTag::new(row, 1).unwrap()
+    }
+
+    /// All that this process holds, handed to another one.
+    fn hand_over(engine: &Engine, to: OwnerTag) {
+        let me = engine.me().unwrap().raw();
+        for holder in engine.region().chunks().iter().flat_map(|chunk| &chunk.holders) {
+            let word = holder.load(Ordering::SeqCst);
+            if word.owner() == me {
+                let next = LeaseWord::new(to.raw(), word.acquired_s(), word.idle());
+                holder.store(next, Ordering::SeqCst);
+            }
+        }
+    }
+
+    fn fresh() -> (Engine, FakeClock, Pool) {
+        let (engine, clock) = engine();
+        let pool = pool(&engine, 3, 5);
+        (engine, clock, pool)
+    }
+
+    #[test]
+    fn both_limits_hold_and_idle_connections_count() {
+        let (engine, _, pool) = fresh();
+        let held: Vec<_> = (0..3).map(|_| get(&engine, &pool, A).unwrap()).collect();
+        assert_eq!(get(&engine, &pool, A), None);
+        assert!(get(&engine, &pool, B).is_some() && get(&engine, &pool, B).is_some());
+        assert_eq!(get(&engine, &pool, "c"), None);
+        assert_eq!(totals(&engine, &pool), [5, 5, 0, 0]);
+        assert!(kept(&engine, &pool, &held[0]));
+        assert_eq!(totals(&engine, &pool), [4, 4, 1, 1]);
+        assert_eq!(engine.pool_stats(&pool).counts.refused, 2);
+    }
+
+    #[test]
+    fn the_one_used_last_is_handed_out_again_under_another_use() {
+        let (engine, _, pool) = fresh();
+        let held: Vec<_> = (0..3).map(|_| get(&engine, &pool, A).unwrap()).collect();
+        for connection in &held {
+            assert!(kept(&engine, &pool, connection));
+        }
+        for before in held.iter().rev() {
+            let again = get(&engine, &pool, A).unwrap();
+            let same = Use { number: again.used.number, ..before.used };
+            assert_eq!((again.record, again.used), (before.record, same));
+            assert_ne!(again.used.number, before.used.number);
+        }
+        let counts = engine.pool_stats(&pool).counts;
+        assert_eq!((counts.created, counts.reused), (3, 3));
+    }
+
+    #[test]
+    fn without_hints_the_same_is_found() {
+        let (engine, clock, pool) = fresh();
+        let held: Vec<_> = (0..3).map(|_| get(&engine, &pool, A).unwrap()).collect();
+        for connection in &held {
+            clock.advance_s(1);
+            assert!(kept(&engine, &pool, connection));
+        }
+        engine.local.recent.iter().for_each(|hint| hint.store(u64::MAX, Ordering::Relaxed));
+        for before in held.iter().rev() {
+            assert_eq!(get(&engine, &pool, A).unwrap().used.generation, before.used.generation);
+        }
+    }
+
+    #[test]
+    fn a_use_ends_once() {
+        let (engine, _, pool) = fresh();
+        let first = get(&engine, &pool, A).unwrap();
+        assert!(kept(&engine, &pool, &first) && !kept(&engine, &pool, &first));
+        let second = get(&engine, &pool, A).unwrap();
+        // Late, and the connection is in use again.
+        assert!(!kept(&engine, &pool, &first));
+        assert_eq!(engine.remove_connection(&pool, &first), Ended::Stale);
+        assert_eq!(totals(&engine, &pool), [1, 1, 0, 0]);
+        assert_eq!(engine.remove_connection(&pool, &second), Ended::Closed);
+        assert_eq!(engine.remove_connection(&pool, &second), Ended::Stale);
+        assert_eq!(totals(&engine, &pool), [0; 4]);
+        // Another connection in the same slot.
+        let third = get(&engine, &pool, A).unwrap();
+        assert_eq!(third.used.slot, first.used.slot);
+        assert!(!kept(&engine, &pool, &first) && !kept(&engine, &pool, &second));
+        assert!(kept(&engine, &pool, &third));
+        assert_eq!(engine.remove_connection(&pool, &third), Ended::Closed, "idle");
+        assert_eq!(engine.pool_stats(&pool).counts.stale_returns, 6);
+    }
+
+    #[test]
+    fn what_is_another_processs_is_left_alone() {
+        let (engine, _, pool) = fresh();
+        let theirs = get(&engine, &pool, A).unwrap();
+        hand_over(&engine, other(&engine, 9, true));
+        assert!(!kept(&engine, &pool, &theirs));
+        assert_eq!(engine.remove_connection(&pool, &theirs), Ended::Stale);
+        assert_eq!(engine.report_connection(&pool, &theirs, None), Ok(false));
+        assert!(!engine.connection_is_healthy(&pool, &theirs));
+        assert_eq!(totals(&engine, &pool), [1, 1, 0, 0]);
+        // Nor does another pool take it.
+        let mine = get(&engine, &pool, A).unwrap();
+        let another = engine.pool("another", Settings::default()).unwrap();
+        assert_eq!(engine.return_connection(&another, &mine), Ended::Stale);
+        assert!(kept(&engine, &pool, &mine));
+    }
+
+    #[test]
+    fn idle_connections_of_others_make_room_and_those_in_use_do_not() {
+        let (engine, _, pool) = fresh();
+        let held: Vec<_> = (0..3).map(|_| get(&engine, &pool, A).unwrap()).collect();
+        assert!(kept(&engine, &pool, &held[0]));
+        let worker = other(&engine, 9, true);
+        hand_over(&engine, worker);
+        // The endpoint is full.
+        assert!(get(&engine, &pool, A).is_some());
+        assert_eq!(get(&engine, &pool, A), None);
+        assert_eq!(totals(&engine, &pool), [3, 3, 0, 0]);
+        // The pool is full, of idle ones of other endpoints.
+        let kept_idle: Vec<_> = (0..2).map(|_| get(&engine, &pool, B).unwrap()).collect();
+        assert!(kept_idle.iter().all(|connection| kept(&engine, &pool, connection)));
+        hand_over(&engine, worker);
+        assert!(get(&engine, &pool, "c").is_some() && get(&engine, &pool, "c").is_some());
+        assert_eq!(get(&engine, &pool, "c"), None);
+        assert_eq!(totals(&engine, &pool), [5, 5, 0, 0]);
+        assert_eq!(engine.pool_stats(&pool).counts.taken_over, 3);
+    }
+
+    #[test]
+    fn a_process_whose_idle_connection_is_gone_does_not_hand_it_out() {
+        let (engine, _, pool) = fresh();
+        let mine = get(&engine, &pool, A).unwrap();
+        assert!(kept(&engine, &pool, &mine));
+        // Somebody takes the pool's half, and is stopped before it comes to the other one.
+        let worker = other(&engine, 9, true);
+        let place = engine.endpoint_at(&pool, u64::from(mine.record)).unwrap();
+        let record = engine.pool_record(&pool).unwrap();
+        let leases = engine.connections(&record);
+        let mut idle = Vec::new();
+        leases.each_held(|claim| idle.push(claim));
+        let half = &engine.region().chunks()[idle[0].chunk].holders[idle[0].slot];
+        half.store(LeaseWord::new(worker.raw(), 5, 0), Ordering::SeqCst);
+        assert!(!engine.connection_is_healthy(&pool, &mine));
+        let next = get(&engine, &pool, A).unwrap();
+        assert_ne!(next.used.generation, mine.used.generation);
+        let mut held = 0;
+        engine.connections(&place).each_held(|_| held += 1);
+        assert_eq!((held, engine.pool_stats(&pool).counts.reused), (1, 0));
+    }
+
+    #[test]
+    fn halves_that_are_left_idle_are_used_or_swept() {
+        let (engine, _, pool) = fresh();
+        let mine = get(&engine, &pool, A).unwrap();
+        assert!(kept(&engine, &pool, &mine));
+        let endpoint = engine.endpoint_at(&pool, u64::from(mine.record)).unwrap();
+        let record = engine.pool_record(&pool).unwrap();
+        let lose = |found: &Found<'_>| {
+            engine.connections(found).each_held(|claim| {
+                engine.connections(found).release(claim);
+            });
+        };
+        lose(&endpoint);
+        assert_eq!(totals(&engine, &pool), [0, 0, 1, 0]);
+        engine.sweep_pool(&pool).unwrap();
+        assert_eq!(totals(&engine, &pool), [0; 4]);
+        let again = get(&engine, &pool, A).unwrap();
+        assert!(kept(&engine, &pool, &again));
+        lose(&record);
+        assert_eq!(totals(&engine, &pool), [0, 0, 0, 1]);
+        engine.sweep_pool(&pool).unwrap();
+        assert_eq!(totals(&engine, &pool), [0; 4]);
+        assert_eq!(engine.pool_stats(&pool).counts.expired, 0);
+    }
+
+    #[test]
+    fn time_is_over_for_idle_and_for_old_connections() {
+        let (engine, clock, pool) = fresh();
+        let first = get(&engine, &pool, A).unwrap();
+        assert!(kept(&engine, &pool, &first));
+        clock.advance_s(60);
+        assert!(engine.connection_is_healthy(&pool, &first));
+        let again = get(&engine, &pool, A).unwrap();
+        assert_eq!(again.used.generation, first.used.generation);
+        assert!(kept(&engine, &pool, &again));
+        clock.advance_s(61);
+        assert!(!engine.connection_is_healthy(&pool, &again));
+        let fresh = get(&engine, &pool, A).unwrap();
+        assert_ne!(fresh.used.generation, first.used.generation);
+        assert_eq!(engine.pool_stats(&pool).counts.expired, 1);
+        // In use for too long: it is not kept.
+        clock.advance_s(601);
+        assert!(!engine.connection_is_healthy(&pool, &fresh));
+        assert_eq!(engine.return_connection(&pool, &fresh), Ended::Closed);
+        let last = get(&engine, &pool, A).unwrap();
+        assert!(kept(&engine, &pool, &last));
+        clock.advance_s(61);
+        hand_over(&engine, other(&engine, 9, true));
+        assert_eq!(engine.sweep_pool(&pool), Ok(1));
+        assert_eq!(totals(&engine, &pool), [0; 4]);
+        assert_eq!(engine.pool_stats(&pool).counts.expired, 3);
+    }
+
+    #[test]
+    fn what_the_dead_held_is_free() {
+        let (engine, _, pool) = fresh();
+        for _ in 0..3 {
+            assert!(get(&engine, &pool, A).is_some());
+        }
+        hand_over(&engine, other(&engine, 9, false));
+        assert!(get(&engine, &pool, A).is_some());
+        assert_eq!(totals(&engine, &pool), [1, 1, 0, 0]);
+        hand_over(&engine, other(&engine, 9, false));
+        assert_eq!(totals(&engine, &pool), [0; 4], "a look suffices");
+    }
+
+    #[test]
+    fn three_failures_in_a_row_make_an_endpoint_unhealthy() {
+        let (engine, clock, pool) = fresh();
+        let connection = get(&engine, &pool, A).unwrap();
+        let healthy = || engine.connection_is_healthy(&pool, &connection);
+        let cause = Cause::new(None, "status 503");
+        let fail = || engine.report_connection(&pool, &connection, Some(&cause)).unwrap();
+        assert!(fail() && fail() && healthy());
+        assert_eq!(engine.report_connection(&pool, &connection, None), Ok(true));
+        assert!(fail() && fail() && healthy() && fail() && !healthy());
+        let stats = &engine.pool_stats(&pool).endpoints[0];
+        assert_eq!((stats.failures_in_a_row, stats.failures_total, stats.healthy), (3, 5, false));
+        assert_eq!(stats.last_failure, Some((FailureKind::Server, 503, 0)));
+        assert!(get(&engine, &pool, A).is_some(), "it recovers by being used");
+        clock.advance_s(30);
+        assert!(healthy() && fail() && !healthy());
+        assert_eq!(engine.report_connection(&pool, &connection, None), Ok(true));
+        assert!(healthy());
+    }
+
+    #[test]
+    fn endpoints_that_nobody_needs_make_room() {
+        let (engine, _, pool) = fresh();
+        let most = engine.region().endpoints().len();
+        let held = get(&engine, &pool, "held").unwrap();
+        for n in 0..3 * most {
+            let connection = get(&engine, &pool, &format!("https://{n}")).unwrap();
+            engine.remove_connection(&pool, &connection);
+        }
+        assert!(kept(&engine, &pool, &held));
+        assert_eq!(pool_of(&engine), pool.slot);
+        assert_eq!(engine.pool_stats(&pool).counts.refused, 0);
+    }
+
+    fn pool_of(engine: &Engine) -> usize {
+        engine.pool("default", Settings::default()).unwrap().slot
+    }
+
+    #[test]
+    fn ids_are_read_as_they_are_written_and_in_no_other_way() {
+        let (engine, _, pool) = fresh();
+        let connection = get(&engine, &pool, "https://u:secret@a#x").unwrap();
+        let id = connection.id("https://u:secret@a#x");
+        assert!(id.starts_with("https://a#") && !id.contains("secret"), "{id}");
+        assert_eq!(Connection::parse(&id), Some(connection));
+        assert_eq!(id, format!("https://a#{connection}"));
+        let most = Connection {
+            record: u32::MAX,
+            used: Use { slot: MAX_SLOTS - 1, generation: u64::from(u32::MAX), number: 0xffff },
+        };
+        assert_eq!(Connection::parse(&most.id("")), Some(most));
+        for wrong in [
+            "",
+            "#",
+            "a",
+            "a#1.2.3",
+            "a#1.2.3.4.5",
+            "a#1.2.3.x",
+            "a#1.2.3.04",
+            "a#1.2.3.",
+            "a#.2.3.4",
+            "1.2.3.4",
+            "a#1.2.3.10000",
+            "a#1.10000.3.4",
+            "a#1.2.100000000.4",
+            "a#1.2.3.A",
+            "a#1.2.3.4 ",
+            "a#111111111.2.3.4",
+            "a#1.2.3.\u{661}",
+        ] {
+            assert_eq!(Connection::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn settings_out_of_range_are_refused() {
+        let (engine, _) = engine();
+        let valid = Settings::default();
+        for settings in [
+            Settings { max_per_endpoint: 0, ..valid },
+            Settings { max_total: MAX_SLOTS, ..valid },
+            Settings { keep: Keep { idle_s: YEAR_S + 1, age_s: 0 }, ..valid },
+        ] {
+            assert!(matches!(engine.pool("p", settings), Err(OpError::OutOfRange)));
+        }
+    }
+
+    /// Threads of one process and the idle connections of each other: each connection has one user at a time, and
+    /// there are never more than the limits.
+    #[test]
+    fn threads_never_share_a_connection() {
+        let (engine, _) = engine();
+        let pool = pool(&engine, 3, 4);
+        let (engine, pool) = (&engine, &pool);
+        let in_use = &std::sync::Mutex::new(BTreeSet::new());
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                scope.spawn(move || {
+                    for n in 0..2_000 {
+                        let endpoint = [A, B][(n + thread) % 2];
+                        let Some(connection) = get(engine, pool, endpoint) else { continue };
+                        let place = (connection.record, connection.used.slot);
+                        {
+                            let mut in_use = in_use.lock().unwrap();
+                            assert!(in_use.insert(place), "{connection} twice");
+                            assert!(in_use.len() <= 4);
+                        }
+                        std::thread::yield_now();
+                        assert!(in_use.lock().unwrap().remove(&place));
+                        let ended = if n % 5 == 0 {
+                            engine.remove_connection(pool, &connection)
+                        } else {
+                            engine.return_connection(pool, &connection)
+                        };
+                        assert_ne!(ended, Ended::Stale);
+                    }
+                });
+            }
+        });
+        engine.sweep_pool(pool).unwrap();
+        let [active, of_endpoints, idle, idle_there] = totals(engine, pool);
+        assert_eq!((active, of_endpoints, idle), (0, 0, idle_there));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 200 }))]
+        /// One process agrees with a plain list of connections in use and a stack of idle ones for each endpoint.
+        #[test]
+        fn agrees_with_a_plain_pool(
+            each in 1_u64..5, total in 1_u64..8,
+            ops in prop::collection::vec((0_u8..8, 0_usize..3, 0_usize..20), 1..80),
+        ) {
+            let (engine, _) = engine();
+            let pool = pool(&engine, each, total);
+            let names = ["x", "y", "z"];
+            let mut used: Vec<(usize, Connection)> = Vec::new();
+            let mut idle: [Vec<Connection>; 3] = Default::default();
+            let mut ended: Vec<Connection> = Vec::new();
+            for (op, endpoint, pick) in ops {
+                match op {
+                    0..4 => {
+                        let active = used.iter().filter(|(at, _)| *at == endpoint).count() as u64;
+                        let kept: usize = idle.iter().map(Vec::len).sum();
+                        let full = used.len() as u64 == total || active == each;
+                        let got = get(&engine, &pool, names[endpoint]);
+                        let here = idle[endpoint].pop();
+                        prop_assert_eq!(got.is_some(), here.is_some() || !full);
+                        if let (Some(before), Some(now)) = (here, got) {
+                            prop_assert_eq!(before.used.generation, now.used.generation);
+                        } else if got.is_some() && (used.len() + kept) as u64 == total {
+                            // Of the same second, the one that made room is any.
+                            let left = |c: &Connection| engine.sight(&pool, c).is_some();
+                            idle.iter_mut().for_each(|stack| stack.retain(left));
+                        }
+                        used.extend(got.map(|connection| (endpoint, connection)));
+                    }
+                    4..6 if !used.is_empty() => {
+                        let (at, connection) = used.swap_remove(pick % used.len());
+                        prop_assert!(kept(&engine, &pool, &connection));
+                        idle[at].push(connection);
+                        ended.push(connection);
+                    }
+                    6 if !used.is_empty() => {
+                        let (_, connection) = used.swap_remove(pick % used.len());
+                        prop_assert_eq!(engine.remove_connection(&pool, &connection), Ended::Closed);
+                        ended.push(connection);
+                    }
+                    7 if !ended.is_empty() => {
+                        let late = ended[pick % ended.len()];
+                        prop_assert_eq!(engine.return_connection(&pool, &late), Ended::Stale);
+                    }
+                    _ => {}
+                }
+                let kept: usize = idle.iter().map(Vec::len).sum();
+                let (active, kept) = (used.len() as u64, kept as u64);
+                prop_assert_eq!(totals(&engine, &pool), [active, active, kept, kept]);
+                prop_assert!(active + kept <= total);
+            }
+        }
+    }
 }

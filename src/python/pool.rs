@@ -160,9 +160,7 @@ impl SimpleConnectionPool {
     ) -> PyResult<Option<Bound<'py, PyString>>> {
         let name = text("endpoint", endpoint)?;
         let Ok(Some(connection)) = self.connect(endpoint, &name)? else { return Ok(None) };
-        let mut id = String::with_capacity(name.len() + 40);
-        connection.write_id(&name, &mut id);
-        Ok(Some(PyString::new(py, &id)))
+        Ok(Some(PyString::new(py, &connection.id(&name))))
     }
 
     /// Gives a connection back: it is kept idle, for this worker first.
