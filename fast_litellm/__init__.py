@@ -22,6 +22,15 @@ from fast_litellm._features import get_feature_status, is_enabled, reset_errors,
 from fast_litellm._limits import SimpleRateLimiter, check_rate_limit, get_rate_limit_stats
 from fast_litellm._monitor import get_performance_stats, record_performance
 from fast_litellm._native import RUST_ACCELERATION_AVAILABLE, Leader, __version__
+from fast_litellm._pool import (
+    SimpleConnectionPool,
+    cleanup_expired_connections,
+    get_connection,
+    get_connection_pool_stats,
+    health_check_connection,
+    remove_connection,
+    return_connection,
+)
 from fast_litellm._recommendations import get_recommendations
 from fast_litellm._routing import AdvancedRouter, Call, get_available_deployment
 from fast_litellm._tokens import SimpleTokenCounter
@@ -43,6 +52,7 @@ __all__ = [
     "Leader",
     "OutOfRangeError",
     "RegionError",
+    "SimpleConnectionPool",
     "SimpleRateLimiter",
     "SimpleTokenCounter",
     "UnavailableError",
@@ -50,19 +60,25 @@ __all__ = [
     "__version__",
     "apply_acceleration",
     "check_rate_limit",
+    "cleanup_expired_connections",
     "compare_implementations",
     "export_performance_data",
     "get_available_deployment",
+    "get_connection",
+    "get_connection_pool_stats",
     "get_feature_status",
     "get_patch_status",
     "get_performance_stats",
     "get_rate_limit_stats",
     "get_recommendations",
     "health_check",
+    "health_check_connection",
     "is_enabled",
     "record_performance",
     "remove_acceleration",
+    "remove_connection",
     "reset_errors",
+    "return_connection",
     "set_feature",
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ TRUE = {"1", "true", "yes", "on"}
 FALSE = {"0", "false", "no", "off"}
 #: Part of fast_litellm's own operations that is timed by default.
 _SAMPLED = 0.02
+_MOST_CONNECTIONS = 65_535
+_YEAR_S = 31_536_000
 
 
 def flag(name: str, default: bool) -> bool:
@@ -74,6 +77,56 @@ def performance_sampling() -> int:
     if not 0 <= part <= 1:
         raise ConfigError(f"{name}={raw!r} is not a number from 0 (none) to 1 (all): use 0.02")
     return min(round(1 / part), 2**32 - 1) if part > 1e-12 else 0
+
+
+def _seconds(name: str, default: float) -> float:
+    raw = os.environ.get(name, "").strip()
+    if not raw:
+        return default
+    try:
+        value = float(raw)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= _YEAR_S:
+        raise ConfigError(f"{name}={raw!r} is not a time: use 0 (without end) to 31536000 seconds")
+    return value
+
+
+def _connections(name: str, default: int) -> int:
+    value = _integer(name, default)
+    if not 1 <= value <= _MOST_CONNECTIONS:
+        raise ConfigError(f"{name}={value} is out of range: use 1 to {_MOST_CONNECTIONS}")
+    return value
+
+
+class PoolSettings(NamedTuple):
+    """What connection pools allow that are not told otherwise.
+
+    Attributes:
+        max_per_endpoint: `FAST_LITELLM_POOL_MAX_PER_ENDPOINT`: connections to one endpoint.
+        max_total: `FAST_LITELLM_POOL_MAX_TOTAL`: connections of a pool.
+        idle_timeout_s: `FAST_LITELLM_POOL_IDLE_TIMEOUT_S`: seconds that an idle one is kept; 0 = without end.
+        max_age_s: `FAST_LITELLM_POOL_MAX_AGE_S`: seconds after which one is not kept; 0 = without end.
+    """
+
+    max_per_endpoint: int
+    max_total: int
+    idle_timeout_s: float
+    max_age_s: float
+
+    @classmethod
+    def from_environment(cls) -> PoolSettings:
+        """Read all settings.
+
+        Raises:
+            ConfigError: one of them has a malformed value, or one that is out of range.
+        """
+        return cls(
+            max_per_endpoint=_connections("FAST_LITELLM_POOL_MAX_PER_ENDPOINT", 10),
+            max_total=_connections("FAST_LITELLM_POOL_MAX_TOTAL", 100),
+            idle_timeout_s=_seconds("FAST_LITELLM_POOL_IDLE_TIMEOUT_S", 300.0),
+            max_age_s=_seconds("FAST_LITELLM_POOL_MAX_AGE_S", 3_600.0),
+        )
 
 
 class RegionSettings(NamedTuple):

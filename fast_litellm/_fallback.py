@@ -19,6 +19,7 @@ from fast_litellm._fallback_errors import (
     UnavailableError,
 )
 from fast_litellm._fallback_monitor import Monitor, due, set_sampling, timed
+from fast_litellm._fallback_pool import SimpleConnectionPool
 from fast_litellm._fallback_router import AdvancedRouter, Call
 from fast_litellm._fallback_tokens import TokenCounter
 
@@ -44,6 +45,7 @@ __all__ = [
     "PanicException",
     "Region",
     "RegionError",
+    "SimpleConnectionPool",
     "SimpleRateLimiter",
     "TokenCounter",
     "UnavailableError",

@@ -21,6 +21,7 @@ __all__ = [
     "PanicException",
     "Region",
     "RegionError",
+    "SimpleConnectionPool",
     "SimpleRateLimiter",
     "TokenCounter",
     "UnavailableError",
@@ -106,6 +107,34 @@ class SimpleRateLimiter:
     def requests_per_minute(self) -> int: ...
     @property
     def burst(self) -> int: ...
+
+class SimpleConnectionPool:
+    def __new__(
+        cls,
+        pool_name: str = "default",
+        *,
+        max_per_endpoint: int | None = None,
+        max_total: int | None = None,
+        idle_timeout_s: float | None = None,
+        max_age_s: float | None = None,
+        region: Region | None = None,
+    ) -> SimpleConnectionPool: ...
+    def get_connection(self, endpoint: str) -> str | None: ...
+    def return_connection(
+        self,
+        connection_id: str,
+        success: bool | None = None,
+        error: BaseException | str | None = None,
+    ) -> None: ...
+    def remove_connection(self, connection_id: str) -> None: ...
+    def report(
+        self, connection_id: str, success: bool, error: BaseException | str | None = None
+    ) -> bool: ...
+    def health_check(self, connection_id: str) -> bool: ...
+    def cleanup(self) -> None: ...
+    def get_stats(self) -> dict[str, Any]: ...
+    @property
+    def pool_name(self) -> str: ...
 
 class AdvancedRouter:
     def __new__(

@@ -4,9 +4,9 @@
 pub mod overview;
 
 use crate::clock::Instant;
-use crate::engine::{board, features, health, leader};
+use crate::engine::{board, features, health, leader, pool};
 use crate::layout::{
-    Bucket, ClaimWord, CounterWord, EventKind, FlagMode, GcraWord, IdentityWord, KeyKind,
+    Bucket, ClaimWord, CounterWord, Endpoint, EventKind, FlagMode, GcraWord, IdentityWord, KeyKind,
     LeaseWord, OwnerTag, SlidingWord, StatsRow, WorkerRow,
 };
 use crate::liveness::Liveness;
@@ -41,6 +41,8 @@ pub struct Report {
     pub leaders: Vec<LeaderReport>,
     /// Health of deployments.
     pub deployments: Vec<DeploymentReport>,
+    /// Connection pools.
+    pub pools: Vec<PoolReport>,
     /// What is published on the board.
     pub notices: Vec<NoticeReport>,
     /// Errors and switches of accelerated features.
@@ -163,6 +165,9 @@ pub struct LeaseReport {
     pub owner: &'static str,
     /// Slots held.
     pub held: u64,
+    /// Those of them that are kept without being used: of idle connections.
+    #[serde(skip_serializing_if = "is_none")]
+    pub idle: u64,
     /// Age of the oldest in seconds.
     pub oldest_s: u64,
 }
@@ -186,6 +191,54 @@ pub struct LeaderReport {
     pub held_s: u64,
     /// Seconds since it last renewed its lease.
     pub renewed_s: u64,
+}
+
+/// One connection pool.
+#[derive(Debug, Clone, Serialize)]
+pub struct PoolReport {
+    /// Its redacted name.
+    pub pool: String,
+    /// Connections, idle ones included.
+    pub connections: u64,
+    /// Those of them that are kept without being used.
+    pub idle: u64,
+    /// Most that there may be, as far as a limit has been seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// What happened.
+    #[serde(flatten)]
+    pub counts: pool::Counts,
+    /// Its endpoints.
+    pub endpoints: Vec<EndpointReport>,
+}
+
+/// One endpoint of a pool.
+#[derive(Debug, Clone, Serialize)]
+pub struct EndpointReport {
+    /// Its redacted name.
+    pub endpoint: String,
+    /// Connections, idle ones included.
+    pub connections: u64,
+    /// Those of them that are kept without being used.
+    pub idle: u64,
+    /// Most that there may be, as far as a limit has been seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// False after three failures in a row, until one success or half a minute without a failure.
+    pub healthy: bool,
+    /// Failures in a row that are not yet forgotten.
+    pub failures_in_a_row: u64,
+    /// Failures since it is known.
+    pub failures_total: u64,
+    /// Kind of the latest failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<&'static str>,
+    /// Its HTTP status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_status: Option<u64>,
+    /// Seconds since then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failure_s: Option<u64>,
 }
 
 /// One notice. Its bytes may be secret and are not reported.
@@ -324,6 +377,11 @@ pub struct EventReport {
     pub b: u64,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
+}
+
 fn liveness_name(liveness: Liveness) -> &'static str {
     match liveness {
         Liveness::Alive => "alive",
@@ -376,6 +434,7 @@ impl Report {
             limits: limits(region, &holdings.by_key),
             leaders: leaders(region, &prove),
             deployments: deployments(region, &holdings.by_key),
+            pools: pools(region, &holdings),
             leases: holdings.leases,
             notices: notices(region),
             features: features(region),
@@ -437,11 +496,13 @@ struct Holdings {
     by_owner: BTreeMap<u64, u64>,
     /// By `key_slot`.
     by_key: BTreeMap<u64, u64>,
+    /// Those that are idle, by `key_slot`.
+    idle: BTreeMap<u64, u64>,
 }
 
 fn holdings(region: &Region, prove: &Prove<'_>) -> Holdings {
     let now_s = region.now().s();
-    let mut grouped: BTreeMap<(u64, u64), (u64, u64)> = BTreeMap::new();
+    let mut grouped: BTreeMap<(u64, u64), (u64, u64, u64)> = BTreeMap::new();
     for chunk in region.chunks() {
         if get(&chunk.identity) == IdentityWord::default() {
             continue;
@@ -452,23 +513,35 @@ fn holdings(region: &Region, prove: &Prove<'_>) -> Holdings {
             if word != LeaseWord::default() {
                 let age_s = now_s.saturating_sub(word.acquired_s());
                 let entry = grouped.entry((key, word.owner())).or_default();
-                *entry = (entry.0 + 1, entry.1.max(age_s));
+                *entry = (entry.0 + 1, entry.1 + word.idle(), entry.2.max(age_s));
             }
         }
     }
     let mut holdings = Holdings::default();
-    for ((key, owner), (held, oldest_s)) in grouped {
+    for ((key, owner), (held, idle, oldest_s)) in grouped {
         *holdings.by_owner.entry(owner).or_default() += held;
         *holdings.by_key.entry(key).or_default() += held;
+        *holdings.idle.entry(key).or_default() += idle;
         let (row, pid, state) = owner_of(region, owner, prove);
         let key = holder_name(region, key);
-        holdings.leases.push(LeaseReport { key, row, pid, owner: state, held, oldest_s });
+        holdings.leases.push(LeaseReport { key, row, pid, owner: state, held, idle, oldest_s });
     }
     holdings
 }
 
-/// Name of the key, deployment or job that a chunk's `key_slot` names.
+/// Name of the key, deployment, job, pool or endpoint that a chunk's `key_slot` names.
 fn holder_name(region: &Region, key_slot: u64) -> String {
+    let endpoint = pool::slot_of(key_slot).and_then(|slot| region.endpoints().get(slot));
+    if let Some(record) = endpoint {
+        let own = key_of(&record.identity);
+        let of = region
+            .endpoints()
+            .iter()
+            .find(|other| key_of(&other.identity).is_some_and(|key| key == get(&record.pool)));
+        let of = of.filter(|_| own != Some(get(&record.pool))).map(pool::name_of);
+        let name = pool::name_of(record);
+        return of.map_or_else(|| format!("pool {name}"), |of| format!("pool {of}: {name}"));
+    }
     if let Some(job) = leader::slot_of(key_slot).and_then(|slot| region.jobs().get(slot)) {
         return job_name(job);
     }
@@ -680,6 +753,48 @@ fn leaders(region: &Region, prove: &Prove<'_>) -> Vec<LeaderReport> {
         Some(LeaderReport { job: job_name(record), row, pid, owner, term, held_s, renewed_s })
     };
     region.jobs().iter().enumerate().filter_map(report).collect()
+}
+
+fn pools(region: &Region, holdings: &Holdings) -> Vec<PoolReport> {
+    let now = region.now();
+    let table = || region.endpoints().iter().enumerate();
+    let count = |counts: &BTreeMap<u64, u64>, slot: usize| {
+        counts.get(&pool::key_slot(slot)).copied().unwrap_or(0)
+    };
+    let limit = |record: &Endpoint| Some(get(&record.lease).limit()).filter(|&limit| limit > 0);
+    let endpoint = |(slot, record): (usize, &Endpoint)| {
+        let failure = pool::last_failure_of(record, now);
+        EndpointReport {
+            endpoint: pool::name_of(record),
+            connections: count(&holdings.by_key, slot),
+            idle: count(&holdings.idle, slot),
+            limit: limit(record),
+            healthy: pool::endpoint_is_healthy(record, now),
+            failures_in_a_row: pool::failures_of(record, now),
+            failures_total: get(&record.failures_total),
+            last_failure: failure.map(|(kind, ..)| kind.name()),
+            last_status: failure.map(|(_, status, _)| status).filter(|&status| status > 0),
+            last_failure_s: failure.map(|(.., age_s)| age_s),
+        }
+    };
+    let report = |(slot, record): (usize, &Endpoint)| {
+        let key = key_of(&record.identity)?;
+        if get(&record.pool) != key {
+            return None;
+        }
+        let belongs = |other: &Endpoint| {
+            get(&other.pool) == key && key_of(&other.identity).is_some_and(|own| own != key)
+        };
+        Some(PoolReport {
+            pool: pool::name_of(record),
+            connections: count(&holdings.by_key, slot),
+            idle: count(&holdings.idle, slot),
+            limit: limit(record),
+            counts: pool::counts_of(record),
+            endpoints: table().filter(|(_, other)| belongs(other)).map(endpoint).collect(),
+        })
+    };
+    table().filter_map(report).collect()
 }
 
 fn notices(region: &Region) -> Vec<NoticeReport> {
@@ -909,6 +1024,15 @@ mod tests {
             set(&notice.current, random);
             set(&notice.lengths[0], random);
             set(&notice.checks[1], random);
+        }
+        for record in region.endpoints() {
+            set(&record.identity, random);
+            set(&record.lease, random);
+            set(&record.pool, random);
+            set(&record.breaker, random);
+            set(&record.last_failure, random);
+            set(&record.name_head, random);
+            set(&record.created, random);
         }
         for job in region.jobs() {
             set(&job.lease, random);

@@ -136,6 +136,7 @@ pub(super) enum Section {
     Leases,
     Leaders,
     Deployments,
+    Pools,
     Notices,
     Events,
     Stats,

@@ -3,7 +3,7 @@
 use super::args::Section;
 use crate::inspect::{
     DeploymentReport, EventReport, FeatureReport, LeaderReport, LeaseReport, LimitReport,
-    NoticeReport, Report, Usage, WorkerReport,
+    NoticeReport, PoolReport, Report, Usage, WorkerReport,
 };
 use std::io::{Result, Write};
 
@@ -142,6 +142,9 @@ pub(super) fn report(
     if wanted(Section::Deployments) && !report.deployments.is_empty() {
         deployments(out, &report.deployments)?;
     }
+    if wanted(Section::Pools) && !report.pools.is_empty() {
+        pools(out, &report.pools)?;
+    }
     if wanted(Section::Notices) && !report.notices.is_empty() {
         notices(out, &report.notices)?;
     }
@@ -247,6 +250,56 @@ fn leaders(out: &mut impl Write, leaders: &[LeaderReport]) -> Result<()> {
     table(out, &["  JOB", "PID", "STATE", "TERM", "LEADS SINCE", "RENEWED"], indent(rows))
 }
 
+/// Each pool, and below it its endpoints.
+fn pools(out: &mut impl Write, pools: &[PoolReport]) -> Result<()> {
+    writeln!(out, "\nconnection pools")?;
+    let used = |connections: u64, idle: u64, limit| {
+        let used = i64::try_from(connections).unwrap_or(i64::MAX);
+        [
+            (connections.saturating_sub(idle)).to_string(),
+            idle.to_string(),
+            usage(Some(Usage { used, limit })),
+        ]
+    };
+    let rows = pools.iter().flat_map(|pool| {
+        let [active, idle, total] = used(pool.connections, pool.idle, pool.limit);
+        let counts = &pool.counts;
+        let first = vec![
+            pool.pool.clone(),
+            active,
+            idle,
+            total,
+            "-".to_string(),
+            format!(
+                "{} made, {} reused, {} refused, {} taken over, {} expired, {} stale",
+                counts.created,
+                counts.reused,
+                counts.refused,
+                counts.taken_over,
+                counts.expired,
+                counts.stale_returns
+            ),
+        ];
+        let endpoints = pool.endpoints.iter().map(move |endpoint| {
+            let [active, idle, total] = used(endpoint.connections, endpoint.idle, endpoint.limit);
+            let health = if endpoint.healthy { "healthy" } else { "unhealthy" };
+            let last = endpoint.last_failure.map(|kind| format!(", the last {kind}"));
+            let failures =
+                format!("{} failures{}", endpoint.failures_total, last.unwrap_or_default());
+            vec![
+                format!("  {}", endpoint.endpoint),
+                active,
+                idle,
+                total,
+                health.to_string(),
+                failures,
+            ]
+        });
+        std::iter::once(first).chain(endpoints)
+    });
+    table(out, &["  POOL", "ACTIVE", "IDLE", "TOTAL", "HEALTH", "SINCE THE START"], indent(rows))
+}
+
 fn notices(out: &mut impl Write, notices: &[NoticeReport]) -> Result<()> {
     writeln!(out, "\nnotices")?;
     let cell = |value: Option<String>| value.unwrap_or_else(|| "-".to_string());
@@ -270,11 +323,12 @@ pub(super) fn leases(out: &mut impl Write, leases: &[LeaseReport]) -> Result<()>
             lease.pid.map_or_else(|| "-".to_string(), |pid| pid.to_string()),
             lease.owner.to_string(),
             lease.held.to_string(),
+            lease.idle.to_string(),
             duration(lease.oldest_s),
             lease.key.clone(),
         ]
     });
-    table(out, &["  PID", "OWNER", "SLOTS", "OLDEST", "KEY"], indent(rows))
+    table(out, &["  PID", "OWNER", "SLOTS", "IDLE", "OLDEST", "KEY"], indent(rows))
 }
 
 /// Rows that dead workers still have.

@@ -732,7 +732,7 @@ mod tests {
         engine.region().workers()[9].claim.store(dead, Ordering::SeqCst);
         let holder = &engine.region().chunks()[claim.chunk].holders[claim.slot];
         let owner = OwnerTag::new(9, 1).unwrap();
-        holder.store(LeaseWord::new(owner.raw(), 5), Ordering::SeqCst);
+        holder.store(LeaseWord::new(owner.raw(), 5, 0), Ordering::SeqCst);
         assert_eq!(engine.reap_dead(), 1);
         assert_eq!(engine.flights_to("gpt"), 0);
         // Its own end comes too late and harms nobody.

@@ -4,8 +4,8 @@
 //! [`keys`] finds buckets and makes room for them; [`quota`] holds the GCRA limiter, [`windows`] the
 //! anchored windows, [`sliding`] the sliding ones, [`slots`] the concurrency slots, [`admission`] all of
 //! them in one call, [`health`] the deployments, [`routing`] the choice among them, [`calls`] what becomes of
-//! a call to one, [`leader`] who leads a job, [`board`] notices, [`features`] breakers and switches,
-//! [`measure`] histograms and events, [`sampling`] which operations are timed.
+//! a call to one, [`leader`] who leads a job, [`pool`] connections, [`board`] notices, [`features`] breakers and
+//! switches, [`measure`] histograms and events, [`sampling`] which operations are timed.
 
 pub mod admission;
 pub mod board;
@@ -15,6 +15,7 @@ pub mod health;
 pub mod keys;
 pub mod leader;
 pub mod measure;
+pub mod pool;
 pub mod quota;
 mod random;
 pub mod routing;
@@ -62,6 +63,8 @@ struct Local {
     held: SlotCache,
     /// Chunk ordinals at which recent leases were found, by key slot.
     cursors: Box<[Word<u64>]>,
+    /// Slots of connections that were given back lately, by the endpoint's record, the latest in the lowest byte.
+    recent: Box<[Word<u64>]>,
     last_reap_us: Word<u64>,
     last_overflow_us: Word<u64>,
     dice: random::Dice,
@@ -100,10 +103,12 @@ impl Engine {
     pub fn unregistered(region: Region) -> Self {
         watch_forks();
         let cursors = std::iter::repeat_with(|| Word::new(0)).take(CURSORS).collect();
+        let recent = region.endpoints().iter().map(|_| Word::new(0)).collect();
         let local = Local {
             me: Word::new(u64::MAX << 32),
             held: SlotCache::default(),
             cursors,
+            recent,
             last_reap_us: Word::new(0),
             last_overflow_us: Word::new(0),
             dice: random::Dice::default(),

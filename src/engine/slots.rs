@@ -220,7 +220,8 @@ impl Engine {
 
     /// Leases under the key or deployment in the record that a chunk names, if one stands there.
     fn leases_at(&self, key_slot: u64) -> Option<Leases<'_>> {
-        if let Some(others) = self.flights_at(key_slot).or_else(|| self.leadership_at(key_slot)) {
+        let others = self.flights_at(key_slot).or_else(|| self.leadership_at(key_slot));
+        if let Some(others) = others.or_else(|| self.connections_at(key_slot)) {
             return Some(others);
         }
         let slot = usize::try_from(key_slot.checked_sub(1)?).ok()?;
@@ -330,7 +331,7 @@ fn claim_at(place: Place, owner: u64) -> Claim {
     Claim {
         chunk: place.chunk as usize,
         slot: place.slot as usize,
-        word: crate::layout::LeaseWord::new(owner, place.acquired_s),
+        word: crate::layout::LeaseWord::new(owner, place.acquired_s, 0),
     }
 }
 
@@ -446,7 +447,7 @@ mod tests {
         let mine = wanted.leases.find(engine.me().unwrap(), wanted.tag).unwrap();
         engine.release(K, "mine").unwrap();
         // Another worker claims the slot and is stopped before it has written its tag.
-        let other = crate::layout::LeaseWord::new(OwnerTag::new(9, 1).unwrap().raw(), 7);
+        let other = crate::layout::LeaseWord::new(OwnerTag::new(9, 1).unwrap().raw(), 7, 0);
         let chunk = &engine.region().chunks()[mine.chunk];
         chunk.holders[mine.slot].store(other, Ordering::SeqCst);
         chunk.tags[mine.slot].store(TagWord::new(7, wanted.tag >> 16), Ordering::SeqCst);

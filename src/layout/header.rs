@@ -37,6 +37,8 @@ pub mod section {
     pub const BOARD: u64 = 12;
     /// What stands on them, two sheets for each.
     pub const SHEETS: u64 = 13;
+    /// Connection pools and their endpoints.
+    pub const ENDPOINTS: u64 = 14;
 }
 
 /// Life of a region.

@@ -13,8 +13,9 @@ mod words;
 pub use header::{BYTE_ORDER, HEADER_LEN, Header, MAGIC, SectionRow, State, section};
 pub use packed::BitField;
 pub use records::{
-    Bucket, CHUNK_SLOTS, Deployment, Event, Feature, HISTOGRAM_BUCKETS, Histogram, Job, LeaseChunk,
-    NAME_BYTES, Name, Notice, SAMPLES, SHEET_BYTES, Series, Sheet, StatsRow, TEXT_BYTES, WorkerRow,
+    Bucket, CHUNK_SLOTS, Deployment, Endpoint, Event, Feature, HISTOGRAM_BUCKETS, Histogram, Job,
+    LeaseChunk, NAME_BYTES, Name, Notice, SAMPLES, SHEET_BYTES, Series, Sheet, StatsRow,
+    TEXT_BYTES, WorkerRow,
 };
 pub use words::{
     BoardWord, BreakerWord, CauseWord, ClaimWord, CooldownWord, CounterWord, EventKind, EwmaWord,
@@ -140,6 +141,7 @@ pub fn records() -> Vec<RecordInfo> {
         Job::info(),
         Notice::info(),
         Sheet::info(),
+        Endpoint::info(),
     ]
 }
 

@@ -150,8 +150,8 @@ super::record! {
         identity: Word<IdentityWord>,
         /// Hint: bit i set = slot i was met while it was held, and not freed since. The slots decide.
         hint: Word<u64>,
-        /// Bucket of the key, or 2^32 plus the deployment's record, or 2^33 plus the job's, plus one; 0 = unknown,
-        /// or a key without room.
+        /// Bucket of the key, or 2^32 plus the deployment's record, or 2^33 plus the job's, or 3 * 2^32 plus the
+        /// endpoint's, plus one; 0 = unknown, or a key without room.
         key_slot: Word<u64>,
         /// Which 32 slots of that key these are.
         ordinal: Word<u64>,
@@ -301,6 +301,43 @@ super::record! {
         term: Word<TermWord>,
         /// When that term began.
         since: Word<SinceWord>,
+        /// Whether `name` is complete.
+        name_head: Word<NameWord>,
+        /// Printable name, UTF-8.
+        name: [Word<u64>; 11],
+    }
+}
+
+super::record! {
+    /// A connection pool, or an endpoint of one.
+    #[size(256)] #[align(64)]
+    pub struct Endpoint {
+        /// The pool or the endpoint; 0 = never used.
+        identity: Word<IdentityWord>,
+        /// Its connections: what is known of their leases.
+        lease: Word<LeaseLimits>,
+        /// Identity of the pool that it belongs to, its own if it is a pool; 0 = not yet written.
+        pool: Word<IdentityWord>,
+        /// `endpoint`: failures in a row that are not yet forgotten.
+        breaker: Word<BreakerWord>,
+        /// `endpoint`: failures since it is known.
+        failures_total: Word<u64>,
+        /// `endpoint`: the latest failure.
+        last_failure: Word<FailureWord>,
+        /// `pool`: connections made.
+        created: Word<u64>,
+        /// `pool`: requests for a connection that got none.
+        refused: Word<u64>,
+        /// `pool`: connections closed because they were idle for too long, or too old.
+        expired: Word<u64>,
+        /// `pool`: idle connections that were handed out again.
+        reused: Word<u64>,
+        /// `pool`: idle connections that made room for others.
+        taken_over: Word<u64>,
+        /// `pool`: connections that were given back by who did not hold them.
+        stale_returns: Word<u64>,
+        /// Reserved, zero.
+        reserved: [Word<u64>; 8],
         /// Whether `name` is complete.
         name_head: Word<NameWord>,
         /// Printable name, UTF-8.

@@ -53,8 +53,10 @@ packed! {
     pub struct LeaseWord {
         /// `OwnerTag` of the holder.
         owner @ 0, 32;
-        /// When it was acquired, seconds since the region's clock base.
-        acquired_s @ 32, 32;
+        /// When it was acquired, or last renewed or kept, seconds since the region's clock base.
+        acquired_s @ 32, 31;
+        /// 1 = the holder keeps it without using it; whoever needs it may take it over. Of connections only.
+        idle @ 63, 1;
     }
 }
 

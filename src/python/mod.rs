@@ -13,6 +13,7 @@ mod leader;
 mod limiter;
 mod monitor;
 mod place_cache;
+mod pool;
 mod region;
 mod router;
 mod scripts;
@@ -41,6 +42,8 @@ mod _rust {
     use super::limiter::{SimpleRateLimiter, noop};
     #[pymodule_export]
     use super::monitor::{Monitor, set_sampling};
+    #[pymodule_export]
+    use super::pool::SimpleConnectionPool;
     #[pymodule_export]
     use super::region::{Region, default_region, set_default_region};
     #[pymodule_export]

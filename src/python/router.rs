@@ -604,7 +604,7 @@ impl Drop for Call {
 }
 
 /// The status that an error has, and what it says of itself: what it is called first.
-fn what_it_says(error: &Bound<'_, PyAny>) -> (Option<u64>, String) {
+pub(super) fn what_it_says(error: &Bound<'_, PyAny>) -> (Option<u64>, String) {
     if let Ok(text) = error.cast::<PyString>() {
         return (None, script_key(text).unwrap_or_default());
     }

@@ -22,7 +22,7 @@ pub use vantage::{Obstacle, Vantage};
 use crate::clock::{Clock, Instant};
 use crate::config::Overflow;
 use crate::layout::{
-    Bucket, Deployment, Event, Feature, Header, Histogram, Job, LeaseChunk, Name, Notice,
+    Bucket, Deployment, Endpoint, Event, Feature, Header, Histogram, Job, LeaseChunk, Name, Notice,
     SectionRow, Series, Sheet, StatsRow, WorkerRow, section,
 };
 use crate::sync::{Ordering, Word};
@@ -64,6 +64,7 @@ struct Tables {
     jobs: Table<Job>,
     board: Table<Notice>,
     sheets: Table<Sheet>,
+    endpoints: Table<Endpoint>,
 }
 
 impl std::fmt::Debug for Region {
@@ -97,6 +98,7 @@ impl Region {
             jobs: mapping.table(sections.at(section::JOBS)),
             board: mapping.table(sections.at(section::BOARD)),
             sheets: mapping.table(sections.at(section::SHEETS)),
+            endpoints: mapping.table(sections.at(section::ENDPOINTS)),
         };
         Self {
             header,
@@ -266,5 +268,11 @@ impl Region {
     /// What stands on the notices: two sheets for each.
     pub fn sheets(&self) -> &[Sheet] {
         &self.tables.sheets
+    }
+
+    /// Connection pools and their endpoints.
+    #[inline]
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.tables.endpoints
     }
 }

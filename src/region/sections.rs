@@ -4,8 +4,8 @@
 use super::mapping::Span;
 use crate::config::Capacity;
 use crate::layout::{
-    Bucket, Deployment, Event, Feature, HEADER_LEN, Histogram, Job, LeaseChunk, Name, Notice,
-    SectionRow, Series, Sheet, StatsRow, WorkerRow, section,
+    Bucket, Deployment, Endpoint, Event, Feature, HEADER_LEN, Histogram, Job, LeaseChunk, Name,
+    Notice, SectionRow, Series, Sheet, StatsRow, WorkerRow, section,
 };
 
 use crate::tables::histograms::STRIPES;
@@ -13,13 +13,14 @@ use crate::tables::histograms::STRIPES;
 const PAGE: u64 = 4096;
 const FEATURE_CAPACITY: u64 = 16;
 const JOB_CAPACITY: u64 = 16;
+const ENDPOINT_CAPACITY: u64 = if cfg!(miri) { 64 } else { 512 };
 const NOTICE_CAPACITY: u64 = if cfg!(miri) { 8 } else { 16 };
 // Less where an interpreter would take minutes to look at all of them.
 const SERIES_CAPACITY: u64 = if cfg!(miri) { 8 } else { 64 };
 const EVENT_CAPACITY: u64 = if cfg!(miri) { 64 } else { 4096 };
 /// Buckets at the end of their section that keys without room share.
 pub(crate) const SHARED_BUCKETS: usize = 64;
-const SECTIONS: usize = 13;
+const SECTIONS: usize = 14;
 
 /// One section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +59,7 @@ impl Sections {
             (section::JOBS, size_of::<Job>(), JOB_CAPACITY),
             (section::BOARD, size_of::<Notice>(), NOTICE_CAPACITY),
             (section::SHEETS, size_of::<Sheet>(), 2 * NOTICE_CAPACITY),
+            (section::ENDPOINTS, size_of::<Endpoint>(), ENDPOINT_CAPACITY),
         ];
         let mut offset = PAGE;
         let list = rows.map(|(id, stride, count)| {

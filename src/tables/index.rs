@@ -25,7 +25,7 @@
 //! the look after it finds another key. [`Held`] does all of this.
 
 use crate::layout::{
-    Bucket, Deployment, IdentityWord, Job, KeyKind, LeaseChunk, Notice, Series, SlotState,
+    Bucket, Deployment, Endpoint, IdentityWord, Job, KeyKind, LeaseChunk, Notice, Series, SlotState,
 };
 use crate::primitives::{MAX_TRIES, Shared, mix};
 use crate::sync::{Bits, Ordering, Word, in_total_order, stand_back};
@@ -75,7 +75,7 @@ macro_rules! keyed {
         }
     )*};
 }
-keyed!(Bucket, LeaseChunk, Deployment, Series, Job, Notice);
+keyed!(Bucket, LeaseChunk, Deployment, Series, Job, Notice, Endpoint);
 
 /// Why a key was not inserted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

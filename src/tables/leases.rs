@@ -16,7 +16,7 @@ use crate::layout::{
 use crate::primitives::{MAX_TRIES, Shared, mix};
 use crate::sync::{Bits, Ordering, Word, in_total_order};
 
-const SLOTS: u64 = CHUNK_SLOTS as u64;
+pub(super) const SLOTS: u64 = CHUNK_SLOTS as u64;
 /// While no slot above these has been in use they are counted, and [`LeaseChunk::held`] says nothing.
 const COUNTED: u64 = 4 * SLOTS;
 
@@ -52,16 +52,16 @@ pub struct ChunksFull;
 
 /// One of a key's chunks, where it was found.
 #[derive(Clone, Copy)]
-struct Part<'a> {
-    index: usize,
-    ordinal: u64,
+pub(super) struct Part<'a> {
+    pub(super) index: usize,
+    pub(super) ordinal: u64,
     identity: IdentityWord,
-    chunk: &'a LeaseChunk,
+    pub(super) chunk: &'a LeaseChunk,
 }
 
 impl Part<'_> {
     /// To be called after a claim: whether the chunk still is the key's.
-    fn holds(&self) -> bool {
+    pub(super) fn holds(&self) -> bool {
         index::holds(&self.chunk.identity, self.identity)
     }
 }
@@ -80,7 +80,7 @@ fn freed(seen: TagWord) -> TagWord {
 ///
 /// The tag is read before the holder and swapped from what was read: a process that is stopped in between,
 /// and has lost the slot when it goes on, leaves the next holder's tag alone, or is overwritten by it.
-fn write_tag(chunk: &LeaseChunk, slot: usize, holder: LeaseWord, hash: u64) -> bool {
+pub(super) fn write_tag(chunk: &LeaseChunk, slot: usize, holder: LeaseWord, hash: u64) -> bool {
     let word = &chunk.tags[slot];
     for _ in 0..MAX_TRIES {
         let seen = word.load(Ordering::Acquire);
@@ -167,7 +167,7 @@ impl<'a> Leases<'a> {
     }
 
     /// The key's chunk of that ordinal, if there is one.
-    fn existing(&self, ordinal: u64) -> Option<Part<'a>> {
+    pub(super) fn existing(&self, ordinal: u64) -> Option<Part<'a>> {
         let (identity, probe) = self.place_of(ordinal);
         let index = index::find(self.chunks, probe, identity)?;
         Some(Part { index, ordinal, identity, chunk: self.chunks.get(index)? })
@@ -321,7 +321,7 @@ impl<'a> Leases<'a> {
         tag: Option<u64>,
     ) -> Result<Option<Claim>, ChunksFull> {
         let limit = limit.min(self.chunks.len() as u64 * SLOTS);
-        let word = LeaseWord::new(owner.raw(), now_s);
+        let word = LeaseWord::new(owner.raw(), now_s, 0);
         let used = limit.min(self.high_water()).div_ceil(SLOTS);
         let all = limit.div_ceil(SLOTS);
         let start = start.checked_rem(used).unwrap_or(0);
@@ -488,7 +488,7 @@ impl<'a> Leases<'a> {
         for _ in 0..MAX_TRIES {
             let claim = self.held_by(owner)?;
             let seen = claim.word;
-            let word = LeaseWord::new(owner.raw(), now_s.max(seen.acquired_s()));
+            let word = LeaseWord::new(owner.raw(), now_s.max(seen.acquired_s()), 0);
             let holder = self.chunks.get(claim.chunk)?.holders.get(claim.slot)?;
             if holder.compare_exchange(seen, word, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
                 return Some(Claim { word, ..claim });
@@ -748,7 +748,7 @@ mod tests {
         let limits = Word::new(LeaseLimits::default());
         let leases = leases_of(&chunks, &limits, key(1));
         let claim = leases.claim(1, 0, me(), 5, Some(1)).unwrap().unwrap();
-        chunks[claim.chunk].holders[claim.slot].store(LeaseWord::new(3, 9), Ordering::Relaxed);
+        chunks[claim.chunk].holders[claim.slot].store(LeaseWord::new(3, 9, 0), Ordering::Relaxed);
         assert_eq!(reap(&chunks, |_| false, |_| {}), 1);
         assert_eq!(leases.count(), 0);
     }

@@ -1,9 +1,10 @@
-//! Keys, buckets, names, causes, notices, leases, workers, events and measurements: each a set of operations over
-//! slices of records.
+//! Keys, buckets, names, causes, notices, leases, connections, workers, events and measurements: each a set of
+//! operations over slices of records.
 
 pub mod board;
 pub mod buckets;
 pub mod causes;
+pub mod connections;
 pub mod events;
 pub mod index;
 pub mod leases;

@@ -3,6 +3,7 @@
 use crate::layout::{NAME_BYTES, Name, NameWord, OwnerTag};
 use crate::primitives::{MAX_TRIES, mix};
 use crate::sync::{Ordering, Word};
+use std::borrow::Cow;
 
 const WRITING: u64 = 1;
 const COMPLETE: u64 = 2;
@@ -43,7 +44,49 @@ fn push_part(shown: &mut String, part: &str, keyed: bool) {
     }
 }
 
-pub(super) fn truncate(text: &mut String, max: usize) {
+/// An endpoint as it may be shown: without userinfo, query and fragment, and with whatever else may be a secret
+/// in its host and path replaced as by [`redact`].
+pub fn redact_endpoint(endpoint: &str) -> Cow<'_, str> {
+    if is_plain(endpoint.as_bytes()) {
+        return Cow::Borrowed(endpoint);
+    }
+    let (scheme, rest) = endpoint.split_once("://").map_or((None, endpoint), |(s, r)| (Some(s), r));
+    let rest = rest.split(['?', '#', ';']).next().unwrap_or_default();
+    // Everything up to the last one: a password may have been written with a slash in it.
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    let mut shown = String::with_capacity(endpoint.len());
+    if let Some(scheme) = scheme {
+        push_part(&mut shown, scheme, false);
+        shown.push_str("://");
+    }
+    for (position, segment) in rest.split('/').enumerate() {
+        if position > 0 {
+            shown.push('/');
+        }
+        for (position, label) in segment.split('.').enumerate() {
+            if position > 0 {
+                shown.push('.');
+            }
+            push_part(&mut shown, label, false);
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// Whether an endpoint has nothing in it that must be looked at: decided in one pass, for every request.
+fn is_plain(endpoint: &[u8]) -> bool {
+    let mut run = 0;
+    endpoint.iter().enumerate().all(|(position, byte)| {
+        let part = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        run = if part { run + 1 } else { 0 };
+        let begins = run == 1 && *byte == b's';
+        run < SECRET_LEN
+            && (part || matches!(byte, b'.' | b':' | b'/'))
+            && !(begins && endpoint[position..].starts_with(b"sk-"))
+    })
+}
+
+pub(crate) fn truncate(text: &mut String, max: usize) {
     if text.len() > max {
         let end = (0..=max).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
         text.truncate(end);
@@ -206,6 +249,26 @@ mod tests {
         assert_eq!(redact(hash), "88dc28..");
         assert_eq!(redact("a\0b\nc"), "a?b?c");
         assert_eq!(redact(""), "");
+    }
+
+    #[test]
+    fn no_endpoint_shows_a_secret() {
+        let shown = |endpoint| redact_endpoint(endpoint).into_owned();
+        for plain in ["https://api.openai.com/v1", "http://127.0.0.1:8080", "redis", "a_b-c/d", ""]
+        {
+            assert!(matches!(redact_endpoint(plain), Cow::Borrowed(same) if same == plain));
+        }
+        assert_eq!(shown("https://user:pa55word@host:8443/v1?key=abc"), "https://host:8443/v1");
+        assert_eq!(shown("https://user:pa/55@host/v1"), "https://host/v1");
+        assert_eq!(shown("user:pa55@host"), "host");
+        assert_eq!(shown("https://host/v1#token"), "https://host/v1");
+        assert_eq!(shown("https://host/sk-0123456/v1"), "https://host/sk-012../v1");
+        assert_eq!(
+            shown("https://hooks.host/services/0123456789abcdef0123/x"),
+            "https://hooks.host/services/012345../x"
+        );
+        assert_eq!(shown("https://0123456789abcdef0123.host/x"), "https://012345...host/x");
+        assert_eq!(shown("http://h\u{e9}\n/"), "http://h\u{e9}?/");
     }
 
     #[test]

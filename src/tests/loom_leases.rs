@@ -186,7 +186,7 @@ fn loom_leases_a_chunk_in_use_is_not_given_up() {
         let first = held.first();
         for (_, chunk) in held.chunks.iter().enumerate().filter(|(number, _)| *number != first) {
             chunk.identity.store(index::identity(KeyKind::Chunk, 99 << 13), Ordering::Relaxed);
-            chunk.holders[0].store(LeaseWord::new(owner(9).raw(), 1), Ordering::Relaxed);
+            chunk.holders[0].store(LeaseWord::new(owner(9).raw(), 1, 0), Ordering::Relaxed);
         }
         let other = held.clone();
         let thread = thread::spawn(move || {

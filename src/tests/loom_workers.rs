@@ -40,7 +40,7 @@ impl World {
     }
 
     fn acquire(&self, owner: OwnerTag) -> bool {
-        let word = LeaseWord::new(owner.raw(), 1);
+        let word = LeaseWord::new(owner.raw(), 1, 0);
         let free = LeaseWord::default();
         self.slot.compare_exchange(free, word, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }

@@ -47,6 +47,7 @@ impl Walk<'_> {
         self.duplicates_in(section::SERIES, region.series(), 0);
         self.duplicates_in(section::JOBS, region.jobs(), 0);
         self.duplicates_in(section::BOARD, region.board(), 0);
+        self.duplicates_in(section::ENDPOINTS, region.endpoints(), 0);
     }
 
     /// In a table that begins at record `first` of its section.

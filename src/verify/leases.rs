@@ -3,7 +3,7 @@
 use super::identities::{Standing, judge};
 use super::{Notes, Walk, first_nonzero, get};
 use crate::clock::Instant;
-use crate::engine::{health, leader};
+use crate::engine::{health, leader, pool};
 use crate::layout::{
     CHUNK_SLOTS, IdentityWord, KeyKind, LeaseLimits, LeaseWord, OwnerTag, section,
 };
@@ -70,7 +70,7 @@ fn description(
     }
     let chunks = region.chunks();
     let Some((owner, limits)) = record_of(region, key_slot) else {
-        notes.harmless("key_slot", key_slot, "a bucket, a deployment or a job");
+        notes.harmless("key_slot", key_slot, "a bucket, a deployment, a job or an endpoint");
         return;
     };
     if ordinal >= chunks.len() as u64 {
@@ -92,6 +92,10 @@ fn description(
 
 /// The key in the record that a description names, and its limits; `None` = there is no such record.
 fn record_of(region: &Region, key_slot: u64) -> Option<(Option<IdentityWord>, &Word<LeaseLimits>)> {
+    if let Some(slot) = pool::slot_of(key_slot) {
+        let record = region.endpoints().get(slot)?;
+        return Some((index::key_of(get(&record.identity)), &record.lease));
+    }
     if let Some(slot) = leader::slot_of(key_slot) {
         let record = region.jobs().get(slot)?;
         return Some((index::key_of(get(&record.identity)), &record.lease));

@@ -11,6 +11,7 @@
 //! depend on what it reads: at most [`MAX_FINDINGS`] are kept.
 
 mod board;
+mod endpoints;
 mod health;
 mod identities;
 mod jobs;
@@ -193,6 +194,7 @@ impl<'a> Walk<'a> {
         self.events();
         self.jobs();
         self.board();
+        self.endpoints();
     }
 
     /// Looks at the records of a section that were ever written. `examine` loads all words of its record
@@ -248,6 +250,7 @@ fn name_of(id: u64) -> &'static str {
         section::JOBS => "jobs",
         section::BOARD => "board",
         section::SHEETS => "sheets",
+        section::ENDPOINTS => "endpoints",
         _ => "header",
     }
 }

@@ -118,7 +118,7 @@ pub fn fresh_file(capacity: Capacity, clock: &FakeClock) -> File {
 }
 
 /// Records of the sections, by number.
-const RECORDS: [&str; 13] = [
+const RECORDS: [&str; 14] = [
     "WorkerRow",
     "StatsRow",
     "Feature",
@@ -132,6 +132,7 @@ const RECORDS: [&str; 13] = [
     "Job",
     "Notice",
     "Sheet",
+    "Endpoint",
 ];
 
 /// Offset of a field in its record.
@@ -143,7 +144,7 @@ pub fn offset_of(record: &str, field: &str) -> u64 {
 }
 
 /// All sections.
-pub const SECTIONS: [u64; 13] = [
+pub const SECTIONS: [u64; 14] = [
     section::WORKERS,
     section::STATS,
     section::FEATURES,
@@ -157,6 +158,7 @@ pub const SECTIONS: [u64; 13] = [
     section::JOBS,
     section::BOARD,
     section::SHEETS,
+    section::ENDPOINTS,
 ];
 
 pub fn put(file: &File, offset: u64, value: u64) {

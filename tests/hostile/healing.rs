@@ -163,7 +163,7 @@ fn slots_of_nobody_are_free_and_those_of_somebody_after_their_time() {
         let now_s = ground.engine.now().s();
         for slot in 0..10 {
             let word = match source.byte() % 3 {
-                0 => LeaseWord::new(me, now_s.saturating_sub(u64::from(source.byte()))).bits(),
+                0 => LeaseWord::new(me, now_s.saturating_sub(u64::from(source.byte())), 0).bits(),
                 _ => damaged(ground.word(first + 8 * slot), source) & !0xffff_fc00,
             };
             ground.put(first + 8 * slot, word);

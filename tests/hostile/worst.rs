@@ -92,8 +92,8 @@ impl Worst {
     fn take_chunks(self, ground: &Ground, key: IdentityWord) {
         let holder = match self.holder {
             Holder::Nobody => LeaseWord::default(),
-            Holder::Us => LeaseWord::new(ground.engine.me().map_or(0, OwnerTag::raw), 1),
-            Holder::Gone => LeaseWord::new(7, 1),
+            Holder::Us => LeaseWord::new(ground.engine.me().map_or(0, OwnerTag::raw), 1, 0),
+            Holder::Gone => LeaseWord::new(7, 1, 0),
         };
         for (ordinal, chunk) in (0_u64..).zip(ground.region().chunks()) {
             let hash = mix(key.bits() ^ ordinal.wrapping_mul(0x9e37_79b9_7f4a_7c15));

@@ -20,6 +20,7 @@ from region_view import (
     Chunk,
     Counter,
     Deployment,
+    Endpoint,
     Event,
     Feature,
     Hold,
@@ -51,8 +52,10 @@ HISTOGRAMS = 8
 
 DOMAIN_KEY, DOMAIN_SLIDING = 0, 4
 DOMAIN_TALLY, DOMAIN_DEPLOYMENT, DOMAIN_SERIES = 0x74616C6C, 0x6465706C, 0x73657269
-DOMAIN_JOB, DOMAIN_NOTICE = 0x6A6F6273, 0x6E6F7465
-DEPLOYMENT_MARK, JOB_MARK = 1 << 32, 2 << 32
+DOMAIN_JOB, DOMAIN_NOTICE, DOMAIN_POOL = 0x6A6F6273, 0x6E6F7465, 0x706F6F6C
+DEPLOYMENT_MARK, JOB_MARK, ENDPOINT_MARK = 1 << 32, 2 << 32, 3 << 32
+FAILURES_IN_A_ROW, ENDPOINT_REST_S, ENDPOINT_MEMORY_S = 3, 30, 300
+POOL_COUNTS = ("created", "refused", "expired", "reused", "taken_over", "stale_returns")
 SHEET_TIMES = ("published_us", "expires_us")
 SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
@@ -246,15 +249,22 @@ class RegionReader:
         return self._find("Bucket", kind, data, domain, first, slots)
 
     def find_named(self, record: str, data: bytes) -> int | None:
-        """The record of a deployment, a series, a job or a notice, by hash and probe."""
+        """The record of a deployment, a series, a job, a notice or a pool, by hash and probe."""
         domains = {
             "Deployment": DOMAIN_DEPLOYMENT,
             "Series": DOMAIN_SERIES,
             "Job": DOMAIN_JOB,
             "Notice": DOMAIN_NOTICE,
+            "Endpoint": DOMAIN_POOL,
         }
         domain = domains[record]
         return self._find(record, "named", data, domain, 0, self.sections[record].count)
+
+    def find_endpoint(self, pool: str, endpoint: str) -> int | None:
+        """The record of an endpoint of a pool, by hash and probe."""
+        domain = self.hash(DOMAIN_POOL, pool.encode())
+        count = self.sections["Endpoint"].count
+        return self._find("Endpoint", "named", endpoint.encode(), domain, 0, count)
 
     def _find(
         self, table: str, kind: str, data: bytes, domain: int, first: int, slots: int
@@ -339,6 +349,7 @@ class RegionReader:
         view.events = list(self._events())
         view.jobs = self._standing("Job", self._job)
         view.notices = self._standing("Notice", self._notice)
+        view.endpoints = self._standing("Endpoint", lambda slot: self._endpoint(slot, at_us))
         return view
 
     def _workers(self) -> Iterator[Worker]:
@@ -525,6 +536,7 @@ class RegionReader:
                         ordinal * slots + number,
                         self.owner(lease["owner"]),
                         lease["acquired_s"],
+                        lease["idle"] == 1,
                         tag["hash"],
                         tag["writes"],
                     )
@@ -536,7 +548,8 @@ class RegionReader:
             ordinal,
             place - 1 if 0 < place <= DEPLOYMENT_MARK else None,
             place - DEPLOYMENT_MARK - 1 if DEPLOYMENT_MARK < place <= JOB_MARK else None,
-            place - JOB_MARK - 1 if place > JOB_MARK else None,
+            place - JOB_MARK - 1 if JOB_MARK < place <= ENDPOINT_MARK else None,
+            place - ENDPOINT_MARK - 1 if place > ENDPOINT_MARK else None,
             self._word("LeaseChunk", index, "hint"),
             self._word("LeaseChunk", index, "held"),
             tuple(holds),
@@ -628,6 +641,29 @@ class RegionReader:
             term["number"],
             self.owner(term["owner"]),
             since["began_s"] if since["number"] == term["number"] else None,
+        )
+
+    def _endpoint(self, index: int, now_us: int) -> Endpoint:
+        def word(name: str) -> int:
+            return self._word("Endpoint", index, name)
+
+        breaker = self._bits("Endpoint", index, "breaker")
+        failure = self._bits("Endpoint", index, "last_failure")
+        silent_s = now_us // SECOND_US - breaker["last_s"]
+        errors = breaker["errors"] if silent_s < ENDPOINT_MEMORY_S else 0
+        kinds = self.document.values["FailureKind"]
+        happened = kinds[failure["kind"]], failure["status"], failure["at_s"]
+        return Endpoint(
+            index,
+            self._name("Endpoint", index, "name_head", "name"),
+            self.identity("Endpoint", index),
+            word("pool"),
+            errors,
+            errors < FAILURES_IN_A_ROW or silent_s >= ENDPOINT_REST_S,
+            word("failures_total"),
+            happened if word("last_failure") else None,
+            {name: word(name) for name in POOL_COUNTS},
+            self._bits("Endpoint", index, "lease")["limit"],
         )
 
     def _notice(self, index: int) -> Notice:

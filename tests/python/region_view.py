@@ -103,6 +103,7 @@ class Hold:
     slot: int
     owner: Owner
     acquired_s: int
+    idle: bool
     tag: int
     writes: int
     """How often its tag was written, by whomever."""
@@ -110,7 +111,7 @@ class Hold:
 
 @dataclass(frozen=True)
 class Chunk:
-    """32 slots of a key: of the one in bucket `key`, of a deployment, or of a job."""
+    """32 slots of a key: of the one in bucket `key`, of a deployment, of a job, or of an endpoint."""
 
     record: int
     state: str
@@ -119,6 +120,7 @@ class Chunk:
     key: int | None
     deployment: int | None
     job: int | None
+    endpoint: int | None
     hint: int
     held: int
     holds: tuple[Hold, ...]
@@ -165,6 +167,22 @@ class Job:
     term: int
     leader: Owner
     since_s: int | None
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A connection pool, or an endpoint of the one whose identity is `pool`."""
+
+    record: int
+    name: str | None
+    identity: int
+    pool: int
+    failures_in_a_row: int
+    healthy: bool
+    failures_total: int
+    last_failure: tuple[str, int, int] | None
+    counts: dict[str, int]
+    limit: int
 
 
 @dataclass(frozen=True)
@@ -236,3 +254,4 @@ class View:
     events: list[Event] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
+    endpoints: list[Endpoint] = field(default_factory=list)

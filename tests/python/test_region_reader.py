@@ -29,7 +29,13 @@ from typing import Any
 import pytest
 
 import region_view
-from fast_litellm._rust import LimiterScripts, Region, SimpleRateLimiter, UnavailableError
+from fast_litellm._rust import (
+    LimiterScripts,
+    Region,
+    SimpleConnectionPool,
+    SimpleRateLimiter,
+    UnavailableError,
+)
 from keyed_hash import mix, places, siphash
 from layout_document import Bits, LayoutDocument
 from region_reader import (
@@ -43,6 +49,7 @@ from region_reader import (
 from region_view import (
     Cause,
     Deployment,
+    Endpoint,
     Event,
     Hold,
     Key,
@@ -179,27 +186,76 @@ def limit_reports(view: View) -> list[dict[str, Any]]:
 
 
 def lease_reports(view: View) -> list[dict[str, Any]]:
-    names: dict[tuple[int | None, int | None, int | None], str | None] = {
-        **{(key.slot, None, None): name_of(key) for key in view.keys},
-        **{(None, each.record, None): each.name for each in view.deployments},
-        **{(None, None, each.record): each.name for each in view.jobs},
+    names: dict[tuple[int | None, ...], str | None] = {
+        **{(key.slot, None, None, None): name_of(key) for key in view.keys},
+        **{(None, each.record, None, None): each.name for each in view.deployments},
+        **{(None, None, each.record, None): each.name for each in view.jobs},
+        **{(None, None, None, each.record): connected(view, each) for each in view.endpoints},
     }
     owners = {worker.owner: worker for worker in view.workers}
     grouped = defaultdict(list)
     for chunk in view.chunks:
         for hold in chunk.holds:
-            grouped[chunk.key, chunk.deployment, chunk.job, hold.owner].append(
-                view.at_us // 1_000_000 - hold.acquired_s
+            held_by = chunk.key, chunk.deployment, chunk.job, chunk.endpoint
+            grouped[held_by, hold.owner].append(
+                (view.at_us // 1_000_000 - hold.acquired_s, hold.idle)
             )
     reports = []
-    for (slot, deployment, job, owner), ages in grouped.items():
+    for (held_by, owner), holds in grouped.items():
         worker = owners.get(owner)
         who: dict[str, Any] = {"owner": "dead"}
         if worker is not None and worker.state == "live":
             who = {"pid": worker.pid, "owner": liveness(worker)}
-        held = {"held": len(ages), "oldest_s": max(ages)}
-        reports.append({"key": names.get((slot, deployment, job)), "row": owner.row, **who, **held})
+        held = {"held": len(holds), "oldest_s": max(age_s for age_s, _ in holds)}
+        idle = sum(idle for _, idle in holds)
+        held.update({"idle": idle} if idle else {})
+        reports.append({"key": names.get(held_by), "row": owner.row, **who, **held})
     return reports
+
+
+def connected(view: View, record: Endpoint) -> str:
+    """How leases of a pool or an endpoint are shown."""
+    (pool,) = (each for each in view.endpoints if each.identity == record.pool)
+    return f"pool {pool.name}" if pool == record else f"pool {pool.name}: {record.name}"
+
+
+def pool_reports(view: View) -> list[dict[str, Any]]:
+    holds = [(chunk.endpoint, hold) for chunk in view.chunks for hold in chunk.holds]
+
+    def held(record: Endpoint) -> dict[str, int]:
+        idle = [hold.idle for at, hold in holds if at == record.record]
+        limit = {"limit": record.limit} if record.limit else {}
+        return {"connections": len(idle), "idle": sum(idle), **limit}
+
+    def endpoint(record: Endpoint) -> dict[str, Any]:
+        report = {
+            "endpoint": record.name,
+            **held(record),
+            "healthy": record.healthy,
+            "failures_in_a_row": record.failures_in_a_row,
+            "failures_total": record.failures_total,
+        }
+        if record.last_failure:
+            kind, status, at_s = record.last_failure
+            report["last_failure"] = spelt(kind)
+            report["last_failure_s"] = view.at_us // 1_000_000 - at_s
+            report.update({"last_status": status} if status else {})
+        return report
+
+    return [
+        {
+            "pool": pool.name,
+            **held(pool),
+            **pool.counts,
+            "endpoints": [
+                endpoint(each)
+                for each in view.endpoints
+                if each.pool == pool.identity and each.identity != pool.identity
+            ],
+        }
+        for pool in view.endpoints
+        if pool.pool == pool.identity
+    ]
 
 
 def feature_reports(view: View) -> list[dict[str, Any]]:
@@ -352,6 +408,7 @@ def report_of(reader: RegionReader, view: View) -> dict[str, Any]:
         "leases": lease_reports(view),
         "leaders": leader_reports(view),
         "deployments": deployment_reports(view),
+        "pools": pool_reports(view),
         "notices": notice_reports(view),
         "features": feature_reports(view),
         "series": [series_report(each) for each in view.series],
@@ -415,6 +472,8 @@ def lookups(
     ]
     for chunk in view.chunks:
         place = None if chunk.key is None else reader.find_chunk(chunk.key, chunk.ordinal)
+        if chunk.endpoint is not None:
+            place = reader.find_chunk(chunk.endpoint, chunk.ordinal, "Endpoint")
         if place != chunk.record:
             found.append(f"chunk {chunk.record} of {chunk.key} is computed to be in {place}")
     return found
@@ -435,6 +494,7 @@ class Busy:
         self._limit()
         self._count()
         self._hold()
+        self._connect()
         if churn:
             self._churn()
         self.charge("user:forgotten", "requests", 3, 1)
@@ -541,6 +601,25 @@ class Busy:
             reaped.call("error", 3)
         assert self.region.reap() == 1
         self.subject("team:blue")
+
+    def _connect(self) -> None:
+        pool = SimpleConnectionPool("calls", max_per_endpoint=3, max_total=4, region=self.region)
+        first, second, third = (
+            pool.get_connection("https://u:secret@one/v1?k=1") for _ in range(3)
+        )
+        assert first and second and third
+        assert pool.get_connection("https://u:secret@one/v1?k=1") is None
+        pool.return_connection(first)
+        pool.return_connection(first)
+        pool.return_connection(second)
+        again = pool.get_connection("https://u:secret@one/v1?k=1")
+        assert again is not None and again.rpartition(".")[0] == second.rpartition(".")[0]
+        kept = [pool.get_connection("two") for _ in range(2)]
+        assert None not in kept
+        assert kept[0] is not None and pool.report(kept[0], success=False, error="status 503")
+        if kept[1] is not None:
+            pool.return_connection(kept[1])
+        self.uses = [again, third, *kept]
 
     def _churn(self) -> None:
         fast = SimpleRateLimiter(60_000, burst=1, region=self.region)
@@ -765,6 +844,32 @@ def test_slots_are_held_by_key_owner_and_id(busy: Busy) -> None:
     assert other.owner not in {hold.owner for hold in holds.values()}
 
 
+def test_the_halves_of_a_connection_lead_to_each_other(busy: Busy) -> None:
+    reader, view = busy.reader, busy.reader.view()
+    pool = reader.find_named("Endpoint", b"calls")
+    records = {
+        reader.find_endpoint("calls", "https://u:secret@one/v1?k=1"),
+        reader.find_endpoint("calls", "two"),
+    }
+    holds = {
+        (chunk.endpoint, hold.slot): hold
+        for chunk in view.chunks
+        if chunk.endpoint is not None
+        for hold in chunk.holds
+    }
+    ids = set()
+    for (record, slot), hold in holds.items():
+        if record == pool:
+            continue
+        assert record in records
+        other = holds[pool, hold.tag % (1 << 16)]
+        assert (other.owner, other.idle) == (hold.owner, hold.idle)
+        assert divmod(other.tag, 1 << 16) == (record + 1, slot)
+        ids.add(f"{record:x}.{slot:x}.{hold.tag >> 16:x}.{hold.writes - hold.idle:x}")
+    assert ids == {each.rpartition("#")[2] for each in busy.uses if each}
+    assert not any(b"secret" in (each.name or "").encode() for each in view.endpoints)
+
+
 def test_a_full_table_is_read_key_by_key() -> None:
     region = make("full", overflow="shared")
     limiter = SimpleRateLimiter(1, burst=9, name="crowd", region=region)
@@ -827,6 +932,8 @@ UNSEEN = {
     # Nobody but the engine knows what they must be; that they touch no other field is tested.
     *("IdentityWord.version", "GcraWord.idle_epoch", "BreakerWord.trips", "NameWord.owner"),
     *("LeaseLimits.attempts", "LeaseLimits.lowering"),
+    # Nothing is kept here for longer than it may be.
+    "Endpoint.expired",
     # No process here writes them.
     *("Feature.flag", "FlagWord.mode", "FlagWord.percent", "FlagWord.revision"),
 }

@@ -1,0 +1,339 @@
+"""Plain Python in place of the extension's connection pool, within one process."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from fast_litellm._config import PoolSettings
+from fast_litellm._fallback_errors import OutOfRangeError, RegionError
+from fast_litellm._fallback_router import _classify
+
+_MOST = 65_535
+_LONGEST_S = 31_536_000
+_THRESHOLD, _REST_S, _MEMORY_S = 3, 30, 300
+_SECRET_LEN, _SHOWN, _ID_SHOWN = 20, 6, 120
+_ID = re.compile(r"#([0-9a-f]{1,8})\.([0-9a-f]{1,4})\.([0-9a-f]{1,8})\.([0-9a-f]{1,4})", re.ASCII)
+_COUNTS = ("created", "reused", "refused", "expired", "taken_over", "stale_returns")
+
+
+@dataclass
+class _Connection:
+    generation: int
+    made_s: float
+    used_s: float
+    use: int = 0
+    idle: bool = False
+
+
+@dataclass
+class _Endpoint:
+    shown: str
+    number: int
+    slots: dict[int, _Connection] = field(default_factory=dict)
+    failures_in_a_row: int = 0
+    failed_s: float = 0.0
+    failures: int = 0
+    last_failure: tuple[str, int] | None = None
+
+    def failing(self, now: float) -> int:
+        """Failures in a row that are not yet forgotten."""
+        return self.failures_in_a_row if now - self.failed_s < _MEMORY_S else 0
+
+    def is_healthy(self, now: float) -> bool:
+        return self.failing(now) < _THRESHOLD or now - self.failed_s >= _REST_S
+
+
+class _Shared:
+    """What all pools of one name in this process have in common."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.endpoints: dict[str, _Endpoint] = {}
+        self.counts = dict.fromkeys(_COUNTS, 0)
+        self.generation = 0
+
+    def find(self, number: int) -> _Endpoint | None:
+        endpoints = list(self.endpoints.values())
+        return endpoints[number] if number < len(endpoints) else None
+
+    def total(self) -> int:
+        return sum(len(endpoint.slots) for endpoint in self.endpoints.values())
+
+
+_pools: dict[str, _Shared] = {}
+
+
+def _forget() -> None:
+    """Begin anew: a child of a fork holds nothing of what its parent does, and no lock of it."""
+    _pools.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def _redact(endpoint: str) -> str:
+    scheme, found, rest = endpoint.partition("://")
+    if not found:
+        scheme, rest = "", endpoint
+    rest = re.split(r"[?#;]", rest, maxsplit=1)[0].rpartition("@")[2]
+
+    def part(text: str) -> str:
+        longest = max(map(len, re.split(r"[^A-Za-z0-9_-]", text)))
+        hide = (text.startswith("sk-") or longest >= _SECRET_LEN) and len(text) > _SHOWN
+        return f"{text[:_SHOWN]}.." if hide else text
+
+    shown = "/".join(".".join(map(part, segment.split("."))) for segment in rest.split("/"))
+    shown = "".join(c if c.isprintable() else "?" for c in shown)
+    return f"{part(scheme)}://{shown}" if found else shown
+
+
+def _text(what: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{what} must be a str, not {type(value).__name__}")
+    return value
+
+
+def _limit(name: str, value: int) -> int:
+    if not isinstance(value, int):
+        raise TypeError(f"'{type(value).__name__}' object cannot be interpreted as an integer")
+    if not 1 <= value <= _MOST:
+        raise OutOfRangeError(f"{name}={value}: use 1 to 65,535")
+    return value
+
+
+def _seconds(name: str, value: float) -> float:
+    if not 0 <= value <= _LONGEST_S:
+        raise OutOfRangeError(f"{name}={value}: use 0 (without end) to 31,536,000 seconds")
+    return math.ceil(value) or math.inf
+
+
+class SimpleConnectionPool:
+    """The pool of the extension, within one process; see there."""
+
+    def __init__(
+        self,
+        pool_name: str = "default",
+        *,
+        max_per_endpoint: int | None = None,
+        max_total: int | None = None,
+        idle_timeout_s: float | None = None,
+        max_age_s: float | None = None,
+        region: object = None,
+    ) -> None:
+        if region is not None:
+            raise RegionError("there is no shared region without fast_litellm's extension")
+        configured = PoolSettings.from_environment()
+
+        def chosen(name: str, given: Any) -> Any:
+            return getattr(configured, name) if given is None else given
+
+        self._name = _text("pool_name", pool_name)
+        self._most_each = _limit("max_per_endpoint", chosen("max_per_endpoint", max_per_endpoint))
+        self._most = _limit("max_total", chosen("max_total", max_total))
+        self._idle_s = _seconds("idle_timeout_s", chosen("idle_timeout_s", idle_timeout_s))
+        self._age_s = _seconds("max_age_s", chosen("max_age_s", max_age_s))
+
+    @property
+    def pool_name(self) -> str:
+        """Name of the pool."""
+        return self._name
+
+    @property
+    def _shared(self) -> _Shared:
+        return _pools.setdefault(self._name, _Shared())
+
+    def _is_over(self, connection: _Connection, now: float) -> bool:
+        too_idle = connection.idle and now - connection.used_s > self._idle_s
+        return too_idle or now - connection.made_s > self._age_s
+
+    def _sweep(self, shared: _Shared, now: float) -> None:
+        for endpoint in shared.endpoints.values():
+            for slot, connection in list(endpoint.slots.items()):
+                if connection.idle and self._is_over(connection, now):
+                    del endpoint.slots[slot]
+                    shared.counts["expired"] += 1
+
+    def get_connection(self, endpoint: str) -> str | None:
+        """Hand out a connection, or None when as many as may be are in use."""
+        name, shared = _text("endpoint", endpoint), self._shared
+        with shared.lock:
+            now = time.monotonic()
+            self._sweep(shared, now)
+            number = len(shared.endpoints)
+            found = shared.endpoints.setdefault(name, _Endpoint(_redact(name), number))
+            idle = [slot for slot, each in found.slots.items() if each.idle]
+            if idle:
+                slot = max(idle, key=lambda slot: found.slots[slot].used_s)
+                connection = found.slots[slot]
+                connection.idle, connection.used_s = False, now
+                shared.counts["reused"] += 1
+            elif len(found.slots) >= self._most_each or not self._make_room(shared):
+                shared.counts["refused"] += 1
+                return None
+            else:
+                slot = next(n for n in range(self._most_each) if n not in found.slots)
+                shared.generation += 1
+                connection = found.slots[slot] = _Connection(shared.generation, now, now)
+                shared.counts["created"] += 1
+            path = (found.number, slot, connection.generation & 0xFFFFFFFF, connection.use)
+        return f"{found.shown}#" + ".".join(f"{part:x}" for part in path)
+
+    def _make_room(self, shared: _Shared) -> bool:
+        if shared.total() < self._most:
+            return True
+        idle = [
+            (each.used_s, endpoint.number, slot, endpoint)
+            for endpoint in shared.endpoints.values()
+            for slot, each in endpoint.slots.items()
+            if each.idle
+        ]
+        if not idle:
+            return False
+        _, _, slot, endpoint = min(idle, key=lambda each: each[:3])
+        del endpoint.slots[slot]
+        shared.counts["taken_over"] += 1
+        return True
+
+    def _parse(self, connection_id: str) -> tuple[int, int, int, int]:
+        text = _text("connection_id", connection_id)
+        found = _ID.fullmatch(text, max(text.rfind("#"), 0))
+        if found is None:
+            raise ValueError(
+                f'connection_id="{_redact(text)[:_ID_SHOWN]}" is no id: '
+                "pass one as get_connection returned it"
+            )
+        record, slot, generation, use = (int(part, 16) for part in found.groups())
+        return record, slot, generation, use
+
+    def _find(
+        self, shared: _Shared, path: tuple[int, int, int, int]
+    ) -> tuple[_Endpoint, _Connection] | None:
+        """Find a connection in its latest use, or after it."""
+        number, slot, generation, use = path
+        endpoint = shared.find(number)
+        connection = endpoint.slots.get(slot) if endpoint else None
+        if endpoint is None or connection is None or connection.generation != generation:
+            return None
+        latest = connection.use - 1 if connection.idle else connection.use
+        return (endpoint, connection) if latest & 0xFFFF == use else None
+
+    def _tell(self, endpoint: _Endpoint, success: bool, error: BaseException | str | None) -> None:
+        now = time.monotonic()
+        if success:
+            endpoint.failures_in_a_row = 0
+            return
+        endpoint.failures_in_a_row = endpoint.failing(now) + 1
+        endpoint.failed_s = now
+        endpoint.failures += 1
+        endpoint.last_failure = _classify(None, error)
+
+    def return_connection(
+        self,
+        connection_id: str,
+        success: bool | None = None,
+        error: BaseException | str | None = None,
+    ) -> None:
+        """Give a connection back; one that was given back before is left alone."""
+        path, shared = self._parse(connection_id), self._shared
+        with shared.lock:
+            found = self._find(shared, path)
+            if found is None:
+                shared.counts["stale_returns"] += 1
+                return
+            endpoint, connection = found
+            if success is not None:
+                self._tell(endpoint, success, error)
+            now = time.monotonic()
+            if success is False:
+                del endpoint.slots[path[1]]
+            elif connection.idle:
+                shared.counts["stale_returns"] += 1
+            elif self._is_over(connection, now):
+                del endpoint.slots[path[1]]
+                shared.counts["expired"] += 1
+            else:
+                connection.idle, connection.used_s = True, now
+                connection.use = connection.use + 1 & 0xFFFF
+
+    def remove_connection(self, connection_id: str) -> None:
+        """Take a connection out of the pool, in use or idle."""
+        path, shared = self._parse(connection_id), self._shared
+        with shared.lock:
+            found = self._find(shared, path)
+            if found is None:
+                shared.counts["stale_returns"] += 1
+            else:
+                del found[0].slots[path[1]]
+
+    def report(
+        self, connection_id: str, success: bool, error: BaseException | str | None = None
+    ) -> bool:
+        """Tell how the endpoint of a connection behaved. False = the connection is gone."""
+        path, shared = self._parse(connection_id), self._shared
+        with shared.lock:
+            found = self._find(shared, path)
+            if found is not None:
+                self._tell(found[0], success, error)
+        return found is not None
+
+    def health_check(self, connection_id: str) -> bool:
+        """Whether a connection is there, its time is not over, and its endpoint is healthy."""
+        path, shared = self._parse(connection_id), self._shared
+        with shared.lock:
+            now = time.monotonic()
+            found = self._find(shared, path)
+            return (
+                found is not None and not self._is_over(found[1], now) and found[0].is_healthy(now)
+            )
+
+    def cleanup(self) -> None:
+        """Close idle connections whose time is over."""
+        shared = self._shared
+        with shared.lock:
+            self._sweep(shared, time.monotonic())
+
+    def get_stats(self) -> dict[str, Any]:
+        """What the pool is like in this process."""
+        shared = self._shared
+        with shared.lock:
+            now = time.monotonic()
+            endpoints: dict[str, dict[str, Any]] = {}
+            for endpoint in shared.endpoints.values():
+                idle = sum(each.idle for each in endpoint.slots.values())
+                last = endpoint.last_failure
+                times = sum(other.shown == endpoint.shown for other in shared.endpoints.values())
+                name = endpoint.shown
+                if times > 1 and name in endpoints:
+                    name = (
+                        f"{name} ({sum(key.startswith(endpoint.shown) for key in endpoints) + 1})"
+                    )
+                endpoints[name] = {
+                    "active": len(endpoint.slots) - idle,
+                    "idle": idle,
+                    "total": len(endpoint.slots),
+                    "healthy": endpoint.is_healthy(now),
+                    "failures_in_a_row": endpoint.failing(now),
+                    "failures": endpoint.failures,
+                    "last_failure": last
+                    and {
+                        "kind": last[0],
+                        "status": last[1] or None,
+                        "age_s": int(now - endpoint.failed_s),
+                    },
+                }
+            idle = sum(endpoint["idle"] for endpoint in endpoints.values())
+            return {
+                "total_connections": shared.total(),
+                "active_connections": shared.total() - idle,
+                "idle_connections": idle,
+                "max_total_connections": self._most,
+                "max_connections_per_endpoint": self._most_each,
+                "endpoints": endpoints,
+                **shared.counts,
+            }
