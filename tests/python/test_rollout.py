@@ -185,6 +185,31 @@ def test_slots_on_both_sides_are_taken_together_and_given_back(
         assert counted(handler, theirs, "max_parallel_requests") == 0
 
 
+@in_fork
+def test_a_slot_is_given_back_when_the_other_side_has_none_or_fails(module: ModuleType) -> None:
+    handler = limited(module)
+    ours, theirs = side(True), side(False, "team")
+    limits = [limit(each, max_parallel_requests=2) for each in (ours, theirs)]
+    assert count_admitted(handler, 2, limits[0]) == 2
+
+    async def free(keys: list[str], args: list[Any]) -> list[int]:
+        return [0] * len(keys)
+
+    # As if they had been taken just after they were looked at.
+    handler.parallel_count_script = free
+    assert count_admitted(handler, 3, *limits) == 0
+    assert counted(handler, theirs, "max_parallel_requests") == 0
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("injected")
+
+    handler.parallel_acquire_script._method = fail
+    handler._fail_closed_resolver = lambda: True
+    with pytest.raises(Exception, match=r".*"):
+        admitted(handler, limit(side(True), max_parallel_requests=2), limits[1])
+    assert counted(handler, theirs, "max_parallel_requests") == 0
+
+
 @pytest.mark.parametrize(("ours_tpm", "theirs_tpm"), [(100, 900), (900, 100)])
 @in_fork
 def test_reservations_on_both_sides_are_made_together_and_settled_where_they_are(
@@ -261,6 +286,8 @@ def test_what_is_held_is_given_back_where_it_is_held_whatever_the_switch_says(
     assert region().fallback_count() == 0
     release("shared")
     assert in_region(subject, "max_parallel_requests") == 0
+    # Which has not touched what this worker holds alone.
+    assert counted(handler, subject, "max_parallel_requests") == 1
     switch(LIMITER, HALF)
     assert admitted(handler, limits, slot_id="again")
     assert in_region(subject, "max_parallel_requests") == 1

@@ -43,6 +43,9 @@ class Side(Protocol):
     def holds(self, key: str, slot_id: str) -> bool:
         """Whether a slot is held in the region."""
 
+    def give_back(self, key: str, slot_id: str) -> None:
+        """Release a slot in the region."""
+
 
 def subject_of_key(key: str) -> str:
     """The subject of a counter's key: `{api_key:x}:requests` is of `api_key:x`."""
@@ -223,8 +226,18 @@ class Split:
                     *args,
                     **kwargs,
                 )
-        if ours:
-            await original(handler, {**acquisition, "counter_keys": ours}, *args, **kwargs)
+        for key in ours:
+            if _has_own_slots(handler, key):
+                # LiteLLM would put the region's number of slots in the place of its own list of them.
+                self._side.give_back(key, slot_id)
+            else:
+                await original(handler, {**acquisition, "counter_keys": [key]}, *args, **kwargs)
+
+
+def _has_own_slots(handler: Any, key: str) -> bool:
+    """Whether LiteLLM has a list of slots of its own under a key."""
+    with alone():
+        return isinstance(_compat.dual_cache(handler).in_memory_cache.get_cache(key), dict)
 
 
 def _seconds_left(memory: Any, key: str) -> float:

@@ -148,6 +148,14 @@ class LimiterSeam(Seam):
             self._breaker.failed("search for a slot", error)
             return True
 
+    def give_back(self, key: str, slot_id: str) -> None:
+        """Release a slot in the region."""
+        try:
+            self._scripts.parallel_release([key], [slot_id])
+        except FAULTS as error:  # counted; it is tried again
+            self.debts.owe([key], [slot_id])
+            self._breaker.failed("release of a slot", error)
+
     def _switch(self, is_open: bool) -> None:
         self._divided = True
         # Without scripts LiteLLM counts in its own memory at once, instead of after each failure.
