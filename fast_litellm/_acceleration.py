@@ -9,6 +9,8 @@ from fast_litellm._config import flag
 from fast_litellm._features import any_breaker_open, configure
 from fast_litellm._log import logger
 
+#: What works with a region and without.
+_COMPONENTS = ("tokens", "connection_pool", "rate_limiter", "router")
 #: Why nothing is applied; empty while something is.
 _refusal = "apply_acceleration() has not been called"
 
@@ -94,7 +96,7 @@ def health_check() -> dict[str, Any]:
     Returns:
         `status` ("ok"; "degraded" when the extension or the region is missing, or while a feature's
         breaker is open, so that limits are not shared), `rust_available` (bool), `components` (list of
-        str), and with a region `region` (dict: `backing`, `size` in bytes) and `fallbacks` (int:
+        str: "core", which is the shared region, where there is one), and with a region `region` (dict: `backing`, `size` in bytes) and `fallbacks` (int:
         operations done without it, over all workers).
     """
     region = _native.default_region()
@@ -105,12 +107,12 @@ def health_check() -> dict[str, Any]:
         return {
             "status": "ok" if healthy else "degraded",
             "rust_available": _native.RUST_ACCELERATION_AVAILABLE,
-            "components": ["rate_limiter", "router"],
+            "components": list(_COMPONENTS),
         }
     return {
         "status": "degraded" if any_breaker_open() else "ok",
         "rust_available": True,
-        "components": ["core", "rate_limiter", "router"],
+        "components": ["core", *_COMPONENTS],
         "region": {"backing": region.backing, "size": region.size},
         "fallbacks": region.fallback_count(),
     }

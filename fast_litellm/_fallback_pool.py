@@ -10,7 +10,6 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from fast_litellm._config import PoolSettings
 from fast_litellm._fallback_errors import OutOfRangeError, RegionError
 from fast_litellm._fallback_router import _classify
 
@@ -128,6 +127,9 @@ class SimpleConnectionPool:
     ) -> None:
         if region is not None:
             raise RegionError("there is no shared region without fast_litellm's extension")
+        # The settings' errors come from where the native names do, which come from here.
+        from fast_litellm._config import PoolSettings
+
         configured = PoolSettings.from_environment()
 
         def chosen(name: str, given: Any) -> Any:

@@ -179,7 +179,7 @@ print(json.dumps([has_region(), is_armed(), fast_litellm.apply_acceleration(),
     assert health == {
         "status": "ok",
         "rust_available": True,
-        "components": ["rate_limiter", "router"],
+        "components": ["tokens", "connection_pool", "rate_limiter", "router"],
     }
 
 

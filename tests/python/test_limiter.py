@@ -128,7 +128,7 @@ def test_health_and_patch_status_of_a_live_process() -> None:
     assert health == {
         "status": "ok",
         "rust_available": True,
-        "components": ["core", "rate_limiter", "router"],
+        "components": ["core", "tokens", "connection_pool", "rate_limiter", "router"],
         "fallbacks": 0,
     }
     reasons = [seam.pop("reason") for seam in status["seams"].values()]
