@@ -157,6 +157,8 @@ class GuideProxy(Proxy):
             "OPENAI_API_KEY": "none",
             "LITELLM_MASTER_KEY": MASTER_KEY,
             "FAST_LITELLM_FEATURE_CONFIG": "features.json",
+            # Which this test's own process has switched off.
+            "FAST_LITELLM_ENABLED": "true",
         }
 
 
@@ -183,8 +185,9 @@ def test_the_proxy_guide_starts_a_proxy_that_answers() -> None:
         assert "choices" in asked(proxy, "POST", "/v1/chat/completions", json.dumps(body))
         fl_shm = [str(Path(sys.executable).with_name("fl-shm")), "inspect", "--json"]
         inspected = subprocess.run(
-            [*fl_shm, "--pid", str(proxy.master_pid)], capture_output=True, check=True
+            [*fl_shm, "--pid", str(proxy.master_pid)], capture_output=True, text=True
         )
+        assert inspected.returncode == 0, inspected.stderr
         workers = json.loads(inspected.stdout)["workers"]
         assert len({worker["pid"] for worker in workers} & set(proxy.worker_pids())) == 4
         assert backend.stats()["total"] == 1
