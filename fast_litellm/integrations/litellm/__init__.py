@@ -11,9 +11,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fast_litellm import _native, _post_import
-from fast_litellm._config import flag
+from fast_litellm._config import flag, max_connections_per_host
 
 if TYPE_CHECKING:
+    from fast_litellm.integrations.litellm.connection_guard import ConnectionGuardSeam
     from fast_litellm.integrations.litellm.deployments import Routing
     from fast_litellm.integrations.litellm.limiter import LimiterSeam
     from fast_litellm.integrations.litellm.seam import Seam
@@ -65,6 +66,14 @@ def _health_checks(region: _native.Region) -> Seam:
     return HealthCheckSeam(_routing(region))
 
 
+def _connections(region: _native.Region) -> Seam:
+    from fast_litellm.integrations.litellm.connection_guard import ConnectionGuardSeam
+
+    return ConnectionGuardSeam(region, max_connections_per_host() or 0)
+
+
+#: A seam that is there if it is asked for.
+_GUARD = "connection_pooling.guard"
 #: By the switch that turns them off; a component is a seam's name up to its first point.
 _PLACES: dict[str, tuple[_Place, ...]] = {
     "FAST_LITELLM_RUST_RATE_LIMITING": (
@@ -76,6 +85,9 @@ _PLACES: dict[str, tuple[_Place, ...]] = {
         _Place("routing.latency", "litellm.router_strategy.lowest_latency", _latency),
         _Place("routing.cost", "litellm.router_strategy.lowest_cost", _cost),
         _Place("routing.health_checks", "litellm.proxy.proxy_server", _health_checks),
+    ),
+    "FAST_LITELLM_RUST_CONNECTION_POOL": (
+        _Place(_GUARD, "litellm.llms.custom_httpx.aiohttp_transport", _connections),
     ),
 }
 #: The module whose loading applies the limiter seam.
@@ -106,9 +118,12 @@ def arm(region: _native.Region) -> None:
     if _region is not None:
         return
     wanted = {switch: flag(switch, default=True) for switch in _PLACES}
+    bounded = max_connections_per_host() is not None
     _region = region
     for switch, places in _PLACES.items():
         for place in places:
+            if place.name == _GUARD and not bounded:
+                continue
             if wanted[switch]:
                 reason = f"LiteLLM has not loaded {place.module} yet"
                 _waiting[place.name] = {"state": "armed", "reason": reason}
@@ -122,6 +137,8 @@ def disarm() -> None:
     global _region, _shared_routing
     for places in _PLACES.values():
         for place in places:
+            if place.name not in _waiting:
+                continue
             _post_import.forget(place.module)
             _waiting[place.name] = {"state": "not_applied", "reason": "removed"}
     for seam in reversed(_seams.values()):
@@ -143,15 +160,22 @@ def status() -> dict[str, dict[str, str]]:
 
 def breaker_open() -> bool:
     """Whether a seam has been switched off for all workers because of its errors."""
-    limiter = _limiter_seam()
-    return (limiter is not None and limiter.open) or (
-        _shared_routing is not None and _shared_routing.breaker.open
+    limiter, guard = _limiter_seam(), _guard_seam()
+    return (
+        (limiter is not None and limiter.open)
+        or (_shared_routing is not None and _shared_routing.breaker.open)
+        or (guard is not None and guard.open)
     )
 
 
 def _limiter_seam() -> LimiterSeam | None:
     limiter: Any = _seams.get("rate_limiting")
     return limiter  # type: ignore[no-any-return]
+
+
+def _guard_seam() -> ConnectionGuardSeam | None:
+    guard: Any = _seams.get(_GUARD)
+    return guard  # type: ignore[no-any-return]
 
 
 def _hook(place: _Place) -> Callable[[ModuleType], None]:
