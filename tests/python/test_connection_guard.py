@@ -12,7 +12,7 @@ import ssl
 import threading
 import time
 import warnings
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -384,8 +384,7 @@ def test_a_caller_that_is_cancelled_as_it_is_served_passes_it_on() -> None:
             second = asyncio.create_task(get(client, f"{server.url}/second"))
             await eventually(lambda: waiting_for(server.port) == 1, "wait")
             (host,) = hosts()
-            (given,) = [w for w in host._waiters if w is host._waiters[0]]
-            given.future.add_done_callback(lambda _, task=first: task.cancel())
+            cancel_when_served(host, first)
             assert await second == await slow == 200
             with pytest.raises(asyncio.CancelledError):
                 await first
@@ -394,6 +393,20 @@ def test_a_caller_that_is_cancelled_as_it_is_served_passes_it_on() -> None:
 
     with Server() as server:
         asyncio.run(main(server))
+
+
+def cancel_when_served(host: Any, task: asyncio.Task[Any]) -> None:
+    """Have a task cancelled after the first in line has been given a connection, before it runs."""
+    next_for, loop = host.next_for, asyncio.get_running_loop()
+
+    def served(*args: Any) -> Any:
+        waiter = next_for(*args)
+        if waiter is not None:
+            loop.call_soon(task.cancel)
+            host.next_for = next_for
+        return waiter
+
+    host.next_for = served
 
 
 def hosts() -> list[Any]:
@@ -430,7 +443,7 @@ def test_a_caller_that_is_cancelled_while_it_connects_leaves_nothing_behind() ->
         url = server.url.replace("http:", "https:")
         for number in range(3):
             task = asyncio.create_task(get(client, url))
-            await eventually(lambda: server.accepted > number, "connect")
+            await eventually(lambda: server.accepted > number, "connect")  # noqa: B023
             assert open_to(server.port) == 1
             await cancelled(task)
             await eventually(lambda: open_to(server.port) == 0, "give the slot back")
@@ -484,7 +497,7 @@ def test_a_caller_that_waits_too_long_is_told_what_litellm_tells() -> None:
     async def main(server: Server) -> tuple[type[BaseException], float]:
         client = new_client()
         slow = asyncio.create_task(get(client, f"{server.url}/slow?9"))
-        await eventually(lambda: server.asked[-1:] == ["slow"], "ask")
+        await eventually(lambda: bool(server.asked), "ask")
         began = time.monotonic()
         with pytest.raises(httpx.TimeoutException) as raised:
             await get(client, f"{server.url}/x", pool_s=0.1)
@@ -492,14 +505,13 @@ def test_a_caller_that_waits_too_long_is_told_what_litellm_tells() -> None:
         await cancelled(slow)
         return type(raised.value), waited_s
 
+    usual = handlers().AIOHTTP_CONNECTOR_LIMIT_PER_HOST
+    handlers().AIOHTTP_CONNECTOR_LIMIT_PER_HOST = 1
     with Server() as server:
-        limit, handlers().AIOHTTP_CONNECTOR_LIMIT_PER_HOST = (
-            handlers().AIOHTTP_CONNECTOR_LIMIT_PER_HOST,
-            1,
-        )
         theirs, _ = asyncio.run(main(server))
-        handlers().AIOHTTP_CONNECTOR_LIMIT_PER_HOST = limit
-        guarded(1)
+    handlers().AIOHTTP_CONNECTOR_LIMIT_PER_HOST = usual
+    guarded(1)
+    with Server() as server:
         ours, waited_s = asyncio.run(main(server))
         assert ours is theirs
         assert waited_s >= 0.1
@@ -581,7 +593,7 @@ def test_workers_that_all_wait_get_equal_shares_and_keep_them() -> None:
 
 @in_fork
 def test_a_client_makes_way_for_another_of_the_same_worker(tmp_path: Path) -> None:
-    """Connections of one client are of no use to another: here because each has a TLS context of its own."""
+    """Connections of one client are of no use to another: here each has a TLS context of its own."""
     guarded(1)
 
     async def main(server: Server) -> None:
@@ -819,7 +831,7 @@ def test_removing_it_leaves_litellm_as_it_was() -> None:
 
     with Server() as server:
         asyncio.run(main(server))
-    assert status() == {"state": "not_applied", "reason": "removed"}
+    assert fast_litellm.get_patch_status()["seams"] == {}
     guarded(2)
     with Server() as server:
         asyncio.run(get_all(new_client(), [f"{server.url}/x?0.02"] * 6))
@@ -829,7 +841,7 @@ def test_removing_it_leaves_litellm_as_it_was() -> None:
 @pytest.mark.parametrize("value", ["many", "0", "-1", "1.5"])
 @in_fork
 def test_a_malformed_limit_is_named(value: str) -> None:
-    with pytest.raises(ConfigError, match=f"{SETTING}={value}"):
+    with pytest.raises(ConfigError, match=f"{SETTING}='?{value}"):
         accelerate(value)
 
 
@@ -867,12 +879,12 @@ def test_what_is_not_as_it_was_is_left_alone(owner: str, name: str) -> None:
     assert (dict(vars(transport)), dict(vars(handlers().AsyncHTTPHandler))) == before
 
 
-@pytest.mark.parametrize("version", ["", "1.104.0", "1.109.1"])
-def test_it_is_applied_when_litellm_loads(version: str) -> None:
+@pytest.mark.parametrize("version", ["1.104.0", "1.109.1"])
+def test_it_bounds_other_versions_too(version: str) -> None:
     """The way it happens in a proxy: fast_litellm first, LiteLLM later."""
     variable = f"FAST_LITELLM_TEST_PYTHON_{version.replace('.', '_')}"
-    python = os.environ.get(variable) if version else None
-    if version and python is None:
+    python = os.environ.get(variable)
+    if python is None:
         pytest.skip(f"{variable} names no interpreter")
     done = run_python(
         """
@@ -908,7 +920,7 @@ def test_it_is_applied_when_litellm_loads(version: str) -> None:
         print(json.dumps([before, after, "connection_pooling" in status["components"], peak, answers]))
         """,
         env={SETTING: "2"},
-        **({"python": python} if python else {}),
+        python=python,
     )
     applied = {"state": "applied", "reason": ""}
     assert json.loads(done.stdout.splitlines()[-1]) == ["armed", applied, True, 2, [200] * 10]

@@ -126,10 +126,6 @@ def _guarded(base: type[Any]) -> type[Any]:
             return closing
 
         def abandon(self) -> None:
-            # A closed loop closes nothing any more; sockets are closed when nobody has them.
-            idle = (protocol for conns in self._conns.values() for protocol, _ in conns)
-            for protocol in [*idle, *self._acquired]:
-                protocol.transport = None
             super()._close()
 
         def has_idle(self, host: str) -> bool:

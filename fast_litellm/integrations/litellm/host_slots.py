@@ -7,6 +7,7 @@ slot: the event loop in which somebody waits asks again, after a few millisecond
 from __future__ import annotations
 
 import asyncio
+import gc
 import uuid
 import weakref
 from collections import deque
@@ -345,14 +346,15 @@ class HostSlots:
             host.cancel(pool)
 
     def abandon_closed(self) -> None:
-        """Free what loops that are closed have left open: programs that run one after the other do."""
-        if not self.active:
-            return
-        for loop, hosts in list(self._hosts.items()):
-            if loop.is_closed():
-                for host in list(hosts.values()):
-                    for pool in list(host.pools):
-                        pool.abandon()
+        """Free what closed loops have left open, as in a program that runs one after the other."""
+        closed = [loop for loop in list(self._hosts) if self.active and loop.is_closed()]
+        for loop in closed:
+            for host in list(self._hosts.pop(loop).values()):
+                for pool in list(host.pools):
+                    pool.abandon()
+        if closed:
+            # A closed loop closes no connection; its sockets are closed when Python collects them.
+            gc.collect()
 
     def counts(self) -> bool:
         """Whether connections are counted. What is not counted is told."""
