@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import json
 import os
 import socket
 import ssl
+import struct
 import threading
 import time
 import warnings
@@ -116,6 +118,7 @@ class Server:
         self._tls = tls
         self._mute = mute
         self._open: set[socket.socket] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
         self.accepted = self.peak = 0
         self.asked: list[str] = []
         self._started = threading.Event()
@@ -133,6 +136,17 @@ class Server:
         info = (s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) for s in list(self._open))
         return sum(state[0] == ESTABLISHED for state in info)
 
+    def reset_all(self) -> None:
+        """Reset all connections."""
+
+        def reset() -> None:
+            for writer in self._writers:
+                raw = writer.get_extra_info("socket")
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                writer.transport.abort()
+
+        self._loop.call_soon_threadsafe(reset)
+
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         # Not as a context manager: it would wait for handlers that nobody ends.
@@ -144,6 +158,7 @@ class Server:
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         raw = writer.get_extra_info("socket")
         self._open.add(raw)
+        self._writers.add(writer)
         self.accepted += 1
         self.peak = max(self.peak, self.open())
         try:
@@ -158,6 +173,7 @@ class Server:
             pass
         finally:
             self._open.discard(raw)
+            self._writers.discard(writer)
             writer.close()
 
 
@@ -335,6 +351,49 @@ def test_a_session_that_is_shared_by_clients_is_bounded() -> None:
 
 
 @in_fork
+def test_a_session_that_was_used_before_starts_afresh() -> None:
+    import aiohttp
+
+    guarded(2)
+
+    async def main(server: Server) -> None:
+        async with aiohttp.ClientSession() as session:
+            busy = asyncio.create_task(session.get(f"{server.url}/busy?9"))
+            await eventually(lambda: bool(server.asked), "ask")
+            await (await session.get(f"{server.url}/idle")).read()
+            assert server.open() == 2
+            client = new_client(shared_session=session)
+            assert await get(client, f"{server.url}/x") == 200
+            # The idle one has been closed, the other one is told.
+            assert (server.accepted, server.open(), open_to(server.port)) == (3, 2, 1)
+            assert region().fallback_count() == 1
+            await cancelled(busy)
+
+    with Server() as server:
+        asyncio.run(main(server))
+
+
+@in_fork
+def test_whoever_asks_litellm_for_a_session_gets_a_bounded_one() -> None:
+    guarded(2)
+
+    async def main(server: Server) -> None:
+        client = new_client()
+        session = client._transport._get_valid_client_session()
+
+        async def get() -> int:
+            async with session.get(f"{server.url}/x?0.02") as response:
+                return int(response.status)
+
+        assert await asyncio.gather(*(get() for _ in range(6))) == [200] * 6
+        assert server.peak == 2
+        await client.aclose()
+
+    with Server() as server:
+        asyncio.run(main(server))
+
+
+@in_fork
 def test_an_ipv6_host_is_one() -> None:
     guarded(2)
     try:
@@ -384,7 +443,7 @@ def test_a_caller_that_is_cancelled_as_it_is_served_passes_it_on() -> None:
             second = asyncio.create_task(get(client, f"{server.url}/second"))
             await eventually(lambda: waiting_for(server.port) == 1, "wait")
             (host,) = hosts()
-            cancel_when_served(host, first)
+            when_served(host, lambda _, first=first: first.cancel())
             assert await second == await slow == 200
             with pytest.raises(asyncio.CancelledError):
                 await first
@@ -395,14 +454,14 @@ def test_a_caller_that_is_cancelled_as_it_is_served_passes_it_on() -> None:
         asyncio.run(main(server))
 
 
-def cancel_when_served(host: Any, task: asyncio.Task[Any]) -> None:
-    """Have a task cancelled after the first in line has been given a connection, before it runs."""
+def when_served(host: Any, then: Callable[[Any], object]) -> None:
+    """Call `then(waiter)` after the first in line has been given a connection, before it runs."""
     next_for, loop = host.next_for, asyncio.get_running_loop()
 
     def served(*args: Any) -> Any:
         waiter = next_for(*args)
         if waiter is not None:
-            loop.call_soon(task.cancel)
+            loop.call_soon(then, waiter)
             host.next_for = next_for
         return waiter
 
@@ -411,6 +470,72 @@ def cancel_when_served(host: Any, task: asyncio.Task[Any]) -> None:
 
 def hosts() -> list[Any]:
     return [host for hosts in seam()._slots._hosts.values() for host in hosts.values()]
+
+
+@in_fork
+def test_a_connection_on_its_way_is_closed_with_its_client() -> None:
+    guarded(1)
+
+    async def main(server: Server) -> None:
+        client = new_client()
+        slow = asyncio.create_task(get(client, f"{server.url}/slow?0.05"))
+        await eventually(lambda: bool(server.asked), "ask")
+        second = asyncio.create_task(get(client, f"{server.url}/second"))
+        await eventually(lambda: waiting_for(server.port) == 1, "wait")
+        connector = client._transport.client.connector
+
+        def close(_: Any) -> None:
+            connector._close()
+            second.cancel()
+
+        (host,) = hosts()
+        when_served(host, close)
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        await slow
+        await eventually(lambda: open_to(server.port) == server.open() == 0, "close it")
+
+    with Server() as server:
+        asyncio.run(main(server))
+
+
+@in_fork
+def test_a_connection_that_is_lost_on_its_way_is_replaced() -> None:
+    """What may not be sent twice, aiohttp does not send again by itself."""
+    guarded(1)
+
+    async def main(server: Server) -> None:
+        client = new_client()
+        slow = asyncio.create_task(get(client, f"{server.url}/slow?0.05"))
+        await eventually(lambda: bool(server.asked), "ask")
+        second = asyncio.create_task(client.post(f"{server.url}/second"))
+        await eventually(lambda: waiting_for(server.port) == 1, "wait")
+        (host,) = hosts()
+        when_served(host, lambda waiter: waiter.future.result().connection.close())
+        assert (await second).status_code == await slow == 200
+        assert (server.accepted, server.peak, open_to(server.port)) == (2, 1, 1)
+
+    with Server() as server:
+        asyncio.run(main(server))
+
+
+@in_fork
+def test_a_connection_that_the_provider_resets_is_free_without_complaint() -> None:
+    guarded(1)
+
+    async def main(server: Server) -> None:
+        complaints: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, said: complaints.append(said))
+        client = new_client()
+        await get(client, f"{server.url}/x")
+        server.reset_all()
+        await eventually(lambda: open_to(server.port) == 0, "give the slot back")
+        assert await get(client, f"{server.url}/x") == 200
+        gc.collect()
+        assert complaints == []
+
+    with Server() as server:
+        asyncio.run(main(server))
 
 
 @in_fork
@@ -589,6 +714,24 @@ def test_workers_that_all_wait_get_equal_shares_and_keep_them() -> None:
         # Connections are not opened anew for each request, although others wait.
         assert server.accepted - opened <= 20
         assert server.peak == 4
+
+
+@in_fork
+def test_a_newcomer_gets_in_line_when_others_wait_and_its_worker_has_its_share() -> None:
+    guarded(2)
+
+    async def main() -> None:
+        host = seam()._slots.host("example:1", asyncio.get_running_loop())
+        waits = ["{connection_waits:example:1}:max_parallel_requests"]
+        other = _native.LimiterScripts(region())
+        other.parallel_acquire(waits, [9, 0, "another loop"])
+        first = host.take()
+        assert first is not None
+        assert host.take() is None
+        other.parallel_release(waits, ["another loop"])
+        assert host.take() is not None
+
+    asyncio.run(main())
 
 
 @in_fork

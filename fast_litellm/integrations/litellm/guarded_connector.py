@@ -121,8 +121,7 @@ def _guarded(base: type[Any]) -> type[Any]:
 
         def _close(self, *args: Any, **kwargs: Any) -> Any:
             closing = super()._close(*args, **kwargs)
-            if not self._loop.is_closed():
-                getattr(self, _SLOTS).cancel(self, self._loop)
+            _cancel_waiting(self)
             return closing
 
         def abandon(self) -> None:
@@ -185,6 +184,15 @@ def _drop(release: Callable[..., None], key: Any, connection: ResponseHandler) -
         # Not by saying farewell: the provider could take its time to answer.
         connection.abort()
     release(key, connection, should_close=True)
+
+
+def _cancel_waiting(connector: Any) -> None:
+    slots: HostSlots = getattr(connector, _SLOTS)
+    try:
+        if not connector._loop.is_closed():
+            slots.cancel(connector, connector._loop)
+    except Exception as error:  # noqa: BLE001  # counted; they are told when it is their turn
+        slots.breaker.failed("end of a client", error)
 
 
 def _keeps(connector: Any, key: Any) -> bool:

@@ -17,9 +17,9 @@ from fast_litellm import _native
 from fast_litellm.integrations.litellm.seam import Breaker
 
 #: How soon somebody who waits asks again, seconds: at first, and after several times.
-_FIRST_S, _LONGEST_S = 0.002, 0.01
+_FIRST_S, _LONGEST_S = 0.002, 0.02
 #: The same where it is the turn of others.
-_YIELDING_S = 0.03
+_YIELDING_S = 0.04
 #: How often a loop with idle connections asks whether others wait for them, seconds.
 _LOOK_S = 0.1
 #: More event loops than ever wait for one host.
@@ -176,7 +176,12 @@ class Host:
             self._waiters.appendleft(waiter)
         else:
             self._waiters.append(waiter)
-        self._begin_waiting()
+        try:
+            self._begin_waiting()
+        except Exception as error:  # noqa: BLE001  # counted; the caller connects as it would without us
+            self._slots.breaker.failed("wait for a connection", error)
+            self._waiters.remove(waiter)
+            return Slot(self, "")
         try:
             return await waiter.future
         except BaseException:
