@@ -55,6 +55,19 @@ def _integer(name: str, default: int) -> int:
         raise ConfigError(f"{name}={raw!r} is not a whole number") from None
 
 
+def max_connections_per_host() -> int | None:
+    """Read `FAST_LITELLM_MAX_CONNECTIONS_PER_HOST`; None = connections are not bounded.
+
+    Raises:
+        ConfigError: it is no whole number from 1 on.
+    """
+    name = "FAST_LITELLM_MAX_CONNECTIONS_PER_HOST"
+    most = _integer(name, 0)
+    if most < 1 and os.environ.get(name, "").strip():
+        raise ConfigError(f"{name}={most}: use 1 or more, or leave it unset for no bound")
+    return most or None
+
+
 def _words(name: str) -> tuple[str, ...] | None:
     raw = os.environ.get(name, "")
     words = tuple(word.strip() for word in raw.split(",") if word.strip())
@@ -105,7 +118,8 @@ class PoolSettings(NamedTuple):
     Attributes:
         max_per_endpoint: `FAST_LITELLM_POOL_MAX_PER_ENDPOINT`: connections to one endpoint.
         max_total: `FAST_LITELLM_POOL_MAX_TOTAL`: connections of a pool.
-        idle_timeout_s: `FAST_LITELLM_POOL_IDLE_TIMEOUT_S`: seconds that an idle one is kept; 0 = without end.
+        idle_timeout_s: `FAST_LITELLM_POOL_IDLE_TIMEOUT_S`: seconds that an idle one is kept; 0 = without
+            end.
         max_age_s: `FAST_LITELLM_POOL_MAX_AGE_S`: seconds after which one is not kept; 0 = without end.
     """
 

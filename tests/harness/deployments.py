@@ -256,6 +256,14 @@ def _slow_down(backend: FakeBackend, group: str, latency: float) -> None:
         backend.configure(f"{group}-{name}", latency=0.05)
 
 
+def connections(proxy: Proxy, backend: FakeBackend) -> Result:
+    """100 requests at once, of a provider that takes its time: the sockets that it has open."""
+    backend.reset()
+    backend.configure("fake", latency=0.3)
+    burst = load.burst(proxy.base_url, [new_key()], 100, 100)
+    return {"peak": backend.peak_of_sockets(), **counted(burst)}
+
+
 def _hits(backend: FakeBackend, deployment: str, burst: Burst) -> Result:
     return {
         "hits": _total(backend, deployment),

@@ -6,6 +6,7 @@ names a deployment, so one server can stand in for many:
     POST /{deployment}/v1/chat/completions   a completion, plain or streamed (`/v1` is optional)
     POST /control/{deployment}               set latency, status, prompt_tokens, completion_tokens
     GET  /stats                              counts per deployment
+    GET  /sockets                            most sockets that were open at once when one was used
     POST /reset                              forget all counts and settings, release whoever waits
 """
 
@@ -15,6 +16,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import socket
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -27,6 +29,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 STREAM_CHUNKS = 5
 """Content chunks of one streamed answer; the latency is spread evenly between them."""
@@ -120,6 +123,50 @@ class Deployments:
             deployment.released.set()
 
 
+class Sockets:
+    """Sockets that callers have open, busy or idle.
+
+    What a caller has closed is not counted, even where that has not been read yet.
+    """
+
+    def __init__(self) -> None:
+        self._open: set[asyncio.BaseTransport] = set()
+        self.peak = 0
+
+    def opened(self, transport: asyncio.BaseTransport) -> None:
+        """Count a socket in."""
+        self._open.add(transport)
+
+    def closed(self, transport: asyncio.BaseTransport) -> None:
+        """Count a socket out."""
+        self._open.discard(transport)
+
+    def used(self) -> None:
+        """Look how many are open; only when completions are asked for, not when somebody looks."""
+        sockets = (transport.get_extra_info("socket") for transport in self._open)
+        states = (s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] for s in sockets)
+        self.peak = max(self.peak, sum(state == ESTABLISHED for state in states))
+
+
+SOCKETS = Sockets()
+ESTABLISHED = 1
+
+
+class CountedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+    """uvicorn's protocol, which says when a socket is opened and closed."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A caller has connected."""
+        SOCKETS.opened(transport)
+        super().connection_made(transport)
+        self._counted = transport
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The socket is closed at both ends."""
+        SOCKETS.closed(self._counted)
+        super().connection_lost(error)
+
+
 class ChatCompletions:
     """The completion endpoint, as a bare ASGI app.
 
@@ -134,6 +181,7 @@ class ChatCompletions:
         request = Request(scope, receive)
         deployment = self._deployments.get(request.path_params["deployment"])
         port = request.client.port if request.client else 0
+        SOCKETS.used()
         deployment.enter(port)
         try:
             response = await _answer(deployment, await request.json())
@@ -203,8 +251,12 @@ def build_app() -> Starlette:
     async def stats(_: Request) -> Response:
         return JSONResponse(deployments.stats())
 
+    async def sockets(_: Request) -> Response:
+        return JSONResponse({"peak": SOCKETS.peak})
+
     async def reset(_: Request) -> Response:
         deployments.reset()
+        SOCKETS.peak = 0
         return JSONResponse({})
 
     completions = ChatCompletions(deployments)
@@ -212,6 +264,7 @@ def build_app() -> Starlette:
         routes=[
             Route("/control/{deployment}", control, methods=["POST"]),
             Route("/stats", stats, methods=["GET"]),
+            Route("/sockets", sockets, methods=["GET"]),
             Route("/reset", reset, methods=["POST"]),
             Route("/{deployment}/v1/chat/completions", completions, methods=["POST"]),
             Route("/{deployment}/chat/completions", completions, methods=["POST"]),
@@ -229,6 +282,7 @@ def main() -> None:
         host="127.0.0.1",
         port=arguments.port,
         log_level="warning",
+        http=CountedProtocol,
         # Callers pool their connections. Closing an idle one just as it is used again would look
         # like a failure of the proxy.
         timeout_keep_alive=600,

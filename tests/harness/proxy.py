@@ -225,6 +225,10 @@ class FakeBackend(Server):
         none = {"total": 0, "in_flight": 0, "peak": 0, "client_ports": []}
         return dict(self._call("GET", "/stats").get(deployment, none))
 
+    def peak_of_sockets(self) -> int:
+        """Most sockets that callers had open at once, busy or idle, since the last reset."""
+        return int(self._call("GET", "/sockets")["peak"])
+
     def reset(self) -> None:
         """Forget all counts and settings, and let waiting requests finish at once."""
         self._call("POST", "/reset")

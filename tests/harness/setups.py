@@ -18,6 +18,7 @@ RPM = 40
 PARALLEL = 8
 ALLOWED_FAILS = 4
 GLOBAL_PARALLEL = 10
+CONNECTIONS = 8
 HEALTH_INTERVAL_S = 3
 QUICK = tuple(f"quick-{number}" for number in range(1, 6))
 

@@ -18,9 +18,10 @@ pytest.importorskip("litellm")
 pytest.importorskip("gunicorn")
 
 from harness import load
+from harness.deployments import connections
 from harness.proxy import FakeBackend, Proxy, RedisServer
 from harness.scenarios import measure, warm_up
-from harness.setups import ALLOWED_FAILS, GLOBAL_PARALLEL, PARALLEL, RPM
+from harness.setups import ALLOWED_FAILS, CONNECTIONS, GLOBAL_PARALLEL, PARALLEL, RPM
 
 pytestmark = [pytest.mark.proxy, pytest.mark.timeout(300)]
 
@@ -107,6 +108,13 @@ class TestAccelerated:
 
     def test_many_keys(self, accelerated: Proxy, backend: FakeBackend) -> None:
         assert measured(accelerated, backend, "many_keys")["admitted"] == 450
+
+    def test_connections_to_a_provider_have_no_bound_of_ours(
+        self, accelerated: Proxy, backend: FakeBackend
+    ) -> None:
+        result = connections(accelerated, backend)
+        assert result["statuses"] == {200: 100}
+        assert result["peak"] > 4 * CONNECTIONS
 
     def test_slots_of_a_killed_worker(self, accelerated: Proxy, backend: FakeBackend) -> None:
         check_slots_of_a_dead_worker(measured(accelerated, backend, "kill_holder"))
@@ -225,6 +233,23 @@ class TestOtherVersions:
 
     def test_cooldown_of_a_deployment(self, other_version: Proxy, backend: FakeBackend) -> None:
         assert 1 <= measured(other_version, backend, "cooldown")["hits"] <= 2
+
+
+@pytest.fixture(scope="class")
+def guarded(backend: FakeBackend) -> Iterator[Proxy]:
+    bounded = {**ON, "FAST_LITELLM_MAX_CONNECTIONS_PER_HOST": str(CONNECTIONS)}
+    with Proxy(backend.url, accelerate=True, extra_env=bounded) as proxy:
+        yield proxy
+
+
+class TestConnectionGuard:
+    """The proxy with a bound on its connections."""
+
+    def test_connections_to_a_provider(self, guarded: Proxy, backend: FakeBackend) -> None:
+        result = connections(guarded, backend)
+        assert result["statuses"] == {200: 100}
+        assert 4 < result["peak"] <= CONNECTIONS
+        assert not re.search(r"NOT bounded|per worker only|Traceback", guarded.log_text())
 
 
 @pytest.fixture(scope="class")

@@ -607,16 +607,20 @@ class Busy:
         first, second, third = (
             pool.get_connection("https://u:secret@one/v1?k=1") for _ in range(3)
         )
-        assert first and second and third
+        assert first
+        assert second
+        assert third
         assert pool.get_connection("https://u:secret@one/v1?k=1") is None
         pool.return_connection(first)
         pool.return_connection(first)
         pool.return_connection(second)
         again = pool.get_connection("https://u:secret@one/v1?k=1")
-        assert again is not None and again.rpartition(".")[0] == second.rpartition(".")[0]
+        assert again is not None
+        assert again.rpartition(".")[0] == second.rpartition(".")[0]
         kept = [pool.get_connection("two") for _ in range(2)]
         assert None not in kept
-        assert kept[0] is not None and pool.report(kept[0], success=False, error="status 503")
+        assert kept[0] is not None
+        assert pool.report(kept[0], success=False, error="status 503")
         if kept[1] is not None:
             pool.return_connection(kept[1])
         self.uses = [again, third, *kept]

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fast_litellm import _features, _native, _post_import
+from fast_litellm._config import max_connections_per_host
 
 if TYPE_CHECKING:
     from fast_litellm.integrations.litellm.deployments import Routing
@@ -63,6 +64,14 @@ def _health_checks(region: _native.Region) -> Seam:
     return HealthCheckSeam(_routing(region))
 
 
+def _connections(region: _native.Region) -> Seam:
+    from fast_litellm.integrations.litellm.connection_guard import ConnectionGuardSeam
+
+    return ConnectionGuardSeam(region, max_connections_per_host() or 0)
+
+
+#: A seam that is there if it is asked for.
+_GUARD = "connection_pooling.guard"
 #: By the feature that they are; a component is a seam's name up to its first point.
 _PLACES: dict[str, tuple[_Place, ...]] = {
     "rust_rate_limiting": (
@@ -74,6 +83,9 @@ _PLACES: dict[str, tuple[_Place, ...]] = {
         _Place("routing.latency", "litellm.router_strategy.lowest_latency", _latency),
         _Place("routing.cost", "litellm.router_strategy.lowest_cost", _cost),
         _Place("routing.health_checks", "litellm.proxy.proxy_server", _health_checks),
+    ),
+    "rust_connection_pool": (
+        _Place(_GUARD, "litellm.llms.custom_httpx.aiohttp_transport", _connections),
     ),
 }
 #: The module whose loading applies the limiter seam.
@@ -104,10 +116,13 @@ def arm(region: _native.Region) -> None:
     if _region is not None:
         return
     settings = {feature: _features.own(feature) for feature in _PLACES}
+    bounded = max_connections_per_host() is not None
     _region = region
     for feature, places in _PLACES.items():
         _features.leave_out(feature, settings[feature].percent == 0)
         for place in places:
+            if place.name == _GUARD and not bounded:
+                continue
             if settings[feature].percent:
                 reason = f"LiteLLM has not loaded {place.module} yet"
                 _waiting[place.name] = {"state": "armed", "reason": reason}
@@ -121,6 +136,8 @@ def disarm() -> None:
     global _region, _shared_routing
     for places in _PLACES.values():
         for place in places:
+            if place.name not in _waiting:
+                continue
             _post_import.forget(place.module)
             _waiting[place.name] = {"state": "not_applied", "reason": "removed"}
     for seam in reversed(_seams.values()):

@@ -782,3 +782,45 @@ def descriptor_of_all_requests(handler: Any, limit: int) -> dict[str, Any]:
             "window_size": getattr(handler, "window_size", 60),
         },
     }
+
+
+# Connections to providers
+
+_TRANSPORT_CLASS = "LiteLLMAiohttpTransport"
+#: Method that sends each request, and its parameter for the session that it is sent by.
+SEND_METHOD, SESSION_PARAMETER = "_make_aiohttp_request", "client_session"
+#: Method that makes a session, for callers that send by themselves.
+SESSION_METHOD = "_rebuild_session"
+_CLIENT_MODULE = "litellm.llms.custom_httpx.http_handler"
+_CLIENT_CLASS = "AsyncHTTPHandler"
+#: Function that is called for each asynchronous client that is not to use aiohttp.
+HTTPX_METHOD = "_create_httpx_transport"
+
+
+def probe_transport(module: ModuleType) -> str:
+    """Why the sessions of LiteLLM's clients cannot be had; empty = they can."""
+    reason = _probe_version()
+    if reason:
+        return reason
+    owner = getattr(module, _TRANSPORT_CLASS, None)
+    if not inspect.isclass(owner):
+        return f"{module.__name__} has no class {_TRANSPORT_CLASS}"
+    for name in (SEND_METHOD, SESSION_METHOD):
+        if name not in vars(owner):
+            return f"{_TRANSPORT_CLASS} has no {name}"
+    if list(inspect.signature(getattr(owner, SEND_METHOD)).parameters)[1] != SESSION_PARAMETER:
+        return f"{_TRANSPORT_CLASS}.{SEND_METHOD} does not begin with {SESSION_PARAMETER}"
+    client = getattr(sys.modules.get(_CLIENT_MODULE), _CLIENT_CLASS, None)
+    if not isinstance(getattr(client, "__dict__", {}).get(HTTPX_METHOD), staticmethod):
+        return f"{_CLIENT_MODULE} has no static {_CLIENT_CLASS}.{HTTPX_METHOD}"
+    return ""
+
+
+def transport_class(module: ModuleType) -> Any:
+    """The class that sends the requests of LiteLLM's asynchronous clients by aiohttp."""
+    return getattr(module, _TRANSPORT_CLASS)
+
+
+def client_class() -> Any:
+    """The class that chooses between aiohttp and httpx."""
+    return getattr(sys.modules[_CLIENT_MODULE], _CLIENT_CLASS)
