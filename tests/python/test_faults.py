@@ -124,9 +124,8 @@ def test_a_limit_with_some_faults_is_kept_but_for_them(faulty: Faulty, kind: str
     faulty.faults.inject(LIMITER, every=9, most=THRESHOLD - 1, kind=kind)
     burst = faulty.burst(key_of("r40"), 100)
     raised = faulty.faults.raised()
-    assert raised == THRESHOLD - 1
-    # What is only displayed may fail without a count.
-    assert 0 < faulty.errors(LIMITER) - before <= raised
+    assert 2 <= raised < THRESHOLD
+    assert faulty.errors(LIMITER) - before == raised
     # A call that failed charged nothing, so the region admits all it has; and the worker decides the
     # request of each such call by itself, which admits that one at most.
     assert 40 <= burst.admitted <= 40 + raised
@@ -139,7 +138,7 @@ def test_a_charge_whose_answer_is_lost_is_not_made_twice(faulty: Faulty) -> None
     )
     burst = faulty.burst(key_of("r40"), 100)
     raised = faulty.faults.raised()
-    assert raised == THRESHOLD - 1
+    assert 2 <= raised < THRESHOLD
     # The region has charged those requests, and the worker has decided them: each once.
     assert 40 - raised <= burst.admitted <= 40 + raised
     assert faulty.standing(LIMITER) == "closed"
