@@ -5,6 +5,7 @@ mod loom_board;
 mod loom_breaker;
 mod loom_causes;
 mod loom_charge;
+mod loom_connections;
 mod loom_cooldown;
 mod loom_events;
 mod loom_ewma;

@@ -9,6 +9,7 @@ use fast_litellm::engine::calls::{CooldownRule, Taken};
 use fast_litellm::engine::features::BREAKER;
 use fast_litellm::engine::health::{Cause, Cooldown, Departure, Flight};
 use fast_litellm::engine::leader::Term;
+use fast_litellm::engine::pool::{Connection, Pool, Settings};
 use fast_litellm::engine::quota::{Limiter, Place};
 use fast_litellm::engine::routing::Strategy;
 use fast_litellm::engine::sampling::Timed;
@@ -16,10 +17,12 @@ use fast_litellm::engine::sliding::SlidingLimiter;
 use fast_litellm::engine::slots::SlotAsk;
 use fast_litellm::engine::subject::Part;
 use fast_litellm::engine::windows::Ask;
+use fast_litellm::error::OpError;
 use fast_litellm::layout::{FailureKind, FlagMode};
 use fast_litellm::primitives::breaker;
 use fast_litellm::primitives::gcra::Quota;
 use fast_litellm::primitives::sliding::SlidingLimit;
+use fast_litellm::tables::connections::{Ended, Keep};
 use std::convert::Infallible;
 
 /// Names of keys. A key's number chooses the same row everywhere.
@@ -157,6 +160,7 @@ pub struct Caller<'a> {
     flights: Vec<(usize, Flight)>,
     probes: Vec<(usize, breaker::Probe)>,
     terms: Vec<Term>,
+    connections: Vec<Connection>,
 }
 
 type Run = for<'a> fn(&mut Caller<'a>, &Operation) -> String;
@@ -175,7 +179,7 @@ fn silent(operation: impl FnOnce()) -> String {
 }
 
 /// All operations by their names.
-pub const OPERATIONS: [(&str, Run); 87] = [
+pub const OPERATIONS: [(&str, Run); 97] = [
     ("check", |c, o| told(c.engine.check(c.rate(o), NAMES[o.key].as_bytes()))),
     ("check_cost", |c, o| told(c.engine.check_cost(c.rate(o), NAMES[o.key].as_bytes(), o.amount))),
     ("place", |c, o| c.place(o)),
@@ -345,6 +349,42 @@ pub const OPERATIONS: [(&str, Run); 87] = [
         // Which one is left to chance.
         told(selection.chosen().is_some())
     }),
+    ("pool", |c, o| {
+        let keep = Keep { idle_s: o.amount, age_s: o.small() };
+        let settings = Settings { max_per_endpoint: o.amount, max_total: o.small(), keep };
+        told(c.engine.pool(NAMES[o.key], settings).is_ok())
+    }),
+    ("connect", |c, o| {
+        let Ok(pool) = c.pool() else { return "no pool".to_string() };
+        let connected = c.engine.connect(&pool, NAMES[o.key]);
+        if let Ok(Some(connection)) = connected {
+            c.connections.truncate(OPEN);
+            c.connections.insert(0, connection);
+        }
+        told(connected.map(|connection| connection.is_some()))
+    }),
+    ("connect_at", |c, o| {
+        let Ok(pool) = c.pool() else { return "no pool".to_string() };
+        let place = c.engine.endpoint_place(&pool, NAMES[o.key]);
+        told(place.map(|place| c.engine.connect_at(&pool, place).is_some()))
+    }),
+    ("endpoint_place", |c, o| {
+        told(c.pool().map(|pool| c.engine.endpoint_place(&pool, NAMES[o.key]).is_ok()))
+    }),
+    ("return_connection", |c, o| c.end(o, Engine::return_connection)),
+    ("remove_connection", |c, o| c.end(o, Engine::remove_connection)),
+    ("connection_is_healthy", |c, o| {
+        let seen = c.any_connection(o).zip(c.pool().ok());
+        told(seen.map(|(connection, pool)| c.engine.connection_is_healthy(&pool, &connection)))
+    }),
+    ("report_connection", |c, o| {
+        let cause = Cause::new(Some(o.amount), TEXTS[o.which % TEXTS.len()]);
+        let cause = o.id.is_multiple_of(3).then_some(&cause);
+        let seen = c.any_connection(o).zip(c.pool().ok());
+        told(seen.map(|(connection, pool)| c.engine.report_connection(&pool, &connection, cause)))
+    }),
+    ("sweep_pool", |c, _| told(c.pool().map(|pool| c.engine.sweep_pool(&pool)))),
+    ("pool_stats", |c, _| told(c.pool().map(|pool| c.engine.pool_stats(&pool).counts))),
     ("reap_flights", |c, _| silent(|| c.engine.reap_flights(c.engine.now()))),
     ("feature_error", |c, o| told(c.engine.feature_error(o.which % 20))),
     ("feature_errors", |c, o| told(c.engine.feature_errors(o.which % 20))),
@@ -408,6 +448,7 @@ impl<'a> Caller<'a> {
             flights: Vec::new(),
             probes: Vec::new(),
             terms: Vec::new(),
+            connections: Vec::new(),
         }
     }
 
@@ -442,6 +483,29 @@ impl<'a> Caller<'a> {
     fn check_at(&mut self, operation: &Operation) -> String {
         let kept = self.places.iter().find(|(key, _)| *key == operation.key);
         told(kept.map(|&(_, place)| self.engine.check_at(&self.limiters.rates[0], place)))
+    }
+
+    /// A pool in which endpoints and the pool are full soon.
+    fn pool(&self) -> Result<Pool, OpError> {
+        let keep = Keep { idle_s: TTL_S, age_s: 0 };
+        self.engine.pool("pool", Settings { max_per_endpoint: 3, max_total: 40, keep })
+    }
+
+    /// One that was handed out, or that nobody was.
+    fn any_connection(&self, operation: &Operation) -> Option<Connection> {
+        let Operation { amount, which, id, .. } = *operation;
+        let made_up = format!("#{:x}.{id:x}.{:x}.{which:x}", which * 2, amount & 0xffff_ffff);
+        let known = self.connections.get(id).copied();
+        known.or_else(|| Connection::parse(&made_up))
+    }
+
+    fn end(
+        &mut self,
+        operation: &Operation,
+        end: fn(&Engine, &Pool, &Connection) -> Ended,
+    ) -> String {
+        let seen = self.any_connection(operation).zip(self.pool().ok());
+        told(seen.map(|(connection, pool)| end(self.engine, &pool, &connection)))
     }
 
     fn depart(&mut self, operation: &Operation, limit: Option<u64>) -> String {

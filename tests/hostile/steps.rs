@@ -19,6 +19,7 @@ const FORGET: u64 = 1 << 15;
 pub struct Size {
     workers: u64,
     chunks: u64,
+    endpoints: u64,
     words: u64,
 }
 
@@ -27,6 +28,7 @@ impl Size {
         Self {
             workers: region.workers().len() as u64,
             chunks: region.chunks().len() as u64,
+            endpoints: region.endpoints().len() as u64,
             words: region.len() / 8,
         }
     }
@@ -90,6 +92,12 @@ impl Size {
             // Two sheets, four times, and a look at the other writers now and then.
             "notice" => 8 * SHEET + LOOK,
             "publish" => self.register() + 3 * SHEET + LOOK,
+            // Of each endpoint the chunks are looked up, and each idle slot leads to another one.
+            "pool_stats" | "sweep_pool" => {
+                self.register() + 2 * self.endpoints * self.count() + self.claim()
+            }
+            // Also the idle slots of the endpoint and of the pool, each of which leads to another one.
+            "connect" | "connect_at" => self.slots(2) + 2 * self.claim(),
             "lead" => self.slots(1) + self.reap(),
             "admit" => self.slots(4),
             "acquire_all" | "admit_all" | "hit_all" => self.slots(2),

@@ -14,7 +14,7 @@ use fast_litellm::verify::{Severity, verify};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What keys are called.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 16] = [
     "quota",
     "sliding",
     "user:u",
@@ -28,6 +28,9 @@ const NAMES: [&str; 13] = [
     "routing",
     "job",
     "notice",
+    "pool",
+    "endpoint",
+    "elsewhere",
 ];
 /// What others are called, with a number behind.
 const OTHERS: [&str; 3] = ["filler:", "idle:", "usurper:"];
@@ -275,14 +278,14 @@ pub(crate) struct OwnLease {
     tag: TagWord,
 }
 
-/// All slots that this process holds.
+/// All slots that this process holds and uses: idle ones are anybody's.
 pub(crate) fn own_leases(stage: &Stage) -> Vec<OwnLease> {
     let me = stage.engine.me().map(OwnerTag::raw);
     let mut leases = Vec::new();
     for (chunk, record) in stage.region().chunks().iter().enumerate() {
         for (slot, (holder, tag)) in record.holders.iter().zip(&record.tags).enumerate() {
             let (word, tag) = (holder.load(Ordering::Relaxed), tag.load(Ordering::Relaxed));
-            if Some(word.owner()) == me {
+            if Some(word.owner()) == me && word.idle() == 0 {
                 leases.push(OwnLease { chunk, slot, word, tag });
             }
         }
@@ -349,7 +352,11 @@ fn names_appear(stage: &Stage, operation: &Operation) -> Result<(), String> {
         let series = report.series.iter().map(|found| (&*found.series, "series"));
         let jobs = report.leaders.iter().map(|found| (&*found.job, "job"));
         let notices = report.notices.iter().map(|found| (&*found.notice, "notice"));
+        let pools = report.pools.iter().map(|found| (&*found.pool, "pool"));
+        let endpoints = report.pools.iter().flat_map(|found| &found.endpoints);
+        let endpoints = endpoints.map(|found| (&*found.endpoint, "endpoint"));
         let keys = keys.chain(deployments).chain(series).chain(jobs).chain(notices);
+        let keys = keys.chain(pools).chain(endpoints);
         let keys: Vec<_> = keys.collect();
         let different: BTreeSet<_> = keys.iter().collect();
         ensure!(different.len() == keys.len(), "a key is twice in the table: {keys:?}");

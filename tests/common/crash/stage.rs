@@ -10,6 +10,7 @@ use fast_litellm::engine::Engine;
 use fast_litellm::engine::admission::Receipt;
 use fast_litellm::engine::health::Flight;
 use fast_litellm::engine::leader::Term;
+use fast_litellm::engine::pool::Connection;
 use fast_litellm::engine::quota::{Limiter, Place};
 use fast_litellm::engine::sliding::SlidingLimiter;
 use fast_litellm::layout::{KeyKind, section};
@@ -97,6 +98,8 @@ pub(crate) struct Stage {
     pub(crate) flight: Cell<Option<Flight>>,
     /// A term of a process, for its resignation.
     pub(crate) term: Cell<Option<Term>>,
+    /// A connection of a process, for its end.
+    pub(crate) connection: Cell<Option<Connection>>,
     /// A probe of a process, for its report.
     pub(crate) probe: Cell<Option<Probe>>,
     /// The idle key that gives its place to the operation's.
@@ -135,6 +138,7 @@ impl Stage {
             granted: Cell::default(),
             flight: Cell::default(),
             term: Cell::default(),
+            connection: Cell::default(),
             probe: Cell::default(),
             doomed: RefCell::default(),
             usurper: RefCell::default(),
@@ -223,8 +227,9 @@ impl Stage {
         let sheets = sections.iter().find(|found| found.id == section::SHEETS).expect("a section");
         let page = PAGE as u64;
         let begins = (0..sheets.span.count).map(|sheet| sheets.span.offset + sheet * sheets.stride);
-        let parts =
-            std::iter::once((0, sheets.span.offset)).chain(begins.map(|at| (at, at + page)));
+        let behind = sheets.span.offset + sheets.stride * sheets.span.count;
+        let parts = [(0, sheets.span.offset), (behind, self.region().len())];
+        let parts = parts.into_iter().chain(begins.map(|at| (at, at + page)));
         let place = |at: u64| usize::try_from(at).expect("64 bits");
         parts.map(|(start, end)| (place(start)..place(end), start)).collect()
     }

@@ -3,6 +3,7 @@
 
 mod admission;
 mod board;
+mod connections;
 mod features;
 mod health;
 mod jobs;
@@ -151,6 +152,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Operation> {
         health::OPERATIONS,
         jobs::OPERATIONS,
         board::OPERATIONS,
+        connections::OPERATIONS,
         measures::OPERATIONS,
     ];
     tables.into_iter().flatten()
