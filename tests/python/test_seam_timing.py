@@ -142,10 +142,14 @@ def test_a_full_directory_of_series_is_in_nobodys_way(module: ModuleType) -> Non
 
 @in_fork
 def test_the_bookkeeping_of_calls_is_timed() -> None:
+    from fast_litellm import _features
     from fast_litellm._timing import Timing
     from fast_litellm.integrations.litellm.feed import Feed
     from fast_litellm.integrations.litellm.seam import Breaker
 
+    # Which the test process has switched off.
+    os.environ.pop("FAST_LITELLM_ENABLED", None)
+    _features.configure()
     region = _native.Region.create("test", keys=1024, lease_chunks=64, workers=32)
     _native.set_default_region(region)
     _native.set_sampling(1)
