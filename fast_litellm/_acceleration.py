@@ -65,9 +65,10 @@ def get_patch_status() -> dict[str, Any]:
 
     Returns:
         `applied` (bool: at least one seam is armed or applied), `components` (list of the components
-        that have such a seam: "rate_limiting", "routing", "connection_pooling"), `seams` (dict by name, `component` or
-        `component.part`: `state` is "applied", "armed" (waiting for LiteLLM to load) or "not_applied",
-        with the `reason`), and `reason` (str: why nothing is applied, else empty).
+        that have such a seam: "rate_limiting", "routing", "connection_pooling"), `seams`
+        (dict by name, `component` or `component.part`: `state` is "applied", "armed" (waiting for
+        LiteLLM to load) or "not_applied", with the `reason`), and
+        `reason` (str: why nothing is applied, else empty).
     """
     seams: dict[str, dict[str, str]] = {}
     if _native.RUST_ACCELERATION_AVAILABLE and not _refusal:
