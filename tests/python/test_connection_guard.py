@@ -24,7 +24,7 @@ import pytest
 import fast_litellm
 from fast_litellm import _native
 from fast_litellm.errors import ConfigError
-from support import Worker, in_fork, run_python, until
+from support import WAIT_S, Worker, in_fork, run_python, until
 
 litellm = pytest.importorskip("litellm")
 httpx = pytest.importorskip("httpx")
@@ -146,6 +146,17 @@ class Server:
                 writer.transport.abort()
 
         self._loop.call_soon_threadsafe(reset)
+
+    def block(self, until: threading.Event) -> None:
+        """Answer nobody, not even TLS, until then."""
+        blocked = threading.Event()
+
+        def block() -> None:
+            blocked.set()
+            until.wait(WAIT_S)
+
+        self._loop.call_soon_threadsafe(block)
+        assert blocked.wait(WAIT_S)
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
@@ -758,6 +769,28 @@ def test_a_client_makes_way_for_another_of_the_same_worker(tmp_path: Path) -> No
         asyncio.run(main(server))
 
 
+@in_fork
+def test_a_provider_that_does_not_say_farewell_holds_nobody_up(tmp_path: Path) -> None:
+    # With older Pythons LiteLLM has aiohttp break such connections off after two seconds.
+    handlers().AIOHTTP_NEEDS_CLEANUP_CLOSED = False
+    guarded(1)
+
+    async def main(server: Server) -> None:
+        one, other = (new_client(ssl_verify=False) for _ in range(2))
+        await get(one, f"{server.url}/x")
+        held = set(hosts()[0]._held)
+        go_on = threading.Event()
+        server.block(go_on)
+        waits = asyncio.create_task(get(other, f"{server.url}/x"))
+        await eventually(lambda: bool(hosts()[0]._held - held), "give its slot to the other one")
+        go_on.set()
+        assert await waits == 200
+
+    _, server_tls = make_certificate(tmp_path)
+    with Server(tls=server_tls) as server:
+        asyncio.run(main(server))
+
+
 def make_certificate(directory: Path) -> tuple[Path, ssl.SSLContext]:
     import datetime
 
@@ -981,11 +1014,11 @@ def test_removing_it_leaves_litellm_as_it_was() -> None:
         assert server.peak == 2
 
 
-@pytest.mark.parametrize("value", ["many", "0", "-1", "1.5"])
 @in_fork
-def test_a_malformed_limit_is_named(value: str) -> None:
-    with pytest.raises(ConfigError, match=f"{SETTING}='?{value}"):
-        accelerate(value)
+def test_a_malformed_limit_is_named() -> None:
+    for value in ("many", "0", "-1", "1.5"):
+        with pytest.raises(ConfigError, match=f"{SETTING}='?{value}"):
+            accelerate(value)
 
 
 @in_fork
