@@ -226,9 +226,7 @@ class SimpleConnectionPool:
         latest = connection.use - 1 if connection.idle else connection.use
         return (endpoint, connection) if latest & 0xFFFF == use else None
 
-    def _tell(
-        self, endpoint: _Endpoint, success: bool, error: BaseException | str | None
-    ) -> None:
+    def _tell(self, endpoint: _Endpoint, success: bool, error: BaseException | str | None) -> None:
         now = time.monotonic()
         if success:
             endpoint.failures_in_a_row = 0
@@ -294,9 +292,7 @@ class SimpleConnectionPool:
             now = time.monotonic()
             found = self._find(shared, path)
             return (
-                found is not None
-                and not self._is_over(found[1], now)
-                and found[0].is_healthy(now)
+                found is not None and not self._is_over(found[1], now) and found[0].is_healthy(now)
             )
 
     def cleanup(self) -> None:
@@ -317,7 +313,9 @@ class SimpleConnectionPool:
                 times = sum(other.shown == endpoint.shown for other in shared.endpoints.values())
                 name = endpoint.shown
                 if times > 1 and name in endpoints:
-                    name = f"{name} ({sum(key.startswith(endpoint.shown) for key in endpoints) + 1})"
+                    name = (
+                        f"{name} ({sum(key.startswith(endpoint.shown) for key in endpoints) + 1})"
+                    )
                 endpoints[name] = {
                     "active": len(endpoint.slots) - idle,
                     "idle": idle,

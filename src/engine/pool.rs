@@ -573,8 +573,9 @@ impl Engine {
         let now = self.now();
         let keep = pool.settings.keep;
         self.sight(pool, connection).is_some_and(|(found, sight)| {
-            !keep.is_too_old(sight.made_s, now.s())
-                && !(sight.idle && keep.is_too_idle(sight.used_s, now.s()))
+            let too_idle = sight.idle && keep.is_too_idle(sight.used_s, now.s());
+            !too_idle
+                && !keep.is_too_old(sight.made_s, now.s())
                 && endpoint_is_healthy(found.record, now)
         })
     }
@@ -1152,7 +1153,9 @@ mod tests {
                         } else if got.is_some() && (used.len() + kept) as u64 == total {
                             // Of the same second, the one that made room is any.
                             let left = |c: &Connection| engine.sight(&pool, c).is_some();
-                            idle.iter_mut().for_each(|stack| stack.retain(left));
+                            for stack in &mut idle {
+                                stack.retain(left);
+                            }
                         }
                         used.extend(got.map(|connection| (endpoint, connection)));
                     }

@@ -199,7 +199,8 @@ def test_a_forked_child_cannot_give_its_parents_connections_back(
 
     healthy, told, theirs, refused = forked(child, fork)
     assert (healthy, told, refused) == (False, False, None)
-    assert theirs is not None and lasting(theirs) != lasting(idle)
+    assert theirs is not None
+    assert lasting(theirs) != lasting(idle)
     assert pool.get_stats()["stale_returns"] == 2
     assert connections(pool) == (1, 0), "the child has ended"
     assert pool.health_check(used)
@@ -226,9 +227,11 @@ def test_a_connection_is_not_kept_for_longer_than_it_may_be(make: Make, worker: 
     pool.return_connection(idle)
     theirs = worker.call("get_connection", B)
     worker.call("return_connection", theirs)
-    assert brief.health_check(idle) and short.health_check(used)
+    assert brief.health_check(idle)
+    assert short.health_check(used)
     until(lambda: not (brief.health_check(idle) or short.health_check(used)), "get old")
-    assert pool.health_check(idle) and pool.health_check(used)
+    assert pool.health_check(idle)
+    assert pool.health_check(used)
     # Too old to be kept, and too long idle to be handed out.
     short.return_connection(used)
     assert connections(pool) == (0, 2)
@@ -330,7 +333,9 @@ def test_the_inspector_shows_pools(make: Make, region: Region) -> None:
     (endpoint,) = found["endpoints"]
     assert (found["pool"], found["connections"], found["idle"], found["limit"]) == ("test", 2, 1, 5)
     assert (endpoint["endpoint"], endpoint["connections"], endpoint["limit"]) == (A, 2, 3)
-    assert {name: found[name] for name in COUNTS} == {name: pool.get_stats()[name] for name in COUNTS}
+    assert {name: found[name] for name in COUNTS} == {
+        name: pool.get_stats()[name] for name in COUNTS
+    }
     leases = {lease["key"]: (lease["held"], lease.get("idle")) for lease in report["leases"]}
     assert leases == {"pool test": (2, 1), f"pool test: {A}": (2, 1)}
 
@@ -431,7 +436,9 @@ def work(pool: SimpleConnectionPool, oracle: Oracle, seed: int, until_s: float) 
         if held and (connection_id is None or chance.random() < 0.7):
             ended = held.pop(chance.randrange(len(held)))
             oracle.change(ended, used=False)
-            chance.choice((pool.return_connection, pool.return_connection, pool.remove_connection))(ended)
+            chance.choice((pool.return_connection, pool.return_connection, pool.remove_connection))(
+                ended
+            )
             if chance.random() < 0.1:
                 pool.return_connection(ended)
     for each in held:
@@ -459,9 +466,11 @@ def test_workers_that_are_killed_never_have_more_than_the_limits(
         workers.append(start())
         kills += 1
     uses = [worker.result() for worker in workers]
-    assert kills > 5 and sum(uses) > 50
+    assert kills > 5
+    assert sum(uses) > 50
     stats = pool.get_stats()
-    assert stats["stale_returns"] > 0 and stats["taken_over"] > 0
+    assert stats["stale_returns"] > 0
+    assert stats["taken_over"] > 0
     # They have all ended, and took what they kept with them.
     pool.cleanup()
     assert connections(pool) == (0, 0)

@@ -591,18 +591,24 @@ class Busy:
 
     def _connect(self) -> None:
         pool = SimpleConnectionPool("calls", max_per_endpoint=3, max_total=4, region=self.region)
-        first, second, third = (pool.get_connection("https://u:secret@one/v1?k=1") for _ in range(3))
-        assert first and second and third
+        first, second, third = (
+            pool.get_connection("https://u:secret@one/v1?k=1") for _ in range(3)
+        )
+        assert first
+        assert second
+        assert third
         assert pool.get_connection("https://u:secret@one/v1?k=1") is None
         for _ in range(4):
             pool.return_connection(first)
         pool.return_connection(second)
         again = pool.get_connection("https://u:secret@one/v1?k=1")
-        assert again is not None and again.rpartition(".")[0] == second.rpartition(".")[0]
+        assert again is not None
+        assert again.rpartition(".")[0] == second.rpartition(".")[0]
         kept = [pool.get_connection("two") for _ in range(2)]
         assert None not in kept
         for success in (False, True, False, False):
-            assert kept[0] is not None and pool.report(kept[0], success, error="status 503")
+            assert kept[0] is not None
+            assert pool.report(kept[0], success, error="status 503")
         for _ in range(2):
             assert kept[1] is not None
             pool.return_connection(kept[1])
