@@ -118,9 +118,9 @@ class PoolSettings(NamedTuple):
     Attributes:
         max_per_endpoint: `FAST_LITELLM_POOL_MAX_PER_ENDPOINT`: connections to one endpoint.
         max_total: `FAST_LITELLM_POOL_MAX_TOTAL`: connections of a pool.
-        idle_timeout_s: `FAST_LITELLM_POOL_IDLE_TIMEOUT_S`: seconds that an idle one is kept; 0 = without
-            end.
-        max_age_s: `FAST_LITELLM_POOL_MAX_AGE_S`: seconds after which one is not kept; 0 = without end.
+        idle_timeout_s: `FAST_LITELLM_POOL_IDLE_TIMEOUT_S`: seconds that an idle one is kept,
+            0 = without end.
+        max_age_s: `FAST_LITELLM_POOL_MAX_AGE_S`: seconds after which one is not kept, 0 = without end.
     """
 
     max_per_endpoint: int

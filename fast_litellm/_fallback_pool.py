@@ -17,7 +17,8 @@ _MOST = 65_535
 _LONGEST_S = 31_536_000
 _THRESHOLD, _REST_S, _MEMORY_S = 3, 30, 300
 _SECRET_LEN, _SHOWN, _ID_SHOWN = 20, 6, 120
-_ID = re.compile(r"#([0-9a-f]{1,8})\.([0-9a-f]{1,4})\.([0-9a-f]{1,8})\.([0-9a-f]{1,4})", re.ASCII)
+_LONG, _SHORT = (f"(0|[1-9a-f][0-9a-f]{{0,{more}}})" for more in (7, 3))
+_ID = re.compile(rf"#{_LONG}\.{_SHORT}\.{_LONG}\.{_SHORT}", re.ASCII)
 _COUNTS = ("created", "reused", "refused", "expired", "taken_over", "stale_returns")
 
 
@@ -127,7 +128,7 @@ class SimpleConnectionPool:
     ) -> None:
         if region is not None:
             raise RegionError("there is no shared region without fast_litellm's extension")
-        # The settings' errors come from where the native names do, which come from here.
+        # Its errors come from where this module is imported by.
         from fast_litellm._config import PoolSettings
 
         configured = PoolSettings.from_environment()

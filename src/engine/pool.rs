@@ -574,8 +574,9 @@ impl Engine {
         let keep = pool.settings.keep;
         self.sight(pool, connection).is_some_and(|(found, sight)| {
             let too_idle = sight.idle && keep.is_too_idle(sight.used_s, now.s());
-            let over = too_idle || keep.is_too_old(sight.made_s, now.s());
-            !over && endpoint_is_healthy(found.record, now)
+            !too_idle
+                && !keep.is_too_old(sight.made_s, now.s())
+                && endpoint_is_healthy(found.record, now)
         })
     }
 

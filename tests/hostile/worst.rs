@@ -75,6 +75,9 @@ impl Worst {
                 record.identity.store(named, ORDER);
             }
         }
+        for record in region.endpoints() {
+            record.lease.store(all_slots, ORDER);
+        }
         for record in region.series() {
             record.identity.store(named, ORDER);
         }

@@ -177,7 +177,7 @@ def test_the_report_has_its_schema(live: Live) -> None:
     report = report_of(live)
     assert set(report) == {
         *("schema", "header", "workers", "limits", "leases", "deployments", "features", "stats"),
-        *("series", "events", "leaders", "notices"),
+        *("series", "events", "leaders", "notices", "pools"),
     }
     assert report["schema"] == "fl-shm/1"
     header = report["header"]

@@ -611,18 +611,23 @@ class Busy:
         assert second
         assert third
         assert pool.get_connection("https://u:secret@one/v1?k=1") is None
-        pool.return_connection(first)
-        pool.return_connection(first)
+        for _ in range(4):
+            pool.return_connection(first)
         pool.return_connection(second)
         again = pool.get_connection("https://u:secret@one/v1?k=1")
         assert again is not None
         assert again.rpartition(".")[0] == second.rpartition(".")[0]
         kept = [pool.get_connection("two") for _ in range(2)]
         assert None not in kept
-        assert kept[0] is not None
-        assert pool.report(kept[0], success=False, error="status 503")
-        if kept[1] is not None:
+        for success in (False, True, False, False):
+            assert kept[0] is not None
+            assert pool.report(kept[0], success, error="status 503")
+        for _ in range(2):
+            assert kept[1] is not None
             pool.return_connection(kept[1])
+            kept[1] = pool.get_connection("two")
+        assert kept[1] is not None
+        pool.return_connection(kept[1])
         self.uses = [again, third, *kept]
 
     def _churn(self) -> None:
@@ -1081,7 +1086,7 @@ def test_deployments_are_decoded(written: Written) -> None:
     assert written.reader.find_chunk(place, record="Deployment") == slot
     (chunk,) = written.reader.view().chunks
     assert (chunk.key, chunk.deployment) == (None, place)
-    assert chunk.holds == (Hold(1, Owner(3, 5), now_s, 0, 0),)
+    assert chunk.holds == (Hold(1, Owner(3, 5), now_s, False, 0, 0),)
     assert compare(written.reader, written.region) == []
 
 

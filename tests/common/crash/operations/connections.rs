@@ -95,9 +95,10 @@ fn connect_elsewhere(stage: &Stage) -> Effect {
 fn end(stage: &Stage, keep: bool) -> Effect {
     let Some(connection) = stage.connection.take() else { return NONE };
     let pool = pool(stage);
-    let ended = match keep {
-        true => stage.engine.return_connection(&pool, &connection),
-        false => stage.engine.remove_connection(&pool, &connection),
+    let ended = if keep {
+        stage.engine.return_connection(&pool, &connection)
+    } else {
+        stage.engine.remove_connection(&pool, &connection)
     };
     assert_eq!(stage.engine.return_connection(&pool, &connection), Ended::Stale);
     let ended = -i64::from(ended != Ended::Stale);
