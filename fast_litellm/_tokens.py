@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from fast_litellm import _native
+from fast_litellm._features import is_enabled
 
 
 class SimpleTokenCounter(_native.TokenCounter):
@@ -14,6 +17,25 @@ class SimpleTokenCounter(_native.TokenCounter):
     Raises:
         OutOfRangeError (a ValueError): `model_max_tokens` is below 1.
     """
+
+    def count_tokens_batch(
+        self, texts: Iterable[str], model: str | None = None, *, threads: int | None = None
+    ) -> list[int]:
+        """Tokens of each text, as `count_tokens` counts them; long batches by several threads.
+
+        Args:
+            texts: a list of str.
+            model: as for `count_tokens`.
+            threads: at most so many. Default: one for each core, or one in all where the feature
+                `batch_token_counting` is not enabled.
+
+        Raises:
+            TypeError: `texts` is a str, or has something else than str.
+            UnavailableError: a text has too much white space in a row.
+        """
+        if threads is None and not is_enabled("batch_token_counting"):
+            threads = 1
+        return super().count_tokens_batch(texts, model, threads=threads)
 
     def estimate_cost(self, input_tokens: int, output_tokens: int, model: str) -> float:
         """Price of a call in US dollars, by LiteLLM's list of prices.

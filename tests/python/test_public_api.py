@@ -309,3 +309,79 @@ messages = [{"role": "user", "content": "Hello, world!"}]
 print(len(tokens), litellm.token_counter(model="gpt-3.5-turbo", messages=messages))
 """
     ).stdout.split() == ["4", "11"]
+
+
+def test_the_guides_ways_of_using_it_work() -> None:
+    """Threads, executors of an event loop, many keys, periodic checks, switching off and on again."""
+    ran = run_python(
+        """
+import asyncio, concurrent.futures, statistics, time
+import fast_litellm
+from fast_litellm import SimpleRateLimiter, SimpleTokenCounter
+
+limiter = SimpleRateLimiter(requests_per_minute=100)
+users = [f"user_{i}" for i in range(200)]
+with concurrent.futures.ThreadPoolExecutor(max_workers=8) as executor:
+    assert all(answer["allowed"] for answer in executor.map(limiter.check, users))
+
+async def main():
+    loop = asyncio.get_running_loop()
+    calls = [loop.run_in_executor(None, limiter.check, f"async_{i}") for i in range(100)]
+    return await asyncio.gather(*calls)
+
+assert all(answer["allowed"] for answer in asyncio.run(main()))
+times = []
+for i in range(300):
+    began = time.perf_counter()
+    limiter.check(f"key_{i % 100}")
+    times.append((time.perf_counter() - began) * 1000)
+assert statistics.mean(times) > 0
+for i in range(5000):
+    assert limiter.check(f"one_of_many_{i}")["allowed"]
+counter = SimpleTokenCounter()
+texts = ["text1", "text2", "text3"]
+assert counter.count_tokens_batch(texts) == [counter.count_tokens(text) for text in texts]
+assert fast_litellm.health_check()["status"] == "ok"
+for key, value in fast_litellm.get_performance_stats().items():
+    assert isinstance(key, str) and value["count"] > 0
+for recommendation in fast_litellm.get_recommendations():
+    assert recommendation["message"]
+features = fast_litellm.get_feature_status()
+assert features["rust_token_counting"]["error_count"] == 0
+fast_litellm.reset_errors()
+fast_litellm.reset_errors("rust_routing")
+comparison = fast_litellm.compare_implementations("rust_rate_limiter", "python_rate_limiter")
+assert comparison["recommendation"] in ("use_rust", "use_python", "no_difference", "insufficient_data")
+stats = fast_litellm.get_connection_pool_stats()
+assert (stats.get("active_connections"), stats.get("idle_connections")) == (0, 0)
+fast_litellm.remove_acceleration()
+assert fast_litellm.get_patch_status()["applied"] is False
+assert fast_litellm.apply_acceleration() is True
+assert fast_litellm.get_patch_status()["applied"] is True
+print("walked")
+"""
+    )
+    assert ran.stdout.split() == ["walked"]
+
+
+def test_the_guides_switches_are_understood() -> None:
+    env = {
+        "FAST_LITELLM_RUST_ROUTING": "false",
+        "FAST_LITELLM_BATCH_TOKEN_COUNTING": "canary:10",
+        "FAST_LITELLM_RUST_RATE_LIMITING": "rollout:50",
+    }
+    ran = run_python(
+        """
+import json, fast_litellm
+status = fast_litellm.get_feature_status()
+print(json.dumps({name: [each["enabled"], each["rollout_percentage"]] for name, each in status.items()}))
+""",
+        env=env,
+    )
+    assert json.loads(ran.stdout) == {
+        "rust_routing": [False, 0],
+        "rust_token_counting": [True, 100],
+        "rust_rate_limiting": [True, 50],
+        "rust_connection_pool": [True, 100],
+        "batch_token_counting": [True, 10],
+    }
