@@ -149,7 +149,8 @@ class SimpleConnectionPool:
 
     @property
     def _shared(self) -> _Shared:
-        return _pools.setdefault(self._name, _Shared())
+        found = _pools.get(self._name)
+        return _pools.setdefault(self._name, _Shared()) if found is None else found
 
     def _is_over(self, connection: _Connection, now: float) -> bool:
         too_idle = connection.idle and now - connection.used_s > self._idle_s
