@@ -149,7 +149,8 @@ class SimpleConnectionPool:
 
     @property
     def _shared(self) -> _Shared:
-        return _pools.setdefault(self._name, _Shared())
+        found = _pools.get(self._name)
+        return _pools.setdefault(self._name, _Shared()) if found is None else found
 
     def _is_over(self, connection: _Connection, now: float) -> bool:
         too_idle = connection.idle and now - connection.used_s > self._idle_s
@@ -168,8 +169,10 @@ class SimpleConnectionPool:
         with shared.lock:
             now = time.monotonic()
             self._sweep(shared, now)
-            number = len(shared.endpoints)
-            found = shared.endpoints.setdefault(name, _Endpoint(_redact(name), number))
+            found = shared.endpoints.get(name)
+            if found is None:
+                found = _Endpoint(_redact(name), len(shared.endpoints))
+                shared.endpoints[name] = found
             idle = [slot for slot, each in found.slots.items() if each.idle]
             if idle:
                 slot = max(idle, key=lambda slot: found.slots[slot].used_s)
