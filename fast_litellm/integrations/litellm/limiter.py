@@ -320,7 +320,11 @@ class LimiterSeam(Seam):
         return not self._breaker.partial or self.covers(_compat.ALL_REQUESTS)
 
     def _is_ours(self, handler: Any) -> bool:
-        return any(handler is ours for ours in self._live_handlers())
+        # Asked several times for each check.
+        for ref in self._handlers:  # noqa: SIM110  # a generator takes longer than all there is to do
+            if ref() is handler:
+                return True
+        return False
 
     def _begin(self, handler: Any, descriptors: Any) -> bool:
         """Prepare a check; whether the region will decide it."""
