@@ -87,13 +87,12 @@ class Split:
         gives_back = method in (self._adjust, self._release)
         asked = self._side.has_divided if gives_back else self._side.divides
 
-        # No coroutine of its own: nearly always it has nothing to do.
         @functools.wraps(original)
-        def call(handler: Any, *args: Any, **kwargs: Any) -> Any:
+        async def call(handler: Any, *args: Any, **kwargs: Any) -> Any:
             if not asked(handler):
-                return original(handler, *args, **kwargs)
+                return await original(handler, *args, **kwargs)
             items = args[0] if args else kwargs.pop(parameter)
-            return method(original, handler, items, *args[1:], **kwargs)
+            return await method(original, handler, items, *args[1:], **kwargs)
 
         return call
 
