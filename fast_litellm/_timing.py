@@ -41,5 +41,5 @@ class Timing:
             series = self._series[name]
             if series is not None:
                 self._monitor.record(series, ns, failed)
-        except Exception as error:  # noqa: BLE001  # the operation itself is done
+        except _native.FAULTS as error:  # the operation itself is done
             logger().debug("%s was not measured: %s", name, error)

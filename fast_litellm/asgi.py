@@ -19,6 +19,8 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
+from fast_litellm._native import FAULTS
+
 _Message: TypeAlias = MutableMapping[str, Any]
 _Receive: TypeAlias = Callable[[], Awaitable[_Message]]
 _Send: TypeAlias = Callable[[_Message], Awaitable[None]]
@@ -83,7 +85,7 @@ async def _answer(scope: _Message, send: _Send, token: bytes | None) -> None:
     else:
         try:
             status, kind, body = page()
-        except Exception as error:  # noqa: BLE001  # the caller learns what and no more
+        except FAULTS as error:  # the caller learns what and no more
             status, kind, body = 503, _TEXT, f"{type(error).__name__}\n"
             _log(error)
     payload = body.encode()
@@ -136,7 +138,7 @@ def _authorized(scope: _Message, token: bytes) -> bool:
     return hmac.compare_digest(sent.strip(), token) and scheme.lower() == b"bearer"
 
 
-def _log(error: Exception) -> None:
+def _log(error: BaseException) -> None:
     from fast_litellm._log import logger
 
     logger().error("a page could not be made: %s: %s", type(error).__name__, error)

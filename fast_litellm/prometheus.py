@@ -31,6 +31,7 @@ from weakref import WeakKeyDictionary
 
 from fast_litellm._log import logger
 from fast_litellm._metrics import families
+from fast_litellm._native import FAULTS
 
 try:
     import prometheus_client
@@ -49,7 +50,7 @@ class RegionCollector:
         """Read the region. What fails is logged: the other metrics of the registry are to be served."""
         try:
             found = families()
-        except Exception as error:  # noqa: BLE001  # see above
+        except FAULTS as error:  # see above
             logger().error("the region's metrics are missing: %s: %s", type(error).__name__, error)
             return
         for family in found:

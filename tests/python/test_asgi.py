@@ -10,7 +10,7 @@ import pytest
 
 import fast_litellm
 from fast_litellm import _acceleration, _metrics, asgi
-from fast_litellm._rust import Monitor, Region
+from fast_litellm._rust import Monitor, PanicException, Region
 from monitored import use
 from support import run_python
 
@@ -164,15 +164,16 @@ def test_tokens_that_could_never_be_sent_are_refused(token: str) -> None:
         asgi.app(token=b"x")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, PanicException])
 def test_what_fails_is_not_told_to_the_world(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    kind: type[BaseException], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken() -> None:
-        raise RuntimeError("the secret path /root")
+        raise kind("the secret path /root")
 
     monkeypatch.setattr(_metrics, "families", broken)
     answer = ask("/metrics")
-    assert (answer.status, answer.body) == (503, b"RuntimeError\n")
+    assert (answer.status, answer.body) == (503, f"{kind.__name__}\n".encode())
     assert "the secret path" in caplog.text
 
 

@@ -12,7 +12,7 @@ import pytest
 import fast_litellm
 from fast_litellm import Leader, SimpleRateLimiter, _fallback_monitor
 from fast_litellm._metrics import families, of_region
-from fast_litellm._rust import Deployments, Monitor, Region
+from fast_litellm._rust import Deployments, Monitor, PanicException, Region
 from monitored import use
 from support import Forked, forked, run_python
 
@@ -230,7 +230,9 @@ def test_the_global_registry_is_the_default(monitored: Region) -> None:
         prometheus_client.REGISTRY.unregister(collector)
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, PanicException])
 def test_other_metrics_are_served_when_the_region_is_away(
+    kind: type[BaseException],
     monitored: Region,
     registry: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -240,11 +242,11 @@ def test_other_metrics_are_served_when_the_region_is_away(
     prometheus.register(registry)
 
     def broken() -> None:
-        raise RuntimeError("away")
+        raise kind("away")
 
     monkeypatch.setattr(prometheus, "families", broken)
     assert "others_total" in parsed(prometheus_client.generate_latest(registry).decode())
-    assert "the region's metrics are missing: RuntimeError: away" in caplog.text
+    assert f"the region's metrics are missing: {kind.__name__}: away" in caplog.text
 
 
 def test_every_worker_gives_the_same_numbers(monitored: Region, registry: Any) -> None:

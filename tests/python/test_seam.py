@@ -18,6 +18,7 @@ import pytest
 
 import fast_litellm
 from fast_litellm import OutOfRangeError, UnavailableError, _native
+from fast_litellm._native import PanicException
 from support import Forked, forked, in_fork, run_python, until
 
 pytest.importorskip("litellm")
@@ -680,6 +681,31 @@ def test_what_was_taken_is_given_back_while_the_breaker_is_open(module: ModuleTy
     region().reset_feature(FEATURE)
     until(lambda: not seam().open, "close the breaker", timeout_s=1.0)
     assert (memory(handler).get_cache(gauge), memory(handler).get_cache(requests)) == (1, 1)
+
+
+@in_fork
+def test_a_slot_that_cannot_be_looked_for_is_given_back_while_the_breaker_is_open(
+    module: ModuleType,
+) -> None:
+    handler = accelerated(module)
+    gauge = "{api_key:k}:max_parallel_requests"
+    assert admitted(handler, descriptor("k", max_parallel_requests=1), "a")
+    for _ in range(MAX_ERRORS):
+        region().feature_error(FEATURE)
+    until(lambda: seam().open, "open the breaker", timeout_s=1.0)
+
+    class Broken:
+        def holds_slot(self, *_args: object) -> bool:
+            raise PanicException("injected")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(whole, name)
+
+    whole = seam()._scripts
+    seam()._scripts = Broken()
+    # It takes no request with it, nor does the slot stay taken.
+    run(handler._release_parallel_request_slots({"slot_id": "a", "counter_keys": [gauge]}))
+    assert not whole.holds_slot(gauge, "a")
 
 
 @in_fork

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 import fast_litellm
-from fast_litellm import _native
+from fast_litellm import _features, _native
+from fast_litellm._native import PanicException
 from support import in_fork
 
 pytest.importorskip("litellm")
@@ -138,6 +139,22 @@ def test_a_full_directory_of_series_is_in_nobodys_way(module: ModuleType) -> Non
         fast_litellm.record_performance("full", str(number), 1.0)
     check(handler, 3)
     assert not any("rate_limiter" in name for name in counts())
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, PanicException])
+@in_fork
+def test_what_cannot_be_measured_is_done(kind: type[BaseException], module: ModuleType) -> None:
+    handler = accelerated(module)
+
+    class Broken:
+        due = staticmethod(lambda: True)
+
+        def series(self, name: str) -> int:
+            raise kind(name)
+
+    seam()._timing._monitor = Broken()
+    check(handler, 3)
+    assert counts() == {}
 
 
 @in_fork

@@ -176,7 +176,11 @@ class LimiterSeam(Seam):
         if script != _compat.RELEASE_ATTRIBUTE:
             # Window refunds name their window; the region ignores those of a window it does not have.
             return True
-        return any(map(self._scripts.holds_slot, keys, args))
+        try:
+            return any(map(self._scripts.holds_slot, keys, args))
+        except FAULTS as error:  # counted; the release is tried
+            self._breaker.failed("search for a slot", error)
+            return True
 
     def succeeded(self) -> None:
         """Tell that the region has answered."""
