@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import re
@@ -55,7 +56,6 @@ class _Shared:
         self.lock = threading.Lock()
         self.endpoints: dict[str, _Endpoint] = {}
         self.counts = dict.fromkeys(_COUNTS, 0)
-        self.generation = 0
 
     def find(self, number: int) -> _Endpoint | None:
         endpoints = list(self.endpoints.values())
@@ -65,12 +65,20 @@ class _Shared:
         return sum(len(endpoint.slots) for endpoint in self.endpoints.values())
 
 
+def _from_anywhere() -> itertools.count[int]:
+    return itertools.count(int.from_bytes(os.urandom(4), "big"))
+
+
 _pools: dict[str, _Shared] = {}
+#: Of all pools, and of each process others: what ends a connection of one pool or process ends none of another.
+_generations = _from_anywhere()
 
 
 def _forget() -> None:
     """Begin anew: a child of a fork holds nothing of what its parent does, and no lock of it."""
+    global _generations
     _pools.clear()
+    _generations = _from_anywhere()
 
 
 os.register_at_fork(after_in_child=_forget)
@@ -180,10 +188,10 @@ class SimpleConnectionPool:
                 return None
             else:
                 slot = next(n for n in range(self._most_each) if n not in found.slots)
-                shared.generation += 1
-                connection = found.slots[slot] = _Connection(shared.generation, now, now)
+                generation = next(_generations) & 0xFFFFFFFF
+                connection = found.slots[slot] = _Connection(generation, now, now)
                 shared.counts["created"] += 1
-            path = (found.number, slot, connection.generation & 0xFFFFFFFF, connection.use)
+            path = (found.number, slot, connection.generation, connection.use)
         return f"{found.shown}#" + ".".join(f"{part:x}" for part in path)
 
     def _make_room(self, shared: _Shared) -> bool:
