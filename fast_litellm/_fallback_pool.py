@@ -8,6 +8,7 @@ import os
 import re
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,7 +71,7 @@ def _from_anywhere() -> itertools.count[int]:
 
 
 _pools: dict[str, _Shared] = {}
-#: Of all pools, and of each process others: what ends a connection of one pool or process ends none of another.
+#: Of all pools, and of each process others: an id of one ends nothing of another.
 _generations = _from_anywhere()
 
 
@@ -177,13 +178,20 @@ class SimpleConnectionPool:
             self._sweep(shared, now)
             number = len(shared.endpoints)
             found = shared.endpoints.setdefault(name, _Endpoint(_redact(name), number))
-            idle = [slot for slot, each in found.slots.items() if each.idle]
+            every = shared.endpoints.values()
+            fits = self._fit(shared, [found], self._most_each)
+            fits = fits and self._fit(shared, every, self._most)
+            idle = [slot for slot, each in found.slots.items() if each.idle and fits]
             if idle:
                 slot = max(idle, key=lambda slot: found.slots[slot].used_s)
                 connection = found.slots[slot]
                 connection.idle, connection.used_s = False, now
                 shared.counts["reused"] += 1
-            elif len(found.slots) >= self._most_each or not self._make_room(shared):
+            elif (
+                not fits
+                or len(found.slots) >= self._most_each
+                or not self._fit(shared, every, self._most, more=1)
+            ):
                 shared.counts["refused"] += 1
                 return None
             else:
@@ -194,20 +202,29 @@ class SimpleConnectionPool:
             path = (found.number, slot, connection.generation, connection.use)
         return f"{found.shown}#" + ".".join(f"{part:x}" for part in path)
 
-    def _make_room(self, shared: _Shared) -> bool:
-        if shared.total() < self._most:
+    @staticmethod
+    def _fit(shared: _Shared, endpoints: Iterable[_Endpoint], most: int, more: int = 0) -> bool:
+        """Close idle connections, the least recently used first, until there is room for `more`.
+
+        There may be too many where a limit was lowered. False = too many are in use: none is closed.
+        """
+        too_many = sum(len(endpoint.slots) for endpoint in endpoints) + more - most
+        if too_many <= 0:
             return True
-        idle = [
-            (each.used_s, endpoint.number, slot, endpoint)
-            for endpoint in shared.endpoints.values()
-            for slot, each in endpoint.slots.items()
-            if each.idle
-        ]
-        if not idle:
+        idle = sorted(
+            (
+                (each.used_s, endpoint.number, slot, endpoint)
+                for endpoint in endpoints
+                for slot, each in endpoint.slots.items()
+                if each.idle
+            ),
+            key=lambda each: each[:3],
+        )
+        if len(idle) < too_many + 1 - more:
             return False
-        _, _, slot, endpoint = min(idle, key=lambda each: each[:3])
-        del endpoint.slots[slot]
-        shared.counts["taken_over"] += 1
+        for *_, slot, endpoint in idle[:too_many]:
+            del endpoint.slots[slot]
+            shared.counts["taken_over"] += 1
         return True
 
     def _parse(self, connection_id: str) -> tuple[int, int, int, int]:

@@ -47,3 +47,25 @@ def test_an_id_of_the_parent_ends_nothing_of_its_child(make: Make) -> None:
         return active - stats["active_connections"], stats["stale_returns"]
 
     assert forked(child) == (0, 3)
+
+
+@pytest.mark.parametrize(("limits", "endpoint"), [((1, 9), "x"), ((9, 1), "x"), ((9, 1), "y")])
+def test_a_limit_that_is_lowered_holds(make: Make, limits: tuple[int, int], endpoint: str) -> None:
+    wide = make("one", max_per_endpoint=3, max_total=9)
+    for each in [wide.get_connection("x") for _ in range(3)]:
+        wide.return_connection(each)
+    narrow = make("one", max_per_endpoint=limits[0], max_total=limits[1])
+    assert narrow.get_connection(endpoint) is not None
+    assert narrow.get_connection(endpoint) is None
+    stats = narrow.get_stats()
+    assert stats["active_connections"] == 1
+    assert stats["total_connections"] <= limits[1]
+
+
+def test_idle_connections_are_not_closed_in_vain(make: Make) -> None:
+    wide = make("one", max_per_endpoint=3, max_total=9)
+    held = [wide.get_connection("x") for _ in range(3)]
+    wide.return_connection(held[0])
+    narrow = make("one", max_per_endpoint=2, max_total=9)
+    assert narrow.get_connection("x") is None
+    assert wide.get_stats()["idle_connections"] == 1
