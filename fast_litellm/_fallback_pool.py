@@ -8,7 +8,8 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,12 +52,34 @@ class _Endpoint:
 
 
 class _Shared:
-    """What all pools of one name in this process have in common."""
+    """What all pools of one name in this process have in common, used by one thread at a time.
+
+    A finalizer or a signal handler may use it while its thread does: it reads what is there, gets no
+    connection, and what it gives back is given back when the thread is done.
+    """
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
+        self.depth = 0
+        self.late: deque[Callable[[], None]] = deque()
         self.endpoints: dict[str, _Endpoint] = {}
         self.counts = dict.fromkeys(_COUNTS, 0)
+
+    def __enter__(self) -> bool:
+        """Whether this thread is using it already."""
+        self.lock.acquire()
+        self.depth += 1
+        self._settle()
+        return self.depth > 1
+
+    def __exit__(self, *_: object) -> None:
+        self._settle()
+        self.depth -= 1
+        self.lock.release()
+
+    def _settle(self) -> None:
+        while self.depth == 1 and self.late:
+            self.late.popleft()()
 
     def find(self, number: int) -> _Endpoint | None:
         endpoints = list(self.endpoints.values())
@@ -173,7 +196,10 @@ class SimpleConnectionPool:
     def get_connection(self, endpoint: str) -> str | None:
         """Hand out a connection, or None when as many as may be are in use."""
         name, shared = _text("endpoint", endpoint), self._shared
-        with shared.lock:
+        with shared as nested:
+            if nested:
+                shared.counts["refused"] += 1
+                return None
             now = time.monotonic()
             self._sweep(shared, now)
             number = len(shared.endpoints)
@@ -250,15 +276,15 @@ class SimpleConnectionPool:
         latest = connection.use - 1 if connection.idle else connection.use
         return (endpoint, connection) if latest & 0xFFFF == use else None
 
-    def _tell(self, endpoint: _Endpoint, success: bool, error: BaseException | str | None) -> None:
+    def _tell(self, endpoint: _Endpoint, failure: tuple[str, int] | None) -> None:
         now = time.monotonic()
-        if success:
+        if failure is None:
             endpoint.failures_in_a_row = 0
             return
         endpoint.failures_in_a_row = endpoint.failing(now) + 1
         endpoint.failed_s = now
         endpoint.failures += 1
-        endpoint.last_failure = _classify(None, error)
+        endpoint.last_failure = failure
 
     def return_connection(
         self,
@@ -268,51 +294,77 @@ class SimpleConnectionPool:
     ) -> None:
         """Give a connection back; one that was given back before is left alone."""
         path, shared = self._parse(connection_id), self._shared
-        with shared.lock:
-            found = self._find(shared, path)
-            if found is None:
-                shared.counts["stale_returns"] += 1
-                return
-            endpoint, connection = found
-            if success is not None:
-                self._tell(endpoint, success, error)
-            now = time.monotonic()
-            if success is False:
-                del endpoint.slots[path[1]]
-            elif connection.idle:
-                shared.counts["stale_returns"] += 1
-            elif self._is_over(connection, now):
-                del endpoint.slots[path[1]]
-                shared.counts["expired"] += 1
+        # Before: what an error says of itself may use the pool.
+        failure = _classify(None, error) if success is False else None
+
+        def give_back() -> None:
+            self._give_back(shared, path, success, failure)
+
+        with shared as nested:
+            if nested:
+                shared.late.append(give_back)
             else:
-                connection.idle, connection.used_s = True, now
-                connection.use = connection.use + 1 & 0xFFFF
+                give_back()
+
+    def _give_back(
+        self,
+        shared: _Shared,
+        path: tuple[int, int, int, int],
+        success: bool | None,
+        failure: tuple[str, int] | None,
+    ) -> None:
+        found = self._find(shared, path)
+        if found is None:
+            shared.counts["stale_returns"] += 1
+            return
+        endpoint, connection = found
+        if success is not None:
+            self._tell(endpoint, failure)
+        now = time.monotonic()
+        if success is False:
+            del endpoint.slots[path[1]]
+        elif connection.idle:
+            shared.counts["stale_returns"] += 1
+        elif self._is_over(connection, now):
+            del endpoint.slots[path[1]]
+            shared.counts["expired"] += 1
+        else:
+            connection.idle, connection.used_s = True, now
+            connection.use = connection.use + 1 & 0xFFFF
 
     def remove_connection(self, connection_id: str) -> None:
         """Take a connection out of the pool, in use or idle."""
         path, shared = self._parse(connection_id), self._shared
-        with shared.lock:
+
+        def remove() -> None:
             found = self._find(shared, path)
             if found is None:
                 shared.counts["stale_returns"] += 1
             else:
                 del found[0].slots[path[1]]
 
+        with shared as nested:
+            if nested:
+                shared.late.append(remove)
+            else:
+                remove()
+
     def report(
         self, connection_id: str, success: bool, error: BaseException | str | None = None
     ) -> bool:
         """Tell how the endpoint of a connection behaved. False = the connection is gone."""
         path, shared = self._parse(connection_id), self._shared
-        with shared.lock:
+        failure = None if success else _classify(None, error)
+        with shared:
             found = self._find(shared, path)
             if found is not None:
-                self._tell(found[0], success, error)
+                self._tell(found[0], failure)
         return found is not None
 
     def health_check(self, connection_id: str) -> bool:
         """Whether a connection is there, its time is not over, and its endpoint is healthy."""
         path, shared = self._parse(connection_id), self._shared
-        with shared.lock:
+        with shared:
             now = time.monotonic()
             found = self._find(shared, path)
             return (
@@ -322,13 +374,14 @@ class SimpleConnectionPool:
     def cleanup(self) -> None:
         """Close idle connections whose time is over."""
         shared = self._shared
-        with shared.lock:
-            self._sweep(shared, time.monotonic())
+        with shared as nested:
+            if not nested:
+                self._sweep(shared, time.monotonic())
 
     def get_stats(self) -> dict[str, Any]:
         """What the pool is like in this process."""
         shared = self._shared
-        with shared.lock:
+        with shared:
             now = time.monotonic()
             endpoints: dict[str, dict[str, Any]] = {}
             for endpoint in shared.endpoints.values():

@@ -9,7 +9,7 @@ import pytest
 
 from fast_litellm import _fallback_pool
 from fast_litellm._rust import Region, SimpleConnectionPool
-from support import forked
+from support import forked, run_python
 
 Make = Callable[..., Any]
 
@@ -69,3 +69,74 @@ def test_idle_connections_are_not_closed_in_vain(make: Make) -> None:
     narrow = make("one", max_per_endpoint=2, max_total=9)
     assert narrow.get_connection("x") is None
     assert wide.get_stats()["idle_connections"] == 1
+
+
+REENTRANT = """
+import sys; sys.modules['fast_litellm._rust'] = None
+import faulthandler; faulthandler.dump_traceback_later(20, exit=True)
+import gc, warnings
+warnings.simplefilter("ignore")
+from fast_litellm import SimpleConnectionPool
+pool = SimpleConnectionPool("p", max_per_endpoint=50, max_total=90)
+"""
+
+
+def test_an_error_that_uses_the_pool_is_told() -> None:
+    done = run_python(
+        REENTRANT
+        + """
+class Told(Exception):
+    def __str__(self):
+        return f"status 503 of {pool.get_stats()['total_connections']}"
+a, b = pool.get_connection("x"), pool.get_connection("x")
+print(pool.report(a, False, Told()))
+pool.return_connection(b, False, Told())
+print(pool.get_stats()["endpoints"]["x"]["last_failure"]["status"])"""
+    )
+    assert done.stdout.split() == ["True", "503"]
+
+
+def test_what_is_collected_gives_its_connection_back() -> None:
+    done = run_python(
+        REENTRANT
+        + """
+class Holder:
+    def __init__(self):
+        self.id, self.me = pool.get_connection("x"), self
+    def __del__(self):
+        if self.id:
+            (pool.return_connection if id(self) % 32 else pool.remove_connection)(self.id)
+            pool.cleanup()
+            pool.get_stats()
+gc.set_threshold(1)
+for _ in range(2_000):
+    Holder()
+    pool.get_connection("y")
+    pool.cleanup()
+gc.collect()
+stats = pool.get_stats()
+print(stats["endpoints"]["x"]["active"], stats["stale_returns"], stats["created"] > 40)"""
+    )
+    assert done.stdout.split() == ["0", "0", "True"]
+
+
+def test_a_signal_handler_may_use_the_pool() -> None:
+    done = run_python(
+        REENTRANT
+        + """
+import signal, time
+seen = []
+def handle(*_):
+    again = pool.get_connection("x")
+    if again:
+        pool.return_connection(again)
+    seen.append(pool.get_stats()["total_connections"])
+signal.signal(signal.SIGALRM, handle)
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+while len(seen) < 100:
+    pool.return_connection(pool.get_connection("x"))
+signal.setitimer(signal.ITIMER_REAL, 0)
+stats = pool.get_stats()
+print(stats["active_connections"], stats["stale_returns"])"""
+    )
+    assert done.stdout.split() == ["0", "0"]
