@@ -8,7 +8,7 @@ import os
 import re
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -384,15 +384,17 @@ class SimpleConnectionPool:
         with shared:
             now = time.monotonic()
             endpoints: dict[str, dict[str, Any]] = {}
+            times: Counter[str] = Counter()
             for endpoint in shared.endpoints.values():
                 idle = sum(each.idle for each in endpoint.slots.values())
                 last = endpoint.last_failure
-                times = sum(other.shown == endpoint.shown for other in shared.endpoints.values())
-                name = endpoint.shown
-                if times > 1 and name in endpoints:
-                    name = (
-                        f"{name} ({sum(key.startswith(endpoint.shown) for key in endpoints) + 1})"
-                    )
+                name = shown = endpoint.shown
+                times[shown] += 1
+                if times[shown] > 1:
+                    name = f"{shown} ({times[shown]})"
+                while name in endpoints:
+                    times[shown] += 1
+                    name = f"{shown} ({times[shown]})"
                 endpoints[name] = {
                     "active": len(endpoint.slots) - idle,
                     "idle": idle,

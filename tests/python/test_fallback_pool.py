@@ -71,6 +71,16 @@ def test_idle_connections_are_not_closed_in_vain(make: Make) -> None:
     assert wide.get_stats()["idle_connections"] == 1
 
 
+def test_endpoints_that_look_alike_are_all_told(make: Make) -> None:
+    pool = make("one")
+    names = ["a?1", "a?2", "a (2)", "ab", "a?3"]
+    assert all(pool.get_connection(each) for each in names)
+    endpoints = pool.get_stats()["endpoints"]
+    assert sum(endpoint["total"] for endpoint in endpoints.values()) == 5
+    assert len(endpoints) == 5
+    assert {"a", "a (2)", "a (3)", "ab"} < set(endpoints)
+
+
 REENTRANT = """
 import sys; sys.modules['fast_litellm._rust'] = None
 import faulthandler; faulthandler.dump_traceback_later(20, exit=True)
