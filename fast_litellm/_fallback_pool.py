@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import re
 import threading
 import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,13 +53,34 @@ class _Endpoint:
 
 
 class _Shared:
-    """What all pools of one name in this process have in common."""
+    """What all pools of one name in this process have in common, used by one thread at a time.
+
+    A finalizer or a signal handler may use it while its thread does: it reads what is there, gets no
+    connection, and what it gives back is given back when the thread is done.
+    """
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
+        self.depth = 0
+        self.late: deque[Callable[[], None]] = deque()
         self.endpoints: dict[str, _Endpoint] = {}
         self.counts = dict.fromkeys(_COUNTS, 0)
-        self.generation = 0
+
+    def __enter__(self) -> bool:
+        """Whether this thread is using it already."""
+        self.lock.acquire()
+        self.depth += 1
+        self._settle()
+        return self.depth > 1
+
+    def __exit__(self, *_: object) -> None:
+        self._settle()
+        self.depth -= 1
+        self.lock.release()
+
+    def _settle(self) -> None:
+        while self.depth == 1 and self.late:
+            self.late.popleft()()
 
     def find(self, number: int) -> _Endpoint | None:
         endpoints = list(self.endpoints.values())
@@ -66,12 +90,20 @@ class _Shared:
         return sum(len(endpoint.slots) for endpoint in self.endpoints.values())
 
 
+def _from_anywhere() -> itertools.count[int]:
+    return itertools.count(int.from_bytes(os.urandom(4), "big"))
+
+
 _pools: dict[str, _Shared] = {}
+#: Of all pools, and of each process others: an id of one ends nothing of another.
+_generations = _from_anywhere()
 
 
 def _forget() -> None:
     """Begin anew: a child of a fork holds nothing of what its parent does, and no lock of it."""
+    global _generations
     _pools.clear()
+    _generations = _from_anywhere()
 
 
 os.register_at_fork(after_in_child=_forget)
@@ -166,44 +198,63 @@ class SimpleConnectionPool:
     def get_connection(self, endpoint: str) -> str | None:
         """Hand out a connection, or None when as many as may be are in use."""
         name, shared = _text("endpoint", endpoint), self._shared
-        with shared.lock:
+        with shared as nested:
+            if nested:
+                shared.counts["refused"] += 1
+                return None
             now = time.monotonic()
             self._sweep(shared, now)
             found = shared.endpoints.get(name)
             if found is None:
                 found = _Endpoint(_redact(name), len(shared.endpoints))
                 shared.endpoints[name] = found
-            idle = [slot for slot, each in found.slots.items() if each.idle]
+            every = shared.endpoints.values()
+            fits = self._fit(shared, [found], self._most_each)
+            fits = fits and self._fit(shared, every, self._most)
+            idle = [slot for slot, each in found.slots.items() if each.idle and fits]
             if idle:
                 slot = max(idle, key=lambda slot: found.slots[slot].used_s)
                 connection = found.slots[slot]
                 connection.idle, connection.used_s = False, now
                 shared.counts["reused"] += 1
-            elif len(found.slots) >= self._most_each or not self._make_room(shared):
+            elif (
+                not fits
+                or len(found.slots) >= self._most_each
+                or not self._fit(shared, every, self._most, more=1)
+            ):
                 shared.counts["refused"] += 1
                 return None
             else:
                 slot = next(n for n in range(self._most_each) if n not in found.slots)
-                shared.generation += 1
-                connection = found.slots[slot] = _Connection(shared.generation, now, now)
+                generation = next(_generations) & 0xFFFFFFFF
+                connection = found.slots[slot] = _Connection(generation, now, now)
                 shared.counts["created"] += 1
-            path = (found.number, slot, connection.generation & 0xFFFFFFFF, connection.use)
+            path = (found.number, slot, connection.generation, connection.use)
         return f"{found.shown}#" + ".".join(f"{part:x}" for part in path)
 
-    def _make_room(self, shared: _Shared) -> bool:
-        if shared.total() < self._most:
+    @staticmethod
+    def _fit(shared: _Shared, endpoints: Iterable[_Endpoint], most: int, more: int = 0) -> bool:
+        """Close idle connections, the least recently used first, until there is room for `more`.
+
+        There may be too many where a limit was lowered. False = too many are in use: none is closed.
+        """
+        too_many = sum(len(endpoint.slots) for endpoint in endpoints) + more - most
+        if too_many <= 0:
             return True
-        idle = [
-            (each.used_s, endpoint.number, slot, endpoint)
-            for endpoint in shared.endpoints.values()
-            for slot, each in endpoint.slots.items()
-            if each.idle
-        ]
-        if not idle:
+        idle = sorted(
+            (
+                (each.used_s, endpoint.number, slot, endpoint)
+                for endpoint in endpoints
+                for slot, each in endpoint.slots.items()
+                if each.idle
+            ),
+            key=lambda each: each[:3],
+        )
+        if len(idle) < too_many + 1 - more:
             return False
-        _, _, slot, endpoint = min(idle, key=lambda each: each[:3])
-        del endpoint.slots[slot]
-        shared.counts["taken_over"] += 1
+        for *_, slot, endpoint in idle[:too_many]:
+            del endpoint.slots[slot]
+            shared.counts["taken_over"] += 1
         return True
 
     def _parse(self, connection_id: str) -> tuple[int, int, int, int]:
@@ -229,15 +280,15 @@ class SimpleConnectionPool:
         latest = connection.use - 1 if connection.idle else connection.use
         return (endpoint, connection) if latest & 0xFFFF == use else None
 
-    def _tell(self, endpoint: _Endpoint, success: bool, error: BaseException | str | None) -> None:
+    def _tell(self, endpoint: _Endpoint, failure: tuple[str, int] | None) -> None:
         now = time.monotonic()
-        if success:
+        if failure is None:
             endpoint.failures_in_a_row = 0
             return
         endpoint.failures_in_a_row = endpoint.failing(now) + 1
         endpoint.failed_s = now
         endpoint.failures += 1
-        endpoint.last_failure = _classify(None, error)
+        endpoint.last_failure = failure
 
     def return_connection(
         self,
@@ -247,51 +298,77 @@ class SimpleConnectionPool:
     ) -> None:
         """Give a connection back; one that was given back before is left alone."""
         path, shared = self._parse(connection_id), self._shared
-        with shared.lock:
-            found = self._find(shared, path)
-            if found is None:
-                shared.counts["stale_returns"] += 1
-                return
-            endpoint, connection = found
-            if success is not None:
-                self._tell(endpoint, success, error)
-            now = time.monotonic()
-            if success is False:
-                del endpoint.slots[path[1]]
-            elif connection.idle:
-                shared.counts["stale_returns"] += 1
-            elif self._is_over(connection, now):
-                del endpoint.slots[path[1]]
-                shared.counts["expired"] += 1
+        # Before: what an error says of itself may use the pool.
+        failure = _classify(None, error) if success is False else None
+
+        def give_back() -> None:
+            self._give_back(shared, path, success, failure)
+
+        with shared as nested:
+            if nested:
+                shared.late.append(give_back)
             else:
-                connection.idle, connection.used_s = True, now
-                connection.use = connection.use + 1 & 0xFFFF
+                give_back()
+
+    def _give_back(
+        self,
+        shared: _Shared,
+        path: tuple[int, int, int, int],
+        success: bool | None,
+        failure: tuple[str, int] | None,
+    ) -> None:
+        found = self._find(shared, path)
+        if found is None:
+            shared.counts["stale_returns"] += 1
+            return
+        endpoint, connection = found
+        if success is not None:
+            self._tell(endpoint, failure)
+        now = time.monotonic()
+        if success is False:
+            del endpoint.slots[path[1]]
+        elif connection.idle:
+            shared.counts["stale_returns"] += 1
+        elif self._is_over(connection, now):
+            del endpoint.slots[path[1]]
+            shared.counts["expired"] += 1
+        else:
+            connection.idle, connection.used_s = True, now
+            connection.use = connection.use + 1 & 0xFFFF
 
     def remove_connection(self, connection_id: str) -> None:
         """Take a connection out of the pool, in use or idle."""
         path, shared = self._parse(connection_id), self._shared
-        with shared.lock:
+
+        def remove() -> None:
             found = self._find(shared, path)
             if found is None:
                 shared.counts["stale_returns"] += 1
             else:
                 del found[0].slots[path[1]]
 
+        with shared as nested:
+            if nested:
+                shared.late.append(remove)
+            else:
+                remove()
+
     def report(
         self, connection_id: str, success: bool, error: BaseException | str | None = None
     ) -> bool:
         """Tell how the endpoint of a connection behaved. False = the connection is gone."""
         path, shared = self._parse(connection_id), self._shared
-        with shared.lock:
+        failure = None if success else _classify(None, error)
+        with shared:
             found = self._find(shared, path)
             if found is not None:
-                self._tell(found[0], success, error)
+                self._tell(found[0], failure)
         return found is not None
 
     def health_check(self, connection_id: str) -> bool:
         """Whether a connection is there, its time is not over, and its endpoint is healthy."""
         path, shared = self._parse(connection_id), self._shared
-        with shared.lock:
+        with shared:
             now = time.monotonic()
             found = self._find(shared, path)
             return (
@@ -301,24 +378,27 @@ class SimpleConnectionPool:
     def cleanup(self) -> None:
         """Close idle connections whose time is over."""
         shared = self._shared
-        with shared.lock:
-            self._sweep(shared, time.monotonic())
+        with shared as nested:
+            if not nested:
+                self._sweep(shared, time.monotonic())
 
     def get_stats(self) -> dict[str, Any]:
         """What the pool is like in this process."""
         shared = self._shared
-        with shared.lock:
+        with shared:
             now = time.monotonic()
             endpoints: dict[str, dict[str, Any]] = {}
+            times: Counter[str] = Counter()
             for endpoint in shared.endpoints.values():
                 idle = sum(each.idle for each in endpoint.slots.values())
                 last = endpoint.last_failure
-                times = sum(other.shown == endpoint.shown for other in shared.endpoints.values())
-                name = endpoint.shown
-                if times > 1 and name in endpoints:
-                    name = (
-                        f"{name} ({sum(key.startswith(endpoint.shown) for key in endpoints) + 1})"
-                    )
+                name = shown = endpoint.shown
+                times[shown] += 1
+                if times[shown] > 1:
+                    name = f"{shown} ({times[shown]})"
+                while name in endpoints:
+                    times[shown] += 1
+                    name = f"{shown} ({times[shown]})"
                 endpoints[name] = {
                     "active": len(endpoint.slots) - idle,
                     "idle": idle,

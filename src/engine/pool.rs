@@ -50,6 +50,10 @@ impl Default for Settings {
 }
 
 impl Settings {
+    fn limits(&self) -> Limits {
+        Limits { endpoint: self.max_per_endpoint, pool: self.max_total }
+    }
+
     fn are_valid(&self) -> bool {
         let Self { max_per_endpoint, max_total, keep } = *self;
         [max_per_endpoint, max_total].iter().all(|most| (1..MAX_SLOTS).contains(most))
@@ -436,6 +440,9 @@ impl Engine {
     /// Uses an idle connection of this process again.
     #[inline]
     fn reuse(&self, pool: &Pool, slots: &Slots<'_>, user: User) -> Option<Use> {
+        if slots.exceed(pool.settings.limits()) {
+            return None;
+        }
         let keep = pool.settings.keep;
         let mut expired = 0;
         let mut attempt = |slot| match slots.reuse(slot, user, keep) {
@@ -476,7 +483,7 @@ impl Engine {
         slots.pool.note_limit(max_total);
         let now = self.now();
         let user = User { now_s: now.s(), ..user };
-        let limits = Limits { endpoint: max_per_endpoint, pool: max_total };
+        let limits = pool.settings.limits();
         let made = slots.make(
             user,
             limits,
@@ -911,6 +918,26 @@ mod tests {
         assert_eq!(get(&engine, &pool, "c"), None);
         assert_eq!(totals(&engine, &pool), [5, 5, 0, 0]);
         assert_eq!(engine.pool_stats(&pool).counts.taken_over, 3);
+    }
+
+    #[test]
+    fn a_limit_that_is_lowered_holds_and_idle_connections_above_it_are_closed() {
+        for theirs in [false, true] {
+            for (each, total, endpoint) in [(1, 5, A), (3, 1, A), (3, 1, B)] {
+                let (engine, _, wide) = fresh();
+                let held: Vec<_> = (0..3).map(|_| get(&engine, &wide, A).unwrap()).collect();
+                assert!(held.iter().all(|connection| kept(&engine, &wide, connection)));
+                if theirs {
+                    hand_over(&engine, other(&engine, 9, true));
+                }
+                let narrow = pool(&engine, each, total);
+                assert!(get(&engine, &narrow, endpoint).is_some());
+                assert_eq!(get(&engine, &narrow, endpoint), None);
+                let [active, there, idle, _] = totals(&engine, &narrow);
+                assert_eq!((active, there), (1, 1));
+                assert!(active + idle <= total, "{idle} are kept of {total}");
+            }
+        }
     }
 
     #[test]

@@ -264,10 +264,16 @@ impl SimpleConnectionPool {
         // Endpoints that differ in what is not shown share a name, and need one each.
         let mut times: BTreeMap<&str, u64> = BTreeMap::new();
         for endpoint in &found.endpoints {
-            let seen = times.entry(&endpoint.endpoint).and_modify(|n| *n += 1).or_insert(1);
-            let name = match *seen {
-                1 => endpoint.endpoint.clone(),
-                n => format!("{} ({n})", endpoint.endpoint),
+            let seen = times.entry(&endpoint.endpoint).or_insert(0);
+            let name = loop {
+                *seen += 1;
+                let name = match *seen {
+                    1 => endpoint.endpoint.clone(),
+                    n => format!("{} ({n})", endpoint.endpoint),
+                };
+                if !endpoints.contains(&name)? {
+                    break name;
+                }
             };
             endpoints.set_item(name, told(py, endpoint)?)?;
         }

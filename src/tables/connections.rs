@@ -210,6 +210,11 @@ fn pool_slot(tag: TagWord) -> u64 {
 /// Idle slots of a key with when each was last used, as far as that is known.
 type Idle = Vec<(u64, u64, LeaseWord)>;
 
+/// Whether there are too many even without the idle ones, which then need not be closed.
+fn are_in_vain(leases: &Leases<'_>, limit: u64, idle: &Idle) -> bool {
+    leases.exceed(limit) && leases.count().saturating_sub(idle.len() as u64) >= limit
+}
+
 fn spot<'a>(leases: &Leases<'a>, number: u64) -> Option<Spot<'a>> {
     let part = leases.existing(number / SLOTS)?;
     Some(Spot { part, slot: usize::try_from(number % SLOTS).ok()? })
@@ -233,6 +238,12 @@ impl<'a> Slots<'a> {
     /// What the tag of a pool's slot leads to the endpoint's slot by.
     fn location(&self, slot: u64) -> u64 {
         (self.record + 1) << SLOT_BITS | slot
+    }
+
+    /// Whether more are held than may be. Idle ones are then closed, see [`Self::make`], instead of used again.
+    #[inline]
+    pub fn exceed(&self, limits: Limits) -> bool {
+        self.endpoint.exceed(limits.endpoint) || self.pool.exceed(limits.pool)
     }
 
     /// Uses an idle connection of this process again.
@@ -292,7 +303,8 @@ impl<'a> Slots<'a> {
     }
 
     /// Makes a connection; `None` = all slots of the endpoint or of the pool are in use. Where all are held, the idle
-    /// ones that were used least recently make room, whoever keeps them.
+    /// ones that were used least recently make room, whoever keeps them: one of them, or as many as are too many
+    /// where a limit was lowered.
     ///
     /// `claim` claims a free slot below a limit, and may free those of the dead for it; `endpoint_at` gives the slots
     /// of another endpoint of the pool by its record.
@@ -307,7 +319,7 @@ impl<'a> Slots<'a> {
         let mine = in_use(user.owner, user.now_s);
         let found = match claim(&self.endpoint, limits.endpoint.min(MAX_SLOTS), None)? {
             Some(claim) => claimed(&self.endpoint, claim).map(|here| (here, claim.word, None)),
-            None => self.take_over(mine),
+            None => self.take_over(mine, limits),
         };
         let Some((here, held, there)) = found else { return Ok(None) };
         let slot = here.number();
@@ -326,8 +338,15 @@ impl<'a> Slots<'a> {
     }
 
     /// Takes an idle slot of the endpoint over, with the pool's slot that belongs to it if that can be had.
-    fn take_over(&self, mine: LeaseWord) -> Option<(Spot<'a>, LeaseWord, Option<Spot<'a>>)> {
+    fn take_over(
+        &self,
+        mine: LeaseWord,
+        limits: Limits,
+    ) -> Option<(Spot<'a>, LeaseWord, Option<Spot<'a>>)> {
         let mut found = idle_slots(&self.endpoint, |_| Some(0));
+        if are_in_vain(&self.endpoint, limits.endpoint, &found) {
+            return None;
+        }
         found.sort_unstable_by_key(|&(_, number, word)| (word.acquired_s(), number));
         found.into_iter().find_map(|(_, number, word)| {
             let here = spot(&self.endpoint, number).filter(|_| number < MAX_SLOTS)?;
@@ -335,7 +354,19 @@ impl<'a> Slots<'a> {
                 return None;
             }
             let there = self.take_other(here.tag(), number, word.owner(), |_| mine);
-            Some((here, mine, there.map(|(there, _)| there)))
+            let too_many = self.endpoint.exceed(limits.endpoint);
+            let there = there.map(|(there, _)| there).filter(|there| {
+                let stays = !too_many && !self.pool.exceed(limits.pool);
+                if !stays {
+                    self.pool.release(there.claim(mine));
+                }
+                stays
+            });
+            if too_many {
+                self.endpoint.release(here.claim(mine));
+                return None;
+            }
+            Some((here, mine, there))
         })
     }
 
@@ -365,6 +396,9 @@ impl<'a> Slots<'a> {
             let other = other_of(&there, word.owner());
             Some(other.map_or(0, |(.., word)| word.acquired_s().max(1)))
         });
+        if are_in_vain(&self.pool, limit, &found) {
+            return Ok(None);
+        }
         found.sort_unstable_by_key(|&(used_s, number, _)| (used_s, number));
         for (_, number, word) in found {
             let Some(there) = spot(&self.pool, number).filter(|_| number < MAX_SLOTS) else {
@@ -377,6 +411,10 @@ impl<'a> Slots<'a> {
                 && other.take(&endpoint, seen, mine)
             {
                 endpoint.release(other.claim(mine));
+            }
+            if self.pool.exceed(limit) {
+                self.pool.release(there.claim(mine));
+                continue;
             }
             return Ok(Some((there, mine, true)));
         }

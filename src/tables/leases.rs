@@ -341,7 +341,7 @@ impl<'a> Leases<'a> {
                         continue;
                     }
                 };
-                if self.high_water() > limit && self.count() > limit {
+                if self.exceed(limit) {
                     self.release(claim);
                     return Ok(None);
                 }
@@ -530,6 +530,12 @@ impl<'a> Leases<'a> {
             Some(chunk) if high_water <= SLOTS => held(chunk, high_water).count() as u64,
             _ => self.about(),
         }
+    }
+
+    /// Whether more than `limit` are held, as they may be where it was lowered.
+    #[inline]
+    pub fn exceed(&self, limit: u64) -> bool {
+        self.high_water() > limit && self.count() > limit
     }
 
     /// Counts the held slots by looking at all of them.

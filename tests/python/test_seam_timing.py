@@ -159,7 +159,6 @@ def test_what_cannot_be_measured_is_done(kind: type[BaseException], module: Modu
 
 @in_fork
 def test_the_bookkeeping_of_calls_is_timed() -> None:
-    from fast_litellm import _features
     from fast_litellm._timing import Timing
     from fast_litellm.integrations.litellm.feed import Feed
     from fast_litellm.integrations.litellm.seam import Breaker
