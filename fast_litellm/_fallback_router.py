@@ -159,7 +159,8 @@ def _plain(value: object, origin: str, depth: int = 0) -> str:
     elif isinstance(value, dict):
         items = sorted(
             f"{_plain(key, origin, depth + 1)}:{_plain(item, origin, depth + 1)}"
-            for key, item in value.items()
+            # A copy: how an item is written may be a program of the caller, which may change the dict.
+            for key, item in value.copy().items()
         )
         return "{" + ",".join(items) + "}"
     elif isinstance(value, (list, tuple)):

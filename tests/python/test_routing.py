@@ -770,3 +770,16 @@ def test_a_forked_child_of_the_fallback_starts_without_calls(
     assert held is not None
     assert forked(lambda: (held.success(), router.health("a")["in_flight"])) == (False, 0)  # type: ignore[index]
     assert held.success()
+
+
+def test_parameters_that_change_while_they_are_hashed_do_no_harm(make: Make) -> None:
+    class Number(int):
+        def __repr__(self) -> str:
+            params[f"more{len(params)}"] = 1
+            return "1"
+
+        __str__ = __repr__
+
+    params: dict[str, Any] = {"model": "provider/a"}
+    params |= {"limit": Number(10**30), "other": 2}
+    assert make().deployment_id({"model_name": "gpt", "litellm_params": params})
