@@ -133,6 +133,14 @@ def _kind(value: object) -> str:
     return type(value).__name__
 
 
+def _is_amount(value: float) -> bool:
+    """Whether a number is not below zero, and one that a float holds."""
+    try:
+        return math.isfinite(value) and value >= 0
+    except OverflowError:
+        return False
+
+
 def _part(entry: dict[str, Any], name: str, origin: str) -> dict[str, Any] | None:
     part = entry.get(name)
     if part is not None and not isinstance(part, dict):
@@ -159,7 +167,8 @@ def _plain(value: object, origin: str, depth: int = 0) -> str:
     elif isinstance(value, dict):
         items = sorted(
             f"{_plain(key, origin, depth + 1)}:{_plain(item, origin, depth + 1)}"
-            for key, item in value.items()
+            # A copy: how an item is written may be a program of the caller, which may change the dict.
+            for key, item in value.copy().items()
         )
         return "{" + ",".join(items) + "}"
     elif isinstance(value, (list, tuple)):
@@ -217,7 +226,7 @@ class _Entry:
             return None
         if not isinstance(value, (int, float)):
             found = f"a {_kind(value)}"
-        elif not math.isfinite(value) or value < 0:
+        elif not _is_amount(value):
             found = str(value)
         else:
             return float(value)
@@ -453,10 +462,18 @@ def _of_text(text: str) -> tuple[str, int]:
     return ("connection" if any(word in plain for word in _NO_CONNECTION) else "other"), 0
 
 
+def _asked(source: object, name: str) -> object:
+    """An attribute, or None: an error that cannot be asked must not be hidden by another one."""
+    try:
+        return getattr(source, name, None)
+    except Exception:  # noqa: BLE001
+        return None
+
+
 def _classify(status: int | None, error: object) -> tuple[str, int]:
     """Kind and HTTP status of a failure; status 0 = none."""
-    for source in (error, getattr(error, "response", None)):
-        told = getattr(source, "status_code", None)
+    for source in (error, _asked(error, "response")):
+        told = _asked(source, "status_code")
         if status is None and isinstance(told, int) and 100 <= told <= 999:
             status = told
     if status is not None:
@@ -469,7 +486,12 @@ def _classify(status: int | None, error: object) -> tuple[str, int]:
             break
         names.append(kind.__name__)
     told_by_name = _of_text(" ".join(names))
-    return told_by_name if told_by_name[0] != "other" else _of_text(str(error))
+    if told_by_name[0] != "other":
+        return told_by_name
+    try:
+        return _of_text(str(error))
+    except Exception:  # noqa: BLE001
+        return told_by_name
 
 
 class Call:
@@ -515,7 +537,7 @@ class Call:
         measured = {"tokens": tokens, "cost": cost}
         measured |= {"first_token_s": first_token_s, "latency_s": latency_s}
         for name, value in measured.items():
-            if value is not None and not (math.isfinite(value) and value >= 0):
+            if value is not None and not _is_amount(value):
                 raise OutOfRangeError(f"{name}={value}: use a number of at least 0")
         if not self._end():
             return False

@@ -370,7 +370,8 @@ impl Digest<'_> {
     fn write_dict(&mut self, dict: &Bound<'_, PyDict>, depth: u32) -> PyResult<()> {
         let start = self.bytes.len();
         let mut items = Vec::with_capacity(dict.len());
-        for (key, value) in dict.iter() {
+        // A copy: what writes a number down may be a program of the caller's, which may change the dictionary.
+        for (key, value) in dict.copy()?.iter() {
             self.write(&key, depth + 1)?;
             self.write(&value, depth + 1)?;
             items.push(self.engine.region().hash(NAMELESS, &self.bytes[start..]));

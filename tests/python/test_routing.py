@@ -770,3 +770,48 @@ def test_a_forked_child_of_the_fallback_starts_without_calls(
     assert held is not None
     assert forked(lambda: (held.success(), router.health("a")["in_flight"])) == (False, 0)  # type: ignore[index]
     assert held.success()
+
+
+def test_parameters_that_change_while_they_are_hashed_do_no_harm(make: Make) -> None:
+    class Number(int):
+        def __repr__(self) -> str:
+            params[f"more{len(params)}"] = 1
+            return "1"
+
+        __str__ = __repr__
+
+    params: dict[str, Any] = {"model": "provider/a"}
+    params |= {"limit": Number(10**30), "other": 2}
+    assert make().deployment_id({"model_name": "gpt", "litellm_params": params})
+
+
+def test_an_error_that_cannot_be_asked_is_not_hidden(make: Make) -> None:
+    class MuteError(Exception):
+        @property
+        def status_code(self) -> int:
+            raise RuntimeError("no status")
+
+        @property
+        def response(self) -> None:
+            raise RuntimeError("no response")
+
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    router = make()
+    with pytest.raises(MuteError), router.start("a"):
+        raise MuteError
+    assert router.start("a").failure(error=MuteError())
+    assert router.health("a")["failures"] == 2
+    assert last_failure(router, "a") == ("other", None)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_numbers_that_no_float_holds_are_out_of_range(make: Make, sign: int) -> None:
+    huge = sign * 10**400
+    with pytest.raises(ValueError, match=r"model_list\[0\]: litellm_params.weight"):
+        make().get_available_deployment([deployment("a", weight=huge)], "gpt")
+    call = make().start("a")
+    with pytest.raises(ValueError, match="tokens="):
+        call.success(tokens=huge)
+    assert call.success()
