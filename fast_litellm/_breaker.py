@@ -143,7 +143,10 @@ class Breaker:
         switched = self._region.feature_switch(self._feature)
         if switched is None:
             switched = self._own_percent
-        if self.whole and switched < 100:
+        if self.whole and 0 < switched < 100:
+            if self._switched != 0:
+                logger().error("the %s is for all or for none: %d%% is none", self._name, switched)
+                self._switched = 0
             switched = 0
         if self._probe and now >= self._trial_until:
             self.succeeded()

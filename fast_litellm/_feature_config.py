@@ -21,6 +21,8 @@ NAMES = (
     "rust_connection_pool",
     "batch_token_counting",
 )
+#: Features that are used for all or for none: a part of them is none.
+WHOLE = frozenset({"rust_connection_pool"})
 #: What a canary is without a percentage.
 CANARY_PERCENT = 10
 PACKAGED = os.path.join(os.path.dirname(__file__), "feature_flags.json")

@@ -10,7 +10,7 @@ from typing import Any
 
 from fast_litellm import _native
 from fast_litellm._config import breaker_rest_s
-from fast_litellm._feature_config import NAMES, Setting, load, parse
+from fast_litellm._feature_config import NAMES, WHOLE, Setting, load, parse
 
 #: Parts that traffic is divided into.
 BUCKETS = 10_000
@@ -80,7 +80,7 @@ def is_enabled(feature_name: str, request_id: str | None = None) -> bool:
     number = _number(feature_name)
     if request_id is not None and not isinstance(request_id, str):
         raise TypeError(f"request_id must be a str or None, not {type(request_id).__name__}")
-    percent = _current(feature_name).percent
+    percent = _used(feature_name, _current(feature_name))
     if percent == 0 or (percent < 100 and request_id is None):
         return False
     region = _native.default_region()
@@ -190,19 +190,27 @@ def _current(name: str) -> Setting:
     return Setting(state, percent, "set_feature", off)
 
 
+def _used(name: str, setting: Setting) -> int:
+    """Percent of the traffic that a feature is used for, breakers apart."""
+    return 0 if name in WHOLE and setting.percent < 100 else setting.percent
+
+
 def _status(name: str) -> dict[str, Any]:
     setting = _current(name)
+    used = _used(name, setting)
     region = _native.default_region()
     standing = {"breaker": "closed", "errors": 0, "errors_total": 0}
     if region is not None:
         standing = region.feature_standing(NAMES.index(name), breaker_rest_s())
     note = setting.off
-    if standing["breaker"] != "closed" and setting.percent:
+    if used < setting.percent:
+        note = f"it is used for all or for none: {setting.percent}% is none"
+    if standing["breaker"] != "closed" and used:
         note = "its breaker is open"
     if setting.percent and name in _left_out:
         note = "this process was started with it off: LiteLLM is left as it is here until a restart"
     return {
-        "enabled": setting.percent > 0 and standing["breaker"] == "closed",
+        "enabled": used > 0 and standing["breaker"] == "closed",
         "errors": standing["errors"],
         "error_count": standing["errors"],
         "rollout_percentage": setting.percent,

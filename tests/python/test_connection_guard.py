@@ -926,6 +926,42 @@ def test_after_ten_faults_litellm_connects_by_itself_until_the_breaker_closes() 
 
 
 @in_fork
+def test_a_guard_that_is_switched_off_counts_nothing() -> None:
+    guarded(1)
+    fast_litellm.set_feature("rust_connection_pool", False)
+
+    async def main(server: Server) -> None:
+        await eventually(lambda: seam().open, "be switched off")
+        client = new_client()
+        assert await get_all(client, [f"{server.url}/x?0.1"] * 4) == [200] * 4
+        assert server.peak == 4
+        await client.aclose()
+
+    with Server() as server:
+        asyncio.run(main(server))
+    # It was wanted.
+    assert region().fallback_count() == 0
+
+
+@in_fork
+def test_a_guard_for_a_part_is_none_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    os.environ["FAST_LITELLM_RUST_CONNECTION_POOL"] = "rollout:50"
+    found = accelerate(1)
+    assert found["state"] == "not_applied"
+    assert "50%" in found["reason"]
+    standing = fast_litellm.get_feature_status()["rust_connection_pool"]
+    assert (standing["enabled"], standing["note"]) == (False, found["reason"])
+    assert not any(fast_litellm.is_enabled("rust_connection_pool", f"r{n}") for n in range(50))
+    assert seam().open
+    assert "all workers" not in caplog.text
+    assert "50% is none" in caplog.text
+    fast_litellm.set_feature("rust_connection_pool", True)
+    assert status() == {"state": "applied", "reason": ""}
+    assert fast_litellm.is_enabled("rust_connection_pool", "r1")
+    until(lambda: not seam().open, "be switched on", timeout_s=1.0)
+
+
+@in_fork
 def test_a_region_without_room_is_counted_but_opens_no_breaker() -> None:
     guarded(1)
 

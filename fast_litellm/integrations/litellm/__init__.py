@@ -163,10 +163,11 @@ def _status(name: str, feature: dict[str, Any]) -> dict[str, str]:
     found = {"state": seam.state, "reason": seam.reason} if seam else dict(_waiting[name])
     if found["state"] == "not_applied":
         return found
-    if feature["rollout_percentage"] == 0:
+    closed = feature["breaker"] == "closed"
+    if feature["rollout_percentage"] == 0 or (closed and not feature["enabled"]):
         return {"state": "not_applied", "reason": feature["note"]}
     if found["state"] == "applied":
-        if feature["breaker"] != "closed":
+        if not closed:
             found["reason"] = feature["note"]
         elif feature["rollout_percentage"] < 100:
             found["reason"] = f"rolled out to {feature['rollout_percentage']}%"

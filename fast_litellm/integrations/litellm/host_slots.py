@@ -365,7 +365,9 @@ class HostSlots:
     def counts(self) -> bool:
         """Whether connections are counted. What is not counted is told."""
         if self.active and self.breaker.open:
-            self.uncounted()
+            # What is switched off is wanted.
+            if self.breaker.tripped:
+                self.uncounted()
             return False
         return self.active
 
