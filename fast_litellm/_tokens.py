@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fast_litellm import _native
+from collections.abc import Iterable
+
+from fast_litellm import _features, _native
 
 
 class SimpleTokenCounter(_native.TokenCounter):
@@ -14,6 +16,25 @@ class SimpleTokenCounter(_native.TokenCounter):
     Raises:
         OutOfRangeError (a ValueError): `model_max_tokens` is below 1.
     """
+
+    def count_tokens_batch(
+        self, texts: Iterable[str], model: str | None = None, *, threads: int | None = None
+    ) -> list[int]:
+        """Tokens of each text, as `count_tokens` counts them; long batches by several threads.
+
+        Args:
+            texts: a list of str.
+            model: as for `count_tokens`.
+            threads: at most so many. Default: one for each core. While the feature `batch_token_counting`
+                is off, it is the caller's own thread alone.
+
+        Raises:
+            UnavailableError: as `count_tokens`.
+            TypeError: `texts` is a str, or one of them is none.
+        """
+        if not _features.is_enabled("batch_token_counting"):
+            threads = 1
+        return super().count_tokens_batch(texts, model, threads=threads)
 
     def estimate_cost(self, input_tokens: int, output_tokens: int, model: str) -> float:
         """Price of a call in US dollars, by LiteLLM's list of prices.
