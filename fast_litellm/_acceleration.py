@@ -95,10 +95,11 @@ def health_check() -> dict[str, Any]:
     """Tell whether this process shares its limits.
 
     Returns:
-        `status` ("ok"; "degraded" when the extension or the region is missing, or while a feature's
-        breaker is open, so that limits are not shared), `rust_available` (bool), `components` (list of
-        str: "core", which is the shared region, where there is one), and with a region `region` (dict:
-        `backing`, `size` in bytes) and `fallbacks` (int: operations done without it, over all workers).
+        `status` ("ok"; "degraded" when the extension or the region is missing, or while the breaker of a
+        feature that is switched on is open, so that limits are not shared), `rust_available` (bool),
+        `components` (list of str: "core", which is the shared region, where there is one), and with a
+        region `region` (dict: `backing`, `size` in bytes) and `fallbacks` (int: operations done without
+        it, over all workers).
     """
     region = _native.default_region()
     if region is None:

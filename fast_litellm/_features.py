@@ -164,10 +164,15 @@ def leave_out(name: str, out: bool) -> None:
 
 
 def any_breaker_open() -> bool:
-    """Whether a feature's breaker keeps it from being used."""
+    """Whether the breaker of a feature that is switched on keeps it from being used.
+
+    One that may be tried does not count: whoever gets no requests while this is so would never try it.
+    """
     region = _native.default_region()
     return region is not None and any(
-        region.feature_standing(number)["breaker"] != "closed" for number in range(len(NAMES))
+        region.feature_standing(number, breaker_rest_s())["breaker"] == "open"
+        and _used(name, _current(name)) > 0
+        for number, name in enumerate(NAMES)
     )
 
 

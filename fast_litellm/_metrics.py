@@ -233,8 +233,14 @@ def _with_names_of_their_own(
     reports: Iterable[Mapping[str, Any]],
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Reports by name, where names that redaction has made alike are told apart by a number."""
+    reports = list(reports)
+    # A name may look like one with a number.
+    taken = {str(report["deployment"]) for report in reports}
     seen: dict[str, int] = {}
     for report in reports:
-        name = str(report["deployment"])
-        number = seen[name] = seen.get(name, 0) + 1
-        yield (name if number == 1 else f"{name}#{number}"), report
+        name = own = str(report["deployment"])
+        number = seen.get(name, 0) + 1
+        while number > 1 and (own := f"{name}#{number}") in taken:
+            number += 1
+        seen[name] = number
+        yield own, report

@@ -895,6 +895,28 @@ def test_a_fault_of_ours_is_counted_and_the_request_goes_on(method: str) -> None
 
 
 @in_fork
+def test_a_slot_whose_release_has_failed_is_given_back_later() -> None:
+    guarded(1)
+
+    async def main(server: Server) -> None:
+        slots = seam()._slots
+        whole, client = slots.scripts, new_client()
+        await get(client, f"{server.url}/x")
+        slots.scripts = Broken(whole, "parallel_release", RuntimeError("injected"))
+        await client.aclose()
+        await eventually(lambda: region().feature_errors(FEATURE) > 0, "fail")
+        slots.scripts = whole
+        # The only slot would be taken for as long as this process lives.
+        other = new_client()
+        await asyncio.wait_for(get(other, f"{server.url}/x"), POOL_S / 2)
+        assert open_to(server.port) == 1
+        await other.aclose()
+
+    with Server() as server:
+        asyncio.run(main(server))
+
+
+@in_fork
 def test_after_ten_faults_litellm_connects_by_itself_until_the_breaker_closes() -> None:
     guarded(1)
 

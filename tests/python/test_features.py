@@ -354,6 +354,28 @@ def test_errors_of_all_workers_open_the_breaker_and_a_reset_closes_it(shared: An
 # Breakers as those see them who do the operations
 
 
+@in_fork
+def test_health_does_not_wait_for_what_nobody_would_try(shared: Any) -> None:
+    os.environ["FAST_LITELLM_BREAKER_REST_S"] = "1"
+
+    def health() -> str:
+        return str(fast_litellm.health_check()["status"])
+
+    for _ in range(MAX_ERRORS):
+        shared.feature_error(0)
+    assert health() == "degraded"
+    # What is wanted off is no fault.
+    fast_litellm.set_feature("rust_routing", False)
+    assert health() == "ok"
+    fast_litellm.set_feature("rust_routing", None)
+    assert health() == "degraded"
+    # Whoever sends no requests to what is degraded sends one again, which tries it.
+    until(lambda: health() == "ok", "may be tried", timeout_s=3.0)
+    assert fast_litellm.get_feature_status()["rust_routing"]["breaker"] == "half_open"
+    os.environ["FAST_LITELLM_BREAKER_REST_S"] = "0"
+    assert health() == "degraded"
+
+
 def breaker_of(shared: Any, rest_s: int, changes: list[bool] | None = None) -> Breaker:
     os.environ["FAST_LITELLM_BREAKER_REST_S"] = str(rest_s)
     note = (lambda _: None) if changes is None else changes.append

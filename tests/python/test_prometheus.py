@@ -172,6 +172,14 @@ def test_deployments_of_one_name_are_told_apart(monitored: Region) -> None:
     ]
 
 
+def test_a_deployment_that_is_called_like_a_numbered_one_is_told_apart(monitored: Region) -> None:
+    deployments = Deployments(monitored)
+    for name in ("a?b#2", "a\nb", "a?b"):
+        deployments.failed(name, status=500)
+    found = parsed(text())["fast_litellm_deployment_failures_total"]
+    assert sorted(dict(key)["deployment"] for key in found) == ["a?b", "a?b#2", "a?b#3"]
+
+
 def test_what_later_versions_report_is_exported(monitored: Region) -> None:
     overview = json.loads(Monitor(monitored).overview())
     overview["stats"]["pool_refused"] = 3

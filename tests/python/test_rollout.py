@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import os
 import time
 import uuid
@@ -158,6 +159,20 @@ def test_of_limits_on_both_sides_the_lower_one_decides_and_no_refusal_is_charged
     assert 3 <= in_region(ours, "requests") <= 4
     assert 3 <= counted(handler, theirs, "requests") <= 4
     assert in_region(theirs, "requests") == 0
+
+
+@in_fork
+def test_refusals_of_limits_on_both_sides_are_shown_once(module: ModuleType) -> None:
+    handler = limited(module)
+    # A name that inspectors show as it is.
+    names = (f"k{n}" for n in range(100))
+    value = next(name for name in names if _features.in_rollout(LIMITER, f"api_key:{name}", 50))
+    ours, theirs = {"key": "api_key", "value": value}, side(False)
+    limits = [limit(ours, requests_per_unit=2), limit(theirs, requests_per_unit=50)]
+    assert count_admitted(handler, 5, *limits) == 2
+    shown = {entry["key"]: entry for entry in json.loads(region().inspect())["limits"]}
+    entry = shown[f"api_key:{ours['value']}"]
+    assert (entry["allowed"], entry["denied"]) == (2, 3)
 
 
 @pytest.mark.parametrize(("ours_slots", "theirs_slots"), [(1, 5), (5, 1), (2, 2)])

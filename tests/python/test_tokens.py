@@ -232,6 +232,36 @@ def test_an_input_is_valid_within_its_models_limit() -> None:
     assert not counter.validate_input("word " * 9_000, "gpt-4")
 
 
+@pytest.mark.parametrize(("setting", "several"), [("true", True), ("false", False)])
+def test_a_batch_is_counted_by_several_threads_unless_switched_off(
+    setting: str, several: bool
+) -> None:
+    done = run_python(
+        """
+        import os, threading, fast_litellm
+        counter = fast_litellm.SimpleTokenCounter()
+        texts = [f"lorem ipsum {n} dolor " * 200 for n in range(1000)]
+        counter.count_tokens("x")
+        most, done = 0, False
+
+        def watch():
+            global most
+            while not done:
+                most = max(most, len(os.listdir("/proc/self/task")))
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        counts = counter.count_tokens_batch(texts, threads=4)
+        done = True
+        watcher.join()
+        assert counts == [counter.count_tokens(text) for text in texts]
+        print(most > 2)
+        """,
+        env={"FAST_LITELLM_BATCH_TOKEN_COUNTING": setting},
+    )
+    assert done.stdout == f"{several}\n"
+
+
 def test_without_the_extension_tiktoken_counts(encodings: dict[str, Any]) -> None:
     plain = _fallback_tokens.TokenCounter()
     native = SimpleTokenCounter()

@@ -30,7 +30,11 @@ class Debts:
     def settle(self) -> None:
         """Make the releases, until one fails again. Never raises."""
         while self._owed:
-            keys, slot_ids = self._owed.popleft()
+            try:
+                keys, slot_ids = self._owed.popleft()
+            except IndexError:
+                # Another thread makes it.
+                return
             try:
                 self._release(keys, slot_ids)
             except FAULTS:

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from fast_litellm import _native
 from fast_litellm._native import FAULTS
+from fast_litellm.integrations.litellm.debts import Debts
 from fast_litellm.integrations.litellm.seam import Breaker
 
 #: How soon somebody who waits asks again, seconds: at first, and after several times.
@@ -328,6 +329,8 @@ class HostSlots:
         self.active = True
         self.breaker = breaker
         self.scripts = _native.LimiterScripts(region)
+        #: Slots whose release has failed.
+        self._debts = Debts(lambda keys, ids: self.scripts.parallel_release(keys, ids))
         self._region = region
         self._hosts: weakref.WeakKeyDictionary[
             asyncio.AbstractEventLoop, weakref.WeakValueDictionary[str, Host]
@@ -369,6 +372,7 @@ class HostSlots:
             if self.breaker.tripped:
                 self.uncounted()
             return False
+        self._debts.settle()
         return self.active
 
     def uncounted(self) -> None:
@@ -379,5 +383,6 @@ class HostSlots:
         """Release a slot of the region."""
         try:
             self.scripts.parallel_release([key], [slot_id])
-        except FAULTS as error:  # counted; the slot returns when this worker ends
+        except FAULTS as error:  # counted; it is tried again with the next wish
+            self._debts.owe([key], [slot_id])
             self.breaker.failed("end of a connection's slot", error)

@@ -40,6 +40,9 @@ class Side(Protocol):
     def covers(self, subject: str) -> bool:
         """Whether the limits of a subject are in the region."""
 
+    def refused(self, descriptors: Sequence[Any], answer: Any) -> None:
+        """Note that limits in the region have refused, where only a look was taken at them."""
+
     def holds(self, key: str, slot_id: str) -> bool:
         """Whether a slot is held in the region."""
 
@@ -133,6 +136,7 @@ class Split:
         # LiteLLM, too, looks at all limits before it charges any.
         look = await original(handler, ours, **{**options, "read_only": True})
         if _compat.is_refusal(look):
+            self._side.refused(ours, look)
             return look
         with alone():
             first = await original(twin, theirs, **options)

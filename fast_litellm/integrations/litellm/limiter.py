@@ -140,6 +140,10 @@ class LimiterSeam(Seam):
         """Whether the limits of a subject are in the region."""
         return self._breaker.covers(subject)
 
+    def refused(self, descriptors: Sequence[Any], answer: Any) -> None:
+        """Note that limits in the region have refused, where only a look was taken at them."""
+        self._end(descriptors, answer)
+
     def holds(self, key: str, slot_id: str) -> bool:
         """Whether a slot is held in the region."""
         try:
