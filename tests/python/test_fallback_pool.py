@@ -150,3 +150,18 @@ stats = pool.get_stats()
 print(stats["active_connections"], stats["stale_returns"])"""
     )
     assert done.stdout.split() == ["0", "0"]
+
+
+def test_endpoints_that_nobody_needs_are_forgotten(make: Make) -> None:
+    pool = make("one")
+    held = pool.get_connection("held")
+    failing = pool.get_connection("failing")
+    assert pool.report(failing, False)
+    pool.remove_connection(failing)
+    for number in range(2_000):
+        pool.remove_connection(pool.get_connection(f"h{number}"))
+    stats = pool.get_stats()
+    assert len(stats["endpoints"]) <= 512
+    assert {"held", "failing"} < set(stats["endpoints"])
+    assert pool.health_check(held)
+    assert (stats["refused"], stats["stale_returns"]) == (0, 0)
