@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fast_litellm import _fallback_pool
-from fast_litellm._rust import Region, SimpleConnectionPool
+from fast_litellm._rust import Region, SimpleConnectionPool, UnavailableError
 from support import forked, run_python
 
 Make = Callable[..., Any]
@@ -165,3 +165,12 @@ def test_endpoints_that_nobody_needs_are_forgotten(make: Make) -> None:
     assert {"held", "failing"} < set(stats["endpoints"])
     assert pool.health_check(held)
     assert (stats["refused"], stats["stale_returns"]) == (0, 0)
+
+
+def test_a_region_without_room_for_a_pool_says_so(region: Region) -> None:
+    def make_many() -> None:
+        for number in range(600):
+            SimpleConnectionPool(f"p{number}", region=region)
+
+    with pytest.raises(UnavailableError, match="no room for another pool"):
+        make_many()
