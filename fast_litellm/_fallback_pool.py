@@ -18,6 +18,8 @@ from fast_litellm._fallback_router import _classify
 
 _MOST = 65_535
 _LONGEST_S = 31_536_000
+#: From so many on, endpoints without connections are forgotten; the region has room for so many.
+_ENDPOINTS = 512
 _THRESHOLD, _REST_S, _MEMORY_S = 3, 30, 300
 _SECRET_LEN, _SHOWN, _ID_SHOWN = 20, 6, 120
 _LONG, _SHORT = (f"(0|[1-9a-f][0-9a-f]{{0,{more}}})" for more in (7, 3))
@@ -64,6 +66,9 @@ class _Shared:
         self.depth = 0
         self.late: deque[Callable[[], None]] = deque()
         self.endpoints: dict[str, _Endpoint] = {}
+        self.numbered: dict[int, _Endpoint] = {}
+        self.numbers = itertools.count()
+        self.room = _ENDPOINTS
         self.counts = dict.fromkeys(_COUNTS, 0)
 
     def __enter__(self) -> bool:
@@ -83,8 +88,19 @@ class _Shared:
             self.late.popleft()()
 
     def find(self, number: int) -> _Endpoint | None:
-        endpoints = list(self.endpoints.values())
-        return endpoints[number] if number < len(endpoints) else None
+        return self.numbered.get(number)
+
+    def add(self, name: str, now: float) -> _Endpoint:
+        """A new endpoint; where there are many, those that say nothing any more are forgotten."""
+        if len(self.endpoints) >= self.room:
+            for old, endpoint in list(self.endpoints.items()):
+                if not endpoint.slots and not endpoint.failing(now):
+                    del self.endpoints[old], self.numbered[endpoint.number]
+            # What cannot be forgotten is not looked at again for each that comes.
+            self.room = max(_ENDPOINTS, 2 * len(self.endpoints))
+        number = next(self.numbers) & 0xFFFFFFFF
+        added = self.endpoints[name] = self.numbered[number] = _Endpoint(_redact(name), number)
+        return added
 
     def total(self) -> int:
         return sum(len(endpoint.slots) for endpoint in self.endpoints.values())
@@ -206,8 +222,7 @@ class SimpleConnectionPool:
             self._sweep(shared, now)
             found = shared.endpoints.get(name)
             if found is None:
-                found = _Endpoint(_redact(name), len(shared.endpoints))
-                shared.endpoints[name] = found
+                found = shared.add(name, now)
             every = shared.endpoints.values()
             fits = self._fit(shared, [found], self._most_each)
             fits = fits and self._fit(shared, every, self._most)

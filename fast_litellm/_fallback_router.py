@@ -152,7 +152,8 @@ def _id_text(value: object, origin: str) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, str) and value:
-        return value
+        # Exactly a str: a class of it may have a hash of its own, and not be found.
+        return str.__str__(value)
     found = "an empty str" if value == "" else _kind(value)
     raise TypeError(f"{origin}: the id must be a str or an int, not {found}")
 
@@ -261,7 +262,14 @@ class _Entry:
 
     def is_blocked(self, blocked: set[str]) -> bool:
         """Whether any of its names is among those."""
-        return self.model_name in blocked or self.model() in blocked or self.id in blocked
+        given = self.info.get("id")
+        names = (
+            self.model_name,
+            self.model(),
+            self.id,
+            given if isinstance(given, str) else self.id,
+        )
+        return any(name in blocked for name in names)
 
 
 class AdvancedRouter:

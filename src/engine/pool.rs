@@ -28,6 +28,9 @@ const YEAR_S: u64 = 31_536_000;
 /// Slots that a hint can remember: one byte each, and 0 is none.
 const HINTED: u64 = 255;
 
+/// How often the older half of all idle connections is closed at most, until none is left.
+const HALVINGS: u32 = MAX_SLOTS.ilog2() + 1;
+
 /// When an endpoint is unhealthy: after three failures in a row, until one success, or half a minute without a
 /// failure. Then one more failure is enough, until they are forgotten after five minutes.
 pub const HEALTH: Policy = Policy { threshold: 3, rest_s: 30, memory_s: 300 };
@@ -272,7 +275,28 @@ impl Engine {
     fn endpoint(&self, pool: &Pool, endpoint: &str) -> Result<Found<'_>, OpError> {
         let (identity, probe) = self.identify_endpoint(pool, endpoint.as_bytes());
         let shown = || names::redact_endpoint(endpoint).into_owned();
-        self.endpoint_record(identity, probe, pool.identity, shown)
+        let attempt = || self.endpoint_record(identity, probe, pool.identity, shown);
+        let mut found = attempt();
+        for _ in 0..HALVINGS {
+            // Endpoints without connections are given up.
+            if !matches!(found, Err(OpError::TableFull)) || self.close_older(pool) == 0 {
+                break;
+            }
+            found = attempt();
+        }
+        found
+    }
+
+    /// Closes idle connections so that there is room in the region. Returns how many: fewer are left each time.
+    #[cold]
+    fn close_older(&self, pool: &Pool) -> u64 {
+        let Some((record, owner)) = self.pool_record(pool).zip(self.me()) else { return 0 };
+        let user = User { owner, now_s: self.now().s() };
+        let closed = Slots::close_older(&self.connections(&record), user, |at| {
+            self.endpoint_at(pool, at).map(|found| self.connections(&found))
+        });
+        self.tally_pool(pool, |record| &record.taken_over, closed);
+        closed
     }
 
     /// A pool's or an endpoint's record, inserted if needed.
@@ -484,16 +508,25 @@ impl Engine {
         let now = self.now();
         let user = User { now_s: now.s(), ..user };
         let limits = pool.settings.limits();
-        let made = slots.make(
-            user,
-            limits,
-            index::nonce(),
-            |leases, limit, tag| {
-                let slot = usize::try_from(leases.key_slot & u64::from(u32::MAX)).unwrap_or(0);
-                self.claim_slot(leases, slot, limit, 0, now, tag)
-            },
-            |at| self.endpoint_at(pool, at).map(|found| self.connections(&found)),
-        );
+        let attempt = || {
+            slots.make(
+                user,
+                limits,
+                index::nonce(),
+                |leases, limit, tag| {
+                    let slot = usize::try_from(leases.key_slot & u64::from(u32::MAX)).unwrap_or(0);
+                    self.claim_slot(leases, slot, limit, 0, now, tag)
+                },
+                |at| self.endpoint_at(pool, at).map(|found| self.connections(&found)),
+            )
+        };
+        let mut made = attempt();
+        for _ in 0..HALVINGS {
+            if !matches!(made, Err(OpError::LeasesFull)) || self.close_older(pool) == 0 {
+                break;
+            }
+            made = attempt();
+        }
         if !found.holds() {
             if let Ok(Some(made)) = made {
                 slots.end(made.first, user, None);
@@ -1060,6 +1093,22 @@ mod tests {
         assert!(kept(&engine, &pool, &held));
         assert_eq!(pool_of(&engine), pool.slot);
         assert_eq!(engine.pool_stats(&pool).counts.refused, 0);
+    }
+
+    #[test]
+    fn idle_connections_make_room_in_the_tables() {
+        let (engine, _) = engine();
+        let pool = pool(&engine, 3, 60_000);
+        let most = engine.region().endpoints().len().max(engine.region().chunks().len());
+        for n in 0..3 * most {
+            let connection = get(&engine, &pool, &format!("https://{n}")).unwrap();
+            assert!(kept(&engine, &pool, &connection));
+        }
+        let [active, there, idle, idle_there] = totals(&engine, &pool);
+        assert_eq!((active, there, idle), (0, 0, idle_there));
+        let counts = engine.pool_stats(&pool).counts;
+        assert_eq!((counts.refused, counts.created), (0, 3 * most as u64));
+        assert_eq!(counts.taken_over + idle, counts.created);
     }
 
     fn pool_of(engine: &Engine) -> usize {

@@ -1,7 +1,7 @@
 //! `SimpleConnectionPool`: connections counted over all workers.
 
 use super::convert::{Whole, key_text};
-use super::errors::OutOfRangeError;
+use super::errors::{OutOfRangeError, UnavailableError};
 use super::place_cache::PlaceCache;
 use super::region::{Region, shared_engine};
 use super::router::what_it_says;
@@ -145,7 +145,15 @@ impl SimpleConnectionPool {
             Some(region) => region.get().engine(),
             None => shared_engine(py)?,
         };
-        let pool = engine.pool(pool_name, settings)?;
+        let pool = engine.pool(pool_name, settings).map_err(|error| match error {
+            OpError::TableFull => {
+                let most = engine.region().endpoints().len();
+                UnavailableError::new_err(format!(
+                    "the region has no room for another pool: pools and their endpoints are {most} at most"
+                ))
+            }
+            error => error.into(),
+        })?;
         Ok(Self { engine, pool, name: pool_name.to_string(), places: PlaceCache::new() })
     }
 

@@ -374,7 +374,7 @@ impl AdvancedRouter {
             return Ok(Named { id: entry.id_text(&id)?, alone });
         }
         let id = id_text(deployment.clone(), Origin::Given)?;
-        let alone = self.lone.is_alone(id.hash()?.cast_unsigned() as u64);
+        let alone = self.lone.is_alone(text_hash(&id)?);
         Ok(Named { id: script_key(&id)?, alone })
     }
 }
@@ -383,9 +383,20 @@ impl AdvancedRouter {
 #[inline]
 fn hash_of(id: &Id<'_>) -> PyResult<u64> {
     Ok(match id {
-        Id::Given(id) => id.hash()?.cast_unsigned() as u64,
+        Id::Given(id) => text_hash(id)?,
         Id::Hash(hash) => *hash,
     })
+}
+
+/// Python's hash of a text, whatever a class of it calls its hash.
+#[inline]
+fn text_hash(text: &Bound<'_, PyString>) -> PyResult<u64> {
+    let hash = if text.is_exact_instance_of::<PyString>() {
+        text.hash()
+    } else {
+        PyString::new(text.py(), &script_key(text)?).hash()
+    };
+    Ok(hash?.cast_unsigned() as u64)
 }
 
 fn as_list<'py>(model_list: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {

@@ -382,35 +382,16 @@ impl<'a> Slots<'a> {
         if let Some(claim) = claim(&self.pool, limit, Some(self.location(slot) << SLOT_BITS))? {
             return Ok(claimed(&self.pool, claim).map(|there| (there, claim.word, false)));
         }
-        // The endpoint's half, if it still is there and idle.
-        let other_of = |there: &Spot<'a>, owner: u64| {
-            let hash = there.tag().hash();
-            let endpoint = endpoint_at((hash >> SLOT_BITS).checked_sub(1)?)?;
-            let other = spot(&endpoint, hash & (MAX_SLOTS - 1))?;
-            let word = other.word();
-            let belongs = is_idle_of(word, owner) && pool_slot(other.tag()) == there.number();
-            belongs.then_some((endpoint, other, word))
-        };
-        let mut found = idle_slots(&self.pool, |(there, word)| {
-            // A half whose other half is gone comes first.
-            let other = other_of(&there, word.owner());
-            Some(other.map_or(0, |(.., word)| word.acquired_s().max(1)))
-        });
+        let found = by_last_use(&self.pool, &endpoint_at);
         if are_in_vain(&self.pool, limit, &found) {
             return Ok(None);
         }
-        found.sort_unstable_by_key(|&(used_s, number, _)| (used_s, number));
         for (_, number, word) in found {
             let Some(there) = spot(&self.pool, number).filter(|_| number < MAX_SLOTS) else {
                 continue;
             };
-            if !there.take(&self.pool, word, mine) {
+            if !close_other(&self.pool, &there, word, mine, &endpoint_at) {
                 continue;
-            }
-            if let Some((endpoint, other, seen)) = other_of(&there, word.owner())
-                && other.take(&endpoint, seen, mine)
-            {
-                endpoint.release(other.claim(mine));
             }
             if self.pool.exceed(limit) {
                 self.pool.release(there.claim(mine));
@@ -419,6 +400,26 @@ impl<'a> Slots<'a> {
             return Ok(Some((there, mine, true)));
         }
         Ok(None)
+    }
+
+    /// Closes the half of the pool's idle connections that was used least recently, whoever keeps them, so that there
+    /// is room in the tables. Returns how many.
+    pub fn close_older(
+        pool: &Leases<'a>,
+        user: User,
+        endpoint_at: impl Fn(u64) -> Option<Leases<'a>>,
+    ) -> u64 {
+        let mine = in_use(user.owner, user.now_s);
+        let mut found = by_last_use(pool, &endpoint_at);
+        found.truncate(found.len().div_ceil(2));
+        let mut closed = 0;
+        for (_, number, word) in found {
+            let Some(there) = spot(pool, number) else { continue };
+            if close_other(pool, &there, word, mine, &endpoint_at) {
+                closed += u64::from(pool.release(there.claim(mine)));
+            }
+        }
+        closed
     }
 
     /// Ends a use of a connection, which is kept for as long as `keep` says; `None` = it is closed.
@@ -544,6 +545,50 @@ impl<'a> Slots<'a> {
         }
         freed
     }
+}
+
+/// The endpoint's half of an idle connection by that of the pool, if it still is there and idle.
+fn other_of<'a>(
+    there: &Spot<'a>,
+    owner: u64,
+    endpoint_at: impl Fn(u64) -> Option<Leases<'a>>,
+) -> Option<(Leases<'a>, Spot<'a>, LeaseWord)> {
+    let hash = there.tag().hash();
+    let endpoint = endpoint_at((hash >> SLOT_BITS).checked_sub(1)?)?;
+    let other = spot(&endpoint, hash & (MAX_SLOTS - 1))?;
+    let word = other.word();
+    let belongs = is_idle_of(word, owner) && pool_slot(other.tag()) == there.number();
+    belongs.then_some((endpoint, other, word))
+}
+
+/// Idle slots of a pool, those that were used least recently first.
+fn by_last_use<'a>(pool: &Leases<'a>, endpoint_at: impl Fn(u64) -> Option<Leases<'a>>) -> Idle {
+    let mut found = idle_slots(pool, |(there, word)| {
+        // A half whose other half is gone comes first.
+        let other = other_of(&there, word.owner(), &endpoint_at);
+        Some(other.map_or(0, |(.., word)| word.acquired_s().max(1)))
+    });
+    found.sort_unstable_by_key(|&(used_s, number, _)| (used_s, number));
+    found
+}
+
+/// Takes a pool's idle slot and frees the endpoint's that belongs to it; false = it is no longer as it was seen.
+fn close_other<'a>(
+    pool: &Leases<'a>,
+    there: &Spot<'a>,
+    seen: LeaseWord,
+    mine: LeaseWord,
+    endpoint_at: impl Fn(u64) -> Option<Leases<'a>>,
+) -> bool {
+    if !there.take(pool, seen, mine) {
+        return false;
+    }
+    if let Some((endpoint, other, word)) = other_of(there, seen.owner(), endpoint_at)
+        && other.take(&endpoint, word, mine)
+    {
+        endpoint.release(other.claim(mine));
+    }
+    true
 }
 
 /// Idle slots of a key, each with what `rank` says of it; `None` = it is passed over.

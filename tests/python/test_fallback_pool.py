@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fast_litellm import _fallback_pool
-from fast_litellm._rust import Region, SimpleConnectionPool
+from fast_litellm._rust import Region, SimpleConnectionPool, UnavailableError
 from support import forked, run_python
 
 Make = Callable[..., Any]
@@ -150,3 +150,27 @@ stats = pool.get_stats()
 print(stats["active_connections"], stats["stale_returns"])"""
     )
     assert done.stdout.split() == ["0", "0"]
+
+
+def test_endpoints_that_nobody_needs_are_forgotten(make: Make) -> None:
+    pool = make("one")
+    held = pool.get_connection("held")
+    failing = pool.get_connection("failing")
+    assert pool.report(failing, False)
+    pool.remove_connection(failing)
+    for number in range(2_000):
+        pool.remove_connection(pool.get_connection(f"h{number}"))
+    stats = pool.get_stats()
+    assert len(stats["endpoints"]) <= 512
+    assert {"held", "failing"} < set(stats["endpoints"])
+    assert pool.health_check(held)
+    assert (stats["refused"], stats["stale_returns"]) == (0, 0)
+
+
+def test_a_region_without_room_for_a_pool_says_so(region: Region) -> None:
+    def make_many() -> None:
+        for number in range(600):
+            SimpleConnectionPool(f"p{number}", region=region)
+
+    with pytest.raises(UnavailableError, match="no room for another pool"):
+        make_many()

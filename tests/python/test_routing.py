@@ -815,3 +815,25 @@ def test_numbers_that_no_float_holds_are_out_of_range(make: Make, sign: int) -> 
     with pytest.raises(ValueError, match="tokens="):
         call.success(tokens=huge)
     assert call.success()
+
+
+def test_ids_that_hash_as_they_like_are_told_apart(make: Make) -> None:
+    class Id(str):
+        __slots__ = ()
+
+        def __hash__(self) -> int:
+            return 7
+
+    models = [deployment("a"), deployment("b")]
+    for model in models:
+        model["model_info"]["id"] = Id(model["model_info"]["id"])
+    router = make()
+    assert router.cool_down("a", 60)
+    router.start("b")
+    for listed in (models, models[::-1]) * 10:
+        assert (
+            router.get_available_deployment(listed, "gpt")["litellm_params"]["model"]
+            == "provider/b"
+        )
+    blocked = [models[1]["model_info"]["id"]]
+    assert router.get_available_deployment(models, "gpt", blocked) is None
