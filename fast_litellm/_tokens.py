@@ -26,14 +26,14 @@ class SimpleTokenCounter(_native.TokenCounter):
         Args:
             texts: a list of str.
             model: as for `count_tokens`.
-            threads: at most so many. Default: one for each core, or one in all where the feature
-                `batch_token_counting` is not enabled.
+            threads: at most so many. Default: one for each core. Where the feature
+                `batch_token_counting` is not enabled it is one, whatever is asked for.
 
         Raises:
             TypeError: `texts` is a str, or has something else than str.
             UnavailableError: a text has too much white space in a row.
         """
-        if threads is None and not is_enabled("batch_token_counting"):
+        if not is_enabled("batch_token_counting"):
             threads = 1
         return super().count_tokens_batch(texts, model, threads=threads)
 

@@ -111,26 +111,6 @@ def test_bad_input_is_refused_with_the_value() -> None:
         counter.count_tokens(" " * 3_000_000 + "x")
 
 
-@pytest.mark.parametrize(("flag", "threads"), [("true", None), ("false", 1), ("canary:10", 1)])
-def test_the_flag_says_whether_batches_take_several_threads(flag: str, threads: int | None) -> None:
-    code = """
-from fast_litellm import SimpleTokenCounter, _native
-asked = []
-class Below(SimpleTokenCounter.__mro__[1]):
-    def count_tokens_batch(self, texts, model=None, *, threads=None):
-        asked.append(threads)
-        return super().count_tokens_batch(texts, model, threads=threads)
-class Watched(SimpleTokenCounter, Below):
-    pass
-counter = Watched()
-assert counter.count_tokens_batch(["one", "one two"]) == [1, 2]
-assert counter.count_tokens_batch(["one"], threads=2) == [1]
-print(asked)
-"""
-    ran = run_python(code, env={"FAST_LITELLM_BATCH_TOKEN_COUNTING": flag})
-    assert ran.stdout.strip() == str([threads, 2])
-
-
 # Prices and limits
 
 LOOK_UP = """
