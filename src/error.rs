@@ -1,6 +1,7 @@
 //! Everything that can go wrong, one enum per stage, each message with the value and the remedy.
 
 use crate::config::Capacity;
+use crate::tables::index::NotInserted;
 use std::path::PathBuf;
 
 /// Why a region could not be created.
@@ -256,4 +257,13 @@ pub enum OpError {
              use several names"
     )]
     TooLarge,
+}
+
+impl From<NotInserted> for OpError {
+    fn from(error: NotInserted) -> Self {
+        match error {
+            NotInserted::Full => Self::TableFull,
+            NotInserted::Contended => Self::Contended,
+        }
+    }
 }

@@ -6,7 +6,7 @@ use crate::layout::{IdentityWord, KeyKind, Notice, SHEET_BYTES};
 use crate::region::Region;
 use crate::sync::Ordering;
 use crate::tables::board::{self, Place, Sheet};
-use crate::tables::index::{self, NotInserted, Probe};
+use crate::tables::index::{self, Probe};
 use crate::tables::names;
 
 /// Hash domain of notices.
@@ -30,12 +30,8 @@ impl Engine {
         }
         let (identity, probe) = self.identify_notice(name);
         let table = self.region.board();
-        let slot = index::insert(table, probe, identity, index::nonce).map_err(|error| {
-            self.counted(match error {
-                NotInserted::Full => OpError::TableFull,
-                NotInserted::Contended => OpError::Contended,
-            })
-        })?;
+        let slot = index::insert(table, probe, identity, index::nonce)
+            .map_err(|error| self.counted(error.into()))?;
         let record = &table[slot.index];
         let label = names::Place { head: &record.name_head, bytes: &record.name };
         self.look_after_name(label, || names::redact(name), || true);

@@ -1,9 +1,9 @@
 //! Deployments: what all workers know about each of them. Requests in flight are leases, so that those of
 //! a dead worker do not count; the rest is one word each.
 
-use super::keys::wants_name_check;
+use super::Engine;
+use super::keys::{insert_with_room, wants_name_check};
 use super::quota::Place;
-use super::{Engine, ROUNDS};
 use crate::clock::Instant;
 use crate::error::OpError;
 use crate::layout::{
@@ -14,7 +14,7 @@ use crate::primitives::cooldown::{self, Begun};
 use crate::primitives::window::{self, Outcome, Pair, PairOf};
 use crate::primitives::{ewma, ring};
 use crate::sync::{Bits, Ordering, Word};
-use crate::tables::index::{self, Held, NotInserted, Probe};
+use crate::tables::index::{self, Held, Probe};
 use crate::tables::leases::{Claim, Leases};
 use crate::tables::{causes, names};
 
@@ -204,31 +204,23 @@ impl Engine {
         }
         let (identity, probe) = self.identify_deployment(id);
         let table = self.region.deployments();
-        for _ in 0..ROUNDS {
-            match index::insert(table, probe, identity, index::nonce) {
-                Ok(slot) => {
-                    let record = &table[slot.index];
-                    let found = Found { slot: slot.index, identity, record };
-                    self.look_after_deployment_name(&found, id);
-                    return Ok(found);
-                }
-                Err(NotInserted::Full) => {
-                    let now = self.now();
-                    let gave_up = index::make_room(
-                        table,
-                        probe,
-                        |identity, record| self.deployment_is_idle(identity, record, now),
-                        |slot, identity, record| {
-                            let found = Found { slot, identity, record };
-                            clear(&found, &self.flights(&found), now)
-                        },
-                    );
-                    gave_up.map_err(|_| self.counted(OpError::TableFull))?;
-                }
-                Err(NotInserted::Contended) => break,
-            }
-        }
-        Err(self.counted(OpError::Contended))
+        let slot = insert_with_room(table, probe, identity, || {
+            let now = self.now();
+            let gave_up = index::make_room(
+                table,
+                probe,
+                |identity, record| self.deployment_is_idle(identity, record, now),
+                |slot, identity, record| {
+                    let found = Found { slot, identity, record };
+                    clear(&found, &self.flights(&found), now)
+                },
+            );
+            gave_up.map(drop)
+        })
+        .map_err(|error| self.counted(error.into()))?;
+        let found = Found { slot, identity, record: &table[slot] };
+        self.look_after_deployment_name(&found, id);
+        Ok(found)
     }
 
     #[cold]

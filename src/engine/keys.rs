@@ -7,7 +7,7 @@ use crate::error::OpError;
 use crate::layout::{Bucket, CounterWord, EventKind, IdentityWord, KeyKind, Name, PairWord};
 use crate::primitives::{MAX_TRIES, Shared};
 use crate::sync::{Bits, Ordering, Word};
-use crate::tables::index::{self, Held, NotInserted, Probe};
+use crate::tables::index::{self, Held, Keyed, NotInserted, Probe};
 use crate::tables::leases::Leases;
 use crate::tables::{buckets, names, workers};
 
@@ -94,6 +94,24 @@ impl<'a> Key<'a> {
             }
         }
     }
+}
+
+/// The slot of what stands in a table, inserted if needed. While its places are all taken, `make_room` gives up
+/// something idle in one of them, or tells that there is nothing.
+pub(super) fn insert_with_room<T: Keyed>(
+    table: &[T],
+    probe: Probe,
+    identity: IdentityWord,
+    mut make_room: impl FnMut() -> Result<(), NotInserted>,
+) -> Result<usize, NotInserted> {
+    for _ in 0..ROUNDS {
+        match index::insert(table, probe, identity, index::nonce) {
+            Ok(slot) => return Ok(slot.index),
+            Err(NotInserted::Full) => make_room()?,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(NotInserted::Contended)
 }
 
 impl Engine {
@@ -187,14 +205,7 @@ impl Engine {
         probe: Probe,
         identity: IdentityWord,
     ) -> Result<usize, NotInserted> {
-        for _ in 0..ROUNDS {
-            match index::insert(buckets, probe, identity, index::nonce) {
-                Ok(slot) => return Ok(slot.index),
-                Err(NotInserted::Full) => self.make_room(buckets, names, probe)?,
-                Err(error) => return Err(error),
-            }
-        }
-        Err(NotInserted::Contended)
+        insert_with_room(buckets, probe, identity, || self.make_room(buckets, names, probe))
     }
 
     /// Gives an idle key up. One that was never decided about may have been inserted by a request that is

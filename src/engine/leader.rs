@@ -14,7 +14,7 @@ use crate::liveness::Liveness;
 use crate::primitives::term;
 use crate::region::Vantage;
 use crate::sync::Ordering;
-use crate::tables::index::{self, NotInserted, Probe};
+use crate::tables::index::{self, Probe};
 use crate::tables::leases::Leases;
 use crate::tables::{names, workers};
 
@@ -75,12 +75,8 @@ impl Engine {
     fn job(&self, job: &str) -> Result<Found<'_>, OpError> {
         let (identity, probe) = self.identify_job(job);
         let table = self.region.jobs();
-        let slot = index::insert(table, probe, identity, index::nonce).map_err(|error| {
-            self.counted(match error {
-                NotInserted::Full => OpError::TableFull,
-                NotInserted::Contended => OpError::Contended,
-            })
-        })?;
+        let slot = index::insert(table, probe, identity, index::nonce)
+            .map_err(|error| self.counted(error.into()))?;
         let found = Found { slot: slot.index, identity, record: &table[slot.index] };
         let name = names::Place { head: &found.record.name_head, bytes: &found.record.name };
         self.look_after_name(name, || names::redact(job), || true);

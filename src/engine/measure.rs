@@ -41,12 +41,8 @@ impl Engine {
     pub fn series(&self, name: &str) -> Result<SeriesId, OpError> {
         let (identity, probe) = self.identify_series(name);
         let table = self.region.series();
-        let slot = index::insert(table, probe, identity, index::nonce).map_err(|error| {
-            self.counted(match error {
-                index::NotInserted::Full => OpError::TableFull,
-                index::NotInserted::Contended => OpError::Contended,
-            })
-        })?;
+        let slot = index::insert(table, probe, identity, index::nonce)
+            .map_err(|error| self.counted(error.into()))?;
         let record = &table[slot.index];
         let place = names::Place { head: &record.name_head, bytes: &record.name };
         self.look_after_name(place, || name.to_string(), || true);

@@ -6,6 +6,7 @@
 //! hint: the region decides.
 
 use super::health::Cause;
+use super::keys::insert_with_room;
 use super::quota::Place;
 use super::{Engine, ROUNDS};
 use crate::clock::Instant;
@@ -15,7 +16,7 @@ use crate::primitives::Shared;
 use crate::primitives::breaker::{self, Policy, State};
 use crate::sync::{Bits, Ordering, Word};
 use crate::tables::connections::{self, Ended, Keep, Limits, MAX_SLOTS, Reuse, Slots, Use, User};
-use crate::tables::index::{self, Held, NotInserted, Probe};
+use crate::tables::index::{self, Held, Probe};
 use crate::tables::leases::Leases;
 use crate::tables::names;
 
@@ -308,42 +309,34 @@ impl Engine {
         shown: impl FnOnce() -> String,
     ) -> Result<Found<'_>, OpError> {
         let table = self.region.endpoints();
-        for _ in 0..ROUNDS {
-            match index::insert(table, probe, identity, index::nonce) {
-                Ok(slot) => {
-                    let found = Found { slot: slot.index, identity, record: &table[slot.index] };
-                    let word = Held::new(&found.record.pool, &found.record.identity, identity);
-                    let seen = word.load(Ordering::Acquire);
-                    if seen != pool {
-                        // A lost race means that another process wrote it, or that the record has passed on.
-                        let _ =
-                            word.compare_exchange(seen, pool, Ordering::SeqCst, Ordering::Relaxed);
-                    }
-                    let name = || {
-                        let mut name = shown();
-                        names::truncate(&mut name, crate::layout::NAME_BYTES);
-                        name
-                    };
-                    self.look_after_name(found.name(), name, || found.holds());
-                    return Ok(found);
-                }
-                Err(NotInserted::Full) => {
-                    let now = self.now();
-                    let gave_up = index::make_room(
-                        table,
-                        probe,
-                        |identity, record| self.endpoint_is_idle(identity, record, now),
-                        |slot, identity, record| {
-                            let found = Found { slot, identity, record };
-                            clear(&found, &self.connections(&found), now)
-                        },
-                    );
-                    gave_up.map_err(|_| self.counted(OpError::TableFull))?;
-                }
-                Err(NotInserted::Contended) => break,
-            }
+        let slot = insert_with_room(table, probe, identity, || {
+            let now = self.now();
+            let gave_up = index::make_room(
+                table,
+                probe,
+                |identity, record| self.endpoint_is_idle(identity, record, now),
+                |slot, identity, record| {
+                    let found = Found { slot, identity, record };
+                    clear(&found, &self.connections(&found), now)
+                },
+            );
+            gave_up.map(drop)
+        })
+        .map_err(|error| self.counted(error.into()))?;
+        let found = Found { slot, identity, record: &table[slot] };
+        let word = Held::new(&found.record.pool, &found.record.identity, identity);
+        let seen = word.load(Ordering::Acquire);
+        if seen != pool {
+            // A lost race means that another process wrote it, or that the record has passed on.
+            let _ = word.compare_exchange(seen, pool, Ordering::SeqCst, Ordering::Relaxed);
         }
-        Err(self.counted(OpError::Contended))
+        let name = || {
+            let mut name = shown();
+            names::truncate(&mut name, crate::layout::NAME_BYTES);
+            name
+        };
+        self.look_after_name(found.name(), name, || found.holds());
+        Ok(found)
     }
 
     /// Whether an endpoint says nothing that still matters. Pools are never given up: they count.
