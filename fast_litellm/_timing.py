@@ -22,7 +22,11 @@ class Timing:
 
     def begin(self) -> int:
         """When an operation begins (`time.perf_counter_ns`); 0 = this one is not timed."""
-        return time.perf_counter_ns() if self._monitor.due() else 0
+        try:
+            return time.perf_counter_ns() if self._monitor.due() else 0
+        except _native.FAULTS as error:  # the operation is to be done, measured or not
+            logger().debug("an operation is not measured: %s", error)
+            return 0
 
     def end(self, began: int, name: str, failed: bool = False) -> None:
         """Record an operation that has ended; nothing if it was not timed.

@@ -154,6 +154,12 @@ def test_what_cannot_be_measured_is_done(kind: type[BaseException], module: Modu
 
     seam()._timing._monitor = Broken()
     check(handler, 3)
+
+    def undecided() -> bool:
+        raise kind
+
+    seam()._timing._monitor.due = undecided
+    check(handler, 3)
     assert counts() == {}
 
 
