@@ -83,6 +83,14 @@ class _Shared:
         self.depth -= 1
         self.lock.release()
 
+    def do_or_leave(self, what: Callable[[], None]) -> None:
+        """Do something now, or as soon as what this thread is doing is done."""
+        with self as nested:
+            if nested:
+                self.late.append(what)
+            else:
+                what()
+
     def _settle(self) -> None:
         while self.depth == 1 and self.late:
             self.late.popleft()()
@@ -319,11 +327,7 @@ class SimpleConnectionPool:
         def give_back() -> None:
             self._give_back(shared, path, success, failure)
 
-        with shared as nested:
-            if nested:
-                shared.late.append(give_back)
-            else:
-                give_back()
+        shared.do_or_leave(give_back)
 
     def _give_back(
         self,
@@ -362,11 +366,7 @@ class SimpleConnectionPool:
             else:
                 del found[0].slots[path[1]]
 
-        with shared as nested:
-            if nested:
-                shared.late.append(remove)
-            else:
-                remove()
+        shared.do_or_leave(remove)
 
     def report(
         self, connection_id: str, success: bool, error: BaseException | str | None = None
