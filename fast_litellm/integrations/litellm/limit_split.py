@@ -78,8 +78,8 @@ class Split:
     def wrap(self, name: str, original: Any) -> Any:
         """The divided form of one of `DIVIDED`."""
         divided: dict[str, Callable[..., Any]] = {
-            _compat.CHECK_METHOD: self._check,
-            "atomic_check_and_increment_by_n": self._charge,
+            _compat.CHECK_METHOD: self._by_halves(self._check),
+            "atomic_check_and_increment_by_n": self._by_halves(self._charge),
             "async_increment_tokens_with_ttl_preservation": self._adjust,
             "async_increment_reservation_aware_tokens": self._adjust,
             "_release_parallel_request_slots": self._release,
@@ -99,27 +99,38 @@ class Split:
 
         return call
 
-    def _halves(
-        self, items: Sequence[Any], subject: Callable[[Any], str]
-    ) -> tuple[list[int], list[int]]:
-        """Positions of what is in the region, and of what is not."""
-        inside: list[int] = []
-        outside: list[int] = []
-        for position, item in enumerate(items):
-            (inside if self._side.covers(subject(item)) else outside).append(position)
-        return inside, outside
+    def _by_halves(self, both: Callable[..., Any]) -> Callable[..., Any]:
+        """Asks one side where all limits are on one; else `both`, which is told which are on which."""
+
+        async def method(
+            original: Any, handler: Any, descriptors: Any, *args: Any, **kwargs: Any
+        ) -> Any:
+            inside: list[int] = []
+            outside: list[int] = []
+            for position, descriptor in enumerate(descriptors):
+                covered = self._side.covers(_compat.subject_of(descriptor))
+                (inside if covered else outside).append(position)
+            if not outside:
+                return await original(handler, descriptors, *args, **kwargs)
+            if not inside:
+                with alone():
+                    twin = _compat.in_memory_twin(handler)
+                    return await original(twin, descriptors, *args, **kwargs)
+            return await both(original, handler, descriptors, (inside, outside), *args, **kwargs)
+
+        return method
 
     async def _check(
-        self, original: Any, handler: Any, descriptors: Any, *args: Any, **kwargs: Any
+        self,
+        original: Any,
+        handler: Any,
+        descriptors: Any,
+        halves: tuple[list[int], list[int]],
+        *args: Any,
+        **kwargs: Any,
     ) -> Any:
-        inside, outside = self._halves(descriptors, _compat.subject_of)
-        if not outside:
-            return await original(handler, descriptors, *args, **kwargs)
         twin = _compat.in_memory_twin(handler)
-        if not inside:
-            with alone():
-                return await original(twin, descriptors, *args, **kwargs)
-        ours, theirs = [descriptors[n] for n in inside], [descriptors[n] for n in outside]
+        ours, theirs = ([descriptors[n] for n in half] for half in halves)
         if _compat.only_reads(args, kwargs):
             with alone():
                 first = await original(twin, theirs, *args, **kwargs)
@@ -161,15 +172,16 @@ class Split:
                 )
 
     async def _charge(
-        self, original: Any, handler: Any, descriptors: Any, *args: Any, **kwargs: Any
+        self,
+        original: Any,
+        handler: Any,
+        descriptors: Any,
+        halves: tuple[list[int], list[int]],
+        *args: Any,
+        **kwargs: Any,
     ) -> Any:
-        inside, outside = self._halves(descriptors, _compat.subject_of)
-        if not outside:
-            return await original(handler, descriptors, *args, **kwargs)
         twin = _compat.in_memory_twin(handler)
-        if not inside:
-            with alone():
-                return await original(twin, descriptors, *args, **kwargs)
+        inside, outside = halves
         increments, *rest = args or (kwargs.pop("increments"),)
         parts = [
             ([descriptors[n] for n in half], [increments[n] for n in half])
