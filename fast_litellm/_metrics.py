@@ -197,7 +197,7 @@ def _of_its_size(overview: Mapping[str, Any]) -> Iterator[Family]:
 def _of_features(reports: Iterable[Mapping[str, Any]]) -> Iterator[Family]:
     # Only those that ever had an error or whose switch was moved are reported.
     found = {name_of(report): report for report in reports}
-    quiet = {"errors": 0, "errors_total": 0}
+    quiet = {"breaker": "closed", "errors": 0, "errors_total": 0}
     features = {
         name: found.get(name, quiet) for name in (*NAMES, *sorted(found.keys() - set(NAMES)))
     }
