@@ -11,7 +11,6 @@ import hashlib
 import importlib
 import importlib.metadata
 import inspect
-import logging
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -19,10 +18,10 @@ from dataclasses import dataclass
 from types import FrameType, ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from fast_litellm import _log
+
 if TYPE_CHECKING:
     from fast_litellm.integrations.litellm.feed import Feed
-
-logger = logging.getLogger("fast_litellm")
 
 LIMITER_CLASS = "_PROXY_MaxParallelRequestsHandler_v3"
 #: Method that sees every limit before it is checked, and its first parameter.
@@ -763,7 +762,7 @@ def limit_of_all_requests() -> int | None:
 
 @functools.lru_cache(maxsize=8)
 def _warn_of_limit(value: str) -> None:
-    logger.error(
+    _log.logger().error(
         "general_settings.global_max_parallel_requests=%s is no whole number: it is NOT enforced",
         value,
     )
