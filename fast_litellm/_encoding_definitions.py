@@ -1,13 +1,13 @@
-"""What tiktoken's encodings are, told from the installed tiktoken without reading a file.
+r"""What tiktoken's encodings are, told from the installed tiktoken without reading a file.
 
-An encoding is a pattern that splits a text, a table of ranks that merges the bytes of each piece, and special
-tokens. The extension implements one of each by name. Where the installed tiktoken has another one, the
-encoding is left to tiktoken: the ids would not be the same.
+An encoding is a pattern that splits a text, a table of ranks that merges the bytes of each piece, and
+special tokens. The extension implements one of each by name. Where the installed tiktoken has another
+one, the encoding is left to tiktoken: the ids would not be the same.
 
-All releases of tiktoken from 0.8 to 0.14 have the patterns below (`tiktoken_ext/openai_public.py`). 0.6 and
-0.7 split other pieces for `cl100k_base`: without `\\s++$`, white space at the end of a text is divided at its
-last line break. Their `gpt2`, `r50k_base`, `p50k_base` and `p50k_edit` are spelled otherwise and split the
-same; LiteLLM works with no tiktoken before 0.8, so they are not taken for known.
+All releases of tiktoken from 0.8 to 0.14 have the patterns below (`tiktoken_ext/openai_public.py`). 0.6
+and 0.7 split other pieces for `cl100k_base`: without `\s++$`, white space at the end of a text is divided
+at its last line break. Their `gpt2`, `r50k_base`, `p50k_base` and `p50k_edit` are spelled otherwise and
+split the same; LiteLLM works with no tiktoken before 0.8, so they are not taken for known.
 """
 
 from __future__ import annotations

@@ -7,13 +7,15 @@ tiktoken's private names. It imports tiktoken, so it is for those who have it.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, TypeVar
+from time import monotonic
+from typing import Any, Generic, Literal, TypeVar
 
-from tiktoken import _tiktoken, core, registry
+from tiktoken import _tiktoken, core, registry  # type: ignore[attr-defined]
 
 from fast_litellm import _native
 from fast_litellm._encoding_definitions import Definition, construct
@@ -31,7 +33,7 @@ _NONE_DISALLOWED: tuple[str, ...] = ()
 #: What tiktoken raises of arguments that its core does not take; its words differ between releases.
 _REFUSALS = (TypeError, OverflowError)
 #: What a batch raises because of one of its items.
-_OF_AN_ITEM = (UnicodeEncodeError, KeyError, *_REFUSALS)
+_OF_AN_ITEM = (UnicodeError, LookupError, *_REFUSALS)
 #: Threads of a batch whose caller leaves it to Python, as `ThreadPoolExecutor` has it.
 _MOST_DEFAULT_THREADS = 32
 
@@ -49,13 +51,39 @@ def probe() -> str:
     return ""
 
 
+def is_free(registered: object) -> bool:
+    """Whether what stands in tiktoken's registry may be replaced."""
+    return (
+        registered is None or isinstance(registered, RustEncoding) or is_tiktokens_own(registered)
+    )
+
+
 def is_tiktokens_own(encoding: object) -> bool:
     """Whether an encoding is exactly what tiktoken makes."""
     return type(encoding) is core.Encoding
 
 
+class _WhenAsked(Generic[T]):
+    """An attribute that is made when it is first asked for.
+
+    Two threads may both make it. `functools.cached_property` has a lock for that in older Pythons, which
+    one of them might hold while another forks; and a class with `__getattr__` is slow in all it has.
+    """
+
+    def __init__(self, make: Callable[[Any], T]) -> None:
+        self._make = make
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type) -> T:
+        value = self._make(instance)
+        vars(instance)[self._name] = value
+        return value
+
+
 class CoreBPE:
-    """What `tiktoken.Encoding` takes for its core: the extension's, or tiktoken's own where that is to be.
+    """What `tiktoken.Encoding` takes for its core: the extension's, or tiktoken's where that is to be.
 
     Attributes:
         gate: decides which.
@@ -63,28 +91,20 @@ class CoreBPE:
         theirs: tiktoken's own encoding; made from the extension's ranks when it is first used.
     """
 
-    ours: _native.CoreBPE
-    theirs: core.Encoding
-
     def __init__(self, definition: Definition, gate: Gate, theirs: core.Encoding | None) -> None:
         self.gate = gate
         self._definition = definition
         if theirs is not None:
-            self.theirs = theirs
+            vars(self)["theirs"] = theirs
 
-    def __getattr__(self, name: str) -> Any:
-        # Two threads may make the same; a lock might be held by one of them when another forks.
-        value: object
-        if name == "ours":
-            value = _native.CoreBPE(self._definition.name)
-        elif name == "theirs":
-            value = self._tiktokens_own()
-        else:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        setattr(self, name, value)
-        return value
+    @_WhenAsked
+    def ours(self) -> _native.CoreBPE:
+        """The extension's core, with its table."""
+        return _native.CoreBPE(self._definition.name)
 
-    def _tiktokens_own(self) -> core.Encoding:
+    @_WhenAsked
+    def theirs(self) -> core.Encoding:
+        """The encoding as tiktoken has it, with another table."""
         definition = self._definition
         try:
             return core.Encoding(
@@ -141,10 +161,15 @@ class CoreBPE:
         return self.theirs._core_bpe.encode_with_unstable(text, allowed_special)
 
     def _encode_bytes(self, text: bytes) -> list[int]:
-        return self.theirs._core_bpe._encode_bytes(text)
+        tokens: list[int] = self.theirs._core_bpe._encode_bytes(text)
+        return tokens
 
     def _do(self, name: str, *arguments: Any) -> Any:
-        began = self.gate.begin()
+        return self.do(self.gate.due(), name, *arguments)
+
+    def do(self, timed: bool, name: str, *arguments: Any) -> Any:
+        """Have either core do something, as the gate decides; `timed` is what its `due` has said."""
+        began = self.gate.begin(timed)
         if began >= 0:
             try:
                 result = getattr(self.ours, name)(*arguments)
@@ -153,7 +178,7 @@ class CoreBPE:
         else:
             result = getattr(self.theirs._core_bpe, name)(*arguments)
         if began:
-            self.gate.end(began, "decode" if name.startswith("decode") else "encode")
+            self.gate.end(began, _operation(name))
         return result
 
     def recover(self, error: BaseException, began: int, name: str, *arguments: Any) -> Any:
@@ -170,8 +195,13 @@ class CoreBPE:
         self.gate.failed(name, error)
         result = getattr(self.theirs._core_bpe, name)(*arguments)
         if began:
-            self.gate.end(began, "decode" if name.startswith("decode") else "encode", ours=False)
+            self.gate.end(began, _operation(name), ours=False)
         return result
+
+
+def _operation(name: str) -> str:
+    """What a method of the core is measured as."""
+    return "decode" if name.startswith("decode") else "encode"
 
 
 @functools.lru_cache(maxsize=1)
@@ -213,19 +243,8 @@ class RustEncoding(core.Encoding):
         vars(self)["special_tokens_set"] = set(self._special_tokens)
         self._core_bpe = CoreBPE(definition, gate, theirs)
         #: What every special token begins with.
-        self._mark = os.path.commonprefix(list(self._special_tokens))
+        self._mark = _mark_of(frozenset(self._special_tokens))
         self.use(gate)
-
-    def __getattr__(self, name: str) -> Any:
-        value: object
-        if name == "_ordinary":
-            value = self._core_bpe.ours.encode_ordinary
-        elif name == "_mergeable_ranks":
-            value = self._ranks()
-        else:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        vars(self)[name] = value
-        return value
 
     def __reduce__(self) -> tuple[Callable[[str], core.Encoding], tuple[str]]:
         """Pickled by name, for processes without fast_litellm, too."""
@@ -239,35 +258,42 @@ class RustEncoding(core.Encoding):
 
     @property
     def tiktokens_own(self) -> core.Encoding:
-        """tiktoken's own encoding of the same name; made if it has not been loaded."""
+        """The encoding of the same name that is tiktoken's own; made if it has not been loaded."""
         return self._core_bpe.theirs
 
     def use(self, gate: Gate) -> None:
         """Have another gate decide from now on."""
-        self._core_bpe.gate = gate
-        self._begin = gate.begin
+        self._core_bpe.gate = self._gate = gate
 
     def load(self) -> None:
         """Load the tables that calls need now, if they are not loaded."""
-        if self._core_bpe.gate.mixed():
+        if self._gate.mixed():
             _ = self._core_bpe.theirs
         _ = self._ordinary
 
+    # What follows asks the gate by itself where the call is the extension's as all are: through the core
+    # above, it would take a short text longer than tiktoken takes.
+
     def encode_ordinary(self, text: str) -> list[int]:
         """Tokens of a text, in which no special one is told."""
-        began = self._begin()
-        if began < 0:
-            tokens = self._core_bpe.theirs.encode_ordinary(text)
+        timed = self._gate.due()
+        if timed or monotonic() >= self._gate.all_until:
+            try:
+                tokens: list[int] = self._core_bpe.do(timed, "encode_ordinary", text)
+                return tokens
+            except UnicodeEncodeError:
+                pass
         else:
             try:
-                tokens = self._ordinary(text)
+                return self._ordinary(text)
             except UnicodeEncodeError:
-                return self.encode_ordinary(_without_surrogates(text))
+                pass
             except FAULTS as error:
-                return self._recover(error, began, text)
-        if began:
-            self._core_bpe.gate.end(began, "encode")
-        return tokens
+                tokens = self._core_bpe.recover(error, 0, "encode_ordinary", text)
+                return tokens
+        # What tiktoken takes for a text that is not valid Unicode.
+        valid = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return self.encode_ordinary(valid)
 
     def encode(
         self,
@@ -286,19 +312,59 @@ class RustEncoding(core.Encoding):
         Raises:
             ValueError: the text has a special token that is not allowed.
         """
-        if allowed_special is _NONE_ALLOWED and (
-            disallowed_special is _NONE_DISALLOWED
-            or (disallowed_special == "all" and type(text) is str and self._mark not in text)
+        if (disallowed_special is _NONE_DISALLOWED and allowed_special is _NONE_ALLOWED) or (
+            # Without what all special tokens begin with, it has none.
+            type(text) is str
+            and self._mark not in text
+            and (disallowed_special is _NONE_DISALLOWED or disallowed_special == "all")
+            and (allowed_special is _NONE_ALLOWED or allowed_special == "all")
         ):
             return self.encode_ordinary(text)
         return super().encode(
             text, allowed_special=allowed_special, disallowed_special=disallowed_special
         )
 
+    # These are shorter than a look at the clock. They go by what the last call has seen that looked at it,
+    # which those do that are timed.
+
+    def decode_bytes(self, tokens: Sequence[int]) -> bytes:
+        """Bytes of tokens."""
+        timed = self._gate.due()
+        if timed or not self._gate.all_until:
+            found: bytes = self._core_bpe.do(timed, "decode_bytes", tokens)
+            return found
+        try:
+            return self._bytes(tokens)
+        except FAULTS as error:
+            found = self._core_bpe.recover(error, 0, "decode_bytes", tokens)
+            return found
+
+    def decode(self, tokens: Sequence[int], errors: str = "replace") -> str:
+        """Text of tokens; `errors` says what becomes of bytes that are no text, as for `bytes.decode`."""
+        timed = self._gate.due()
+        if timed or not self._gate.all_until:
+            found: bytes = self._core_bpe.do(timed, "decode_bytes", tokens)
+        else:
+            try:
+                found = self._bytes(tokens)
+            except FAULTS as error:
+                found = self._core_bpe.recover(error, 0, "decode_bytes", tokens)
+        return found.decode("utf-8", errors=errors)
+
+    def decode_single_token_bytes(self, token: int) -> bytes:
+        """Bytes of one token."""
+        if self._gate.all_until:
+            try:
+                return self._bytes_of_one(token)
+            except FAULTS as error:
+                found: bytes = self._core_bpe.recover(error, 0, "decode_single_token_bytes", token)
+                return found
+        return self._core_bpe.decode_single_token_bytes(token)
+
     def encode_ordinary_batch(self, text: list[str], *, num_threads: int = 8) -> list[list[int]]:
         """Tokens of each text as `encode_ordinary` has them, by several threads."""
         return self._batch(
-            list(text),
+            text,
             num_threads,
             lambda items, threads: self._core_bpe.ours.encode_batch(items, set(), threads),
             self.encode_ordinary,
@@ -324,11 +390,11 @@ class RustEncoding(core.Encoding):
 
         def together(items: list[str], threads: int) -> list[list[int]]:
             _refuse(items, refused)
-            return self._core_bpe.ours.encode_batch(items, set(allowed), threads)
+            return self._core_bpe.ours.encode_batch(items, allowed, threads)
 
         special: dict[str, Any] = {"allowed_special": allowed, "disallowed_special": refused}
         return self._batch(
-            list(text),
+            text,
             num_threads,
             together,
             functools.partial(self.encode, **special),
@@ -347,7 +413,7 @@ class RustEncoding(core.Encoding):
             return [each.decode("utf-8", errors=errors) for each in found]
 
         return self._batch(
-            list(batch),
+            batch,
             num_threads,
             together,
             functools.partial(self.decode, errors=errors),
@@ -361,7 +427,7 @@ class RustEncoding(core.Encoding):
     ) -> list[bytes]:
         """Bytes of each list of tokens, by several threads."""
         return self._batch(
-            list(batch),
+            batch,
             num_threads,
             lambda items, threads: self._core_bpe.ours.decode_batch(items, threads),
             self.decode_bytes,
@@ -370,7 +436,7 @@ class RustEncoding(core.Encoding):
 
     def _batch(
         self,
-        items: list[Item],
+        batch: Iterable[Item],
         num_threads: int | None,
         together: Callable[[list[Item], int], list[T]],
         alone: Callable[[Item], T],
@@ -379,23 +445,23 @@ class RustEncoding(core.Encoding):
         """Do a batch.
 
         Args:
-            items: what to do.
+            batch: what to do.
             num_threads: as tiktoken takes it.
             together: does it by the extension, with so many threads.
             alone: does one item.
             elsewhere: has tiktoken do it.
         """
         threads = _threads(num_threads)
-        gate = self._core_bpe.gate
-        began = gate.begin()
+        items = list(batch)
+        gate = self._gate
+        began = gate.begin(gate.due())
         if began < 0:
             results = elsewhere(items)
         else:
             try:
-                results = together(items, threads)
-            except _Disallowed as error:
-                core.raise_disallowed_special_token(error.token)
-            except (*_OF_AN_ITEM, UnicodeDecodeError, LookupError):
+                several = is_enabled("batch_token_counting")
+                results = together(items, threads if several else 1)
+            except _OF_AN_ITEM:
                 # The first one at fault raises as it does alone; tiktoken mends surrogates.
                 return [alone(item) for item in items]
             except FAULTS as error:
@@ -406,11 +472,20 @@ class RustEncoding(core.Encoding):
             gate.end(began, "batch")
         return results
 
-    def _recover(self, error: BaseException, began: int, text: str) -> list[int]:
-        tokens: list[int] = self._core_bpe.recover(error, began, "encode_ordinary", text)
-        return tokens
+    @_WhenAsked
+    def _ordinary(self) -> Callable[[str], list[int]]:
+        return self._core_bpe.ours.encode_ordinary
 
-    def _ranks(self) -> dict[bytes, int]:
+    @_WhenAsked
+    def _bytes(self) -> Callable[[Sequence[int]], bytes]:
+        return self._core_bpe.ours.decode_bytes
+
+    @_WhenAsked
+    def _bytes_of_one(self) -> Callable[[int], bytes]:
+        return self._core_bpe.ours.decode_single_token_bytes
+
+    @_WhenAsked
+    def _mergeable_ranks(self) -> dict[bytes, int]:
         try:
             return self._core_bpe.ours.mergeable_ranks()
         except FAULTS as error:
@@ -418,20 +493,12 @@ class RustEncoding(core.Encoding):
             return self.tiktokens_own._mergeable_ranks
 
 
-class _Disallowed(Exception):  # noqa: N818  # it is what was found
-    """A text of a batch has a special token that is not allowed."""
-
-    def __init__(self, token: str) -> None:
-        super().__init__(token)
-        self.token = token
-
-
 def _refuse(texts: Iterable[object], disallowed: frozenset[str]) -> None:
     """Look for special tokens that are not allowed.
 
     Raises:
-        _Disallowed: the first that was found.
-        TypeError: something else than a str comes before it.
+        LookupError: a text has one.
+        TypeError: a text is no str, or of a class of its own.
     """
     if not disallowed:
         return
@@ -439,20 +506,20 @@ def _refuse(texts: Iterable[object], disallowed: frozenset[str]) -> None:
     for text in texts:
         if type(text) is not str:
             raise TypeError
-        if mark in text:
-            found = core._special_token_regex(disallowed).search(text)
-            if found:
-                raise _Disallowed(found.group())
+        if mark in text and core._special_token_regex(disallowed).search(text):
+            raise LookupError
 
 
 @functools.lru_cache(maxsize=128)
 def _mark_of(tokens: frozenset[str]) -> str:
     """What all of these begin with: a text without it has none of them."""
-    return os.path.commonprefix(list(tokens))
+    first, last = min(tokens), max(tokens)
+    same = (a == b for a, b in zip(first, last, strict=False))
+    return first[: sum(itertools.takewhile(bool, same))]
 
 
 def _threads(asked: int | None) -> int:
-    """How many threads a batch may have.
+    """How many threads a batch is given.
 
     Raises:
         ValueError, TypeError: as Python says of a pool of so many.
@@ -462,9 +529,4 @@ def _threads(asked: int | None) -> int:
     elif type(asked) is not int or asked < 1:
         ThreadPoolExecutor(asked)  # which starts none
         asked = int(asked)
-    return asked if is_enabled("batch_token_counting") else 1
-
-
-def _without_surrogates(text: str) -> str:
-    """What tiktoken takes for a text that is not valid Unicode."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return asked

@@ -1,8 +1,8 @@
 """Which calls are counted by the extension, which by tiktoken, and how long they took.
 
 Counting keeps no state, so that any call may go either way with the same result. A rollout of p percent
-therefore divides the calls of each process: of any hundred in a row, p go through the extension. That needs
-no look at the text, whose hash would take as long as counting it.
+therefore divides the calls of each process: of any hundred in a row, p go through the extension. That
+needs no look at the text, whose hash would take as long as counting it.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ from time import monotonic, perf_counter_ns
 
 from fast_litellm import _native
 from fast_litellm._breaker import Breaker
+from fast_litellm._log import logger
 from fast_litellm._timing import Timing
 
 #: Number of the feature in the region.
 FEATURE = 1
 #: How often the breaker and the switch are looked at, seconds.
 _LOOK_S = 0.25
-#: A call that goes through the extension, is not timed, and is waited for by a breaker on trial.
+#: When a call began that is not timed, and is told of: a breaker on trial waits for it.
 _TOLD = 1
-#: A call that goes through tiktoken and is not timed.
-_NOT_OURS = -1
 
 
 class Gate:
@@ -31,6 +30,10 @@ class Gate:
 
     Attributes:
         active: False once the seam has been removed: all calls go through tiktoken.
+        all_until: until when (`time.monotonic`) all calls go through the extension without a look; 0 =
+            not all do. A call that looks at this by itself, and that `due` does not want timed, is spared
+            `begin`, which takes as long as a short text.
+        due: tells whether the next call is to be timed.
     """
 
     def __init__(self, region: _native.Region) -> None:
@@ -43,22 +46,29 @@ class Gate:
         )
         self.active = True
         self._timing = Timing(region)
-        self._due = _native.Monitor.due
-        #: Until when all calls go through the extension without a look, by `monotonic`.
-        self._all_until = 0.0
+        self.due = _native.Monitor.due
+        self.all_until = 0.0
         #: Percent that have come together since the last call that went through the extension.
         self._share = 0
 
-    def begin(self) -> int:
+    def begin(self, timed: bool) -> int:
         """Decide a call that begins now.
 
+        Args:
+            timed: whether it is to be timed, as `due` has said.
+
         Returns:
-            0 or more: it goes through the extension; less: through tiktoken. If it is not 0, `end` is to be
-            told of its end.
+            0 or more: it goes through the extension; less: through tiktoken. If it is not 0, `end` is to
+            be told of its end.
         """
-        if monotonic() < self._all_until:
-            return perf_counter_ns() if self._due() else 0
-        return self._decide()
+        began = perf_counter_ns() if timed else 0
+        try:
+            if monotonic() < self.all_until:
+                return began
+            return (began or _TOLD) if self._is_ours() else -(began or _TOLD)
+        except _native.FAULTS as error:  # the call is to be done, whoever does it
+            logger().debug("a call was not decided: %s", error)
+            return -_TOLD
 
     def end(self, began: int, operation: str, ours: bool = True) -> None:
         """Record a call that has ended.
@@ -78,29 +88,26 @@ class Gate:
 
     def failed(self, operation: str, error: BaseException) -> None:
         """Count a call that the extension could not do."""
-        self._all_until = 0.0
+        self.all_until = 0.0
         self.breaker.failed(operation, error)
 
     def close(self) -> None:
         """Send all calls to tiktoken from now on."""
         self.active = False
-        self._all_until = 0.0
+        self.all_until = 0.0
 
     def mixed(self) -> bool:
         """Whether some calls, or all, go through tiktoken now."""
         return not self.active or self.breaker.open or self.breaker.partial
 
-    def _decide(self) -> int:
-        if not self.active:
-            return _NOT_OURS
-        if self.breaker.open:
-            ours = False
-        elif self.breaker.partial:
-            share = self._share + self.breaker.percent
-            ours = share >= 100
-            self._share = share - 100 if ours else share
-        else:
-            ours = True
-            self._all_until = monotonic() + _LOOK_S
-        began = perf_counter_ns() if self._due() else _TOLD
-        return began if ours else -began
+    def _is_ours(self) -> bool:
+        """Look at the breaker and the switch."""
+        self.all_until = 0.0
+        if not self.active or self.breaker.open:
+            return False
+        if not self.breaker.partial:
+            self.all_until = monotonic() + _LOOK_S
+            return True
+        share = self._share + self.breaker.percent
+        self._share = share % 100
+        return share >= 100
