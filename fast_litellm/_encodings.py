@@ -97,6 +97,11 @@ class CoreBPE:
         if theirs is not None:
             vars(self)["theirs"] = theirs
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the extension's table is loaded."""
+        return "ours" in vars(self)
+
     @_WhenAsked
     def ours(self) -> _native.CoreBPE:
         """The extension's core, with its table."""
@@ -119,41 +124,41 @@ class CoreBPE:
 
     def encode_ordinary(self, text: str) -> list[int]:
         """Tokens of a text without special ones."""
-        tokens: list[int] = self._do("encode_ordinary", text)
+        tokens: list[int] = self.do(self.gate.due(), "encode_ordinary", text)
         return tokens
 
     def encode(self, text: str, allowed_special: AbstractSet[str]) -> list[int]:
         """Tokens of a text with the special ones that are allowed."""
-        tokens: list[int] = self._do("encode", text, allowed_special)
+        tokens: list[int] = self.do(self.gate.due(), "encode", text, allowed_special)
         return tokens
 
     def encode_to_tiktoken_buffer(self, text: str, allowed_special: AbstractSet[str]) -> Any:
         """The same as numbers of 32 bits."""
-        return self._do("encode_to_tiktoken_buffer", text, allowed_special)
+        return self.do(self.gate.due(), "encode_to_tiktoken_buffer", text, allowed_special)
 
     def encode_single_token(self, piece: bytes) -> int:
         """The token that is these bytes."""
-        token: int = self._do("encode_single_token", piece)
+        token: int = self.do(False, "encode_single_token", piece)
         return token
 
     def encode_single_piece(self, piece: bytes) -> list[int]:
         """Tokens of bytes that are not split."""
-        tokens: list[int] = self._do("encode_single_piece", piece)
+        tokens: list[int] = self.do(False, "encode_single_piece", piece)
         return tokens
 
     def decode_bytes(self, tokens: Sequence[int]) -> bytes:
         """Bytes of tokens."""
-        found: bytes = self._do("decode_bytes", tokens)
+        found: bytes = self.do(False, "decode_bytes", tokens)
         return found
 
     def decode_single_token_bytes(self, token: int) -> bytes:
         """Bytes of one token."""
-        found: bytes = self._do("decode_single_token_bytes", token)
+        found: bytes = self.do(False, "decode_single_token_bytes", token)
         return found
 
     def token_byte_values(self) -> list[bytes]:
         """Bytes of all tokens but special ones, sorted."""
-        values: list[bytes] = self._do("token_byte_values")
+        values: list[bytes] = self.do(False, "token_byte_values")
         return values
 
     def encode_with_unstable(self, text: str, allowed_special: AbstractSet[str]) -> Any:
@@ -164,11 +169,14 @@ class CoreBPE:
         tokens: list[int] = self.theirs._core_bpe._encode_bytes(text)
         return tokens
 
-    def _do(self, name: str, *arguments: Any) -> Any:
-        return self.do(self.gate.due(), name, *arguments)
-
     def do(self, timed: bool, name: str, *arguments: Any) -> Any:
-        """Have either core do something, as the gate decides; `timed` is what its `due` has said."""
+        """Have either core do something, as the gate decides.
+
+        Args:
+            timed: whether it is measured, which encoding is if the gate's `due` says so.
+            name: the core's method.
+            *arguments: what it takes.
+        """
         began = self.gate.begin(timed)
         if began >= 0:
             try:
@@ -178,7 +186,7 @@ class CoreBPE:
         else:
             result = getattr(self.theirs._core_bpe, name)(*arguments)
         if began:
-            self.gate.end(began, _operation(name))
+            self.gate.end(began, "encode")
         return result
 
     def recover(self, error: BaseException, began: int, name: str, *arguments: Any) -> Any:
@@ -195,13 +203,8 @@ class CoreBPE:
         self.gate.failed(name, error)
         result = getattr(self.theirs._core_bpe, name)(*arguments)
         if began:
-            self.gate.end(began, _operation(name), ours=False)
+            self.gate.end(began, "encode", ours=False)
         return result
-
-
-def _operation(name: str) -> str:
-    """What a method of the core is measured as."""
-    return "decode" if name.startswith("decode") else "encode"
 
 
 @functools.lru_cache(maxsize=1)
@@ -244,6 +247,9 @@ class RustEncoding(core.Encoding):
         self._core_bpe = CoreBPE(definition, gate, theirs)
         #: What every special token begins with.
         self._mark = _mark_of(frozenset(self._special_tokens))
+        #: The core's own method once its table is loaded.
+        self._ordinary: Callable[[str], list[int]] = lambda text: self._loaded()(text)
+        self._follow(all_ours=False)
         self.use(gate)
 
     def __reduce__(self) -> tuple[Callable[[str], core.Encoding], tuple[str]]:
@@ -264,12 +270,25 @@ class RustEncoding(core.Encoding):
     def use(self, gate: Gate) -> None:
         """Have another gate decide from now on."""
         self._core_bpe.gate = self._gate = gate
+        gate.listeners.append(self._follow)
 
     def load(self) -> None:
         """Load the tables that calls need now, if they are not loaded."""
         if self._gate.mixed():
             _ = self._core_bpe.theirs
-        _ = self._ordinary
+        self._loaded()
+
+    def _loaded(self) -> Callable[[str], list[int]]:
+        self._ordinary = self._core_bpe.ours.encode_ordinary
+        return self._ordinary
+
+    def _follow(self, all_ours: bool) -> None:
+        """Take the extension's own methods, or those that ask the gate, for what looks a table up."""
+        asked = self._core_bpe
+        native = asked.ours if all_ours and asked.is_loaded else asked
+        self._bytes: Callable[[Sequence[int]], bytes] = native.decode_bytes
+        self._bytes_of_one: Callable[[int], bytes] = native.decode_single_token_bytes
+        self._token: Callable[[bytes], int] = native.encode_single_token
 
     # What follows asks the gate by itself where the call is the extension's as all are: through the core
     # above, it would take a short text longer than tiktoken takes.
@@ -324,42 +343,42 @@ class RustEncoding(core.Encoding):
             text, allowed_special=allowed_special, disallowed_special=disallowed_special
         )
 
-    # These are shorter than a look at the clock. They go by what the last call has seen that looked at it,
-    # which those do that are timed.
+    # These take less time than asking the gate, which tells `_follow` how things stand instead. They have
+    # to be caught here only where they are the extension's.
 
     def decode_bytes(self, tokens: Sequence[int]) -> bytes:
         """Bytes of tokens."""
-        timed = self._gate.due()
-        if timed or not self._gate.all_until:
-            found: bytes = self._core_bpe.do(timed, "decode_bytes", tokens)
-            return found
         try:
             return self._bytes(tokens)
         except FAULTS as error:
-            found = self._core_bpe.recover(error, 0, "decode_bytes", tokens)
+            found: bytes = self._core_bpe.recover(error, 0, "decode_bytes", tokens)
             return found
 
     def decode(self, tokens: Sequence[int], errors: str = "replace") -> str:
         """Text of tokens; `errors` says what becomes of bytes that are no text, as for `bytes.decode`."""
-        timed = self._gate.due()
-        if timed or not self._gate.all_until:
-            found: bytes = self._core_bpe.do(timed, "decode_bytes", tokens)
-        else:
-            try:
-                found = self._bytes(tokens)
-            except FAULTS as error:
-                found = self._core_bpe.recover(error, 0, "decode_bytes", tokens)
+        try:
+            found: bytes = self._bytes(tokens)
+        except FAULTS as error:
+            found = self._core_bpe.recover(error, 0, "decode_bytes", tokens)
         return found.decode("utf-8", errors=errors)
 
     def decode_single_token_bytes(self, token: int) -> bytes:
         """Bytes of one token."""
-        if self._gate.all_until:
-            try:
-                return self._bytes_of_one(token)
-            except FAULTS as error:
-                found: bytes = self._core_bpe.recover(error, 0, "decode_single_token_bytes", token)
-                return found
-        return self._core_bpe.decode_single_token_bytes(token)
+        try:
+            return self._bytes_of_one(token)
+        except FAULTS as error:
+            found: bytes = self._core_bpe.recover(error, 0, "decode_single_token_bytes", token)
+            return found
+
+    def encode_single_token(self, text_or_bytes: str | bytes) -> int:
+        """The token that is this text, or these bytes."""
+        if isinstance(text_or_bytes, str):
+            text_or_bytes = text_or_bytes.encode("utf-8")
+        try:
+            return self._token(text_or_bytes)
+        except FAULTS as error:
+            token: int = self._core_bpe.recover(error, 0, "encode_single_token", text_or_bytes)
+            return token
 
     def encode_ordinary_batch(self, text: list[str], *, num_threads: int = 8) -> list[list[int]]:
         """Tokens of each text as `encode_ordinary` has them, by several threads."""
@@ -471,18 +490,6 @@ class RustEncoding(core.Encoding):
         if began:
             gate.end(began, "batch")
         return results
-
-    @_WhenAsked
-    def _ordinary(self) -> Callable[[str], list[int]]:
-        return self._core_bpe.ours.encode_ordinary
-
-    @_WhenAsked
-    def _bytes(self) -> Callable[[Sequence[int]], bytes]:
-        return self._core_bpe.ours.decode_bytes
-
-    @_WhenAsked
-    def _bytes_of_one(self) -> Callable[[int], bytes]:
-        return self._core_bpe.ours.decode_single_token_bytes
 
     @_WhenAsked
     def _mergeable_ranks(self) -> dict[bytes, int]:

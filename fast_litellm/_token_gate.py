@@ -7,6 +7,7 @@ needs no look at the text, whose hash would take as long as counting it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic, perf_counter_ns
 
 from fast_litellm import _native
@@ -34,6 +35,7 @@ class Gate:
             not all do. A call that looks at this by itself, and that `due` does not want timed, is spared
             `begin`, which takes as long as a short text.
         due: tells whether the next call is to be timed.
+        listeners: told whether all calls go through the extension, when that may have changed.
     """
 
     def __init__(self, region: _native.Region) -> None:
@@ -45,6 +47,7 @@ class Gate:
             meanwhile="tokens are counted by tiktoken",
         )
         self.active = True
+        self.listeners: list[Callable[[bool], None]] = []
         self._timing = Timing(region)
         self.due = _native.Monitor.due
         self.all_until = 0.0
@@ -88,13 +91,13 @@ class Gate:
 
     def failed(self, operation: str, error: BaseException) -> None:
         """Count a call that the extension could not do."""
-        self.all_until = 0.0
+        self._all(0.0)
         self.breaker.failed(operation, error)
 
     def close(self) -> None:
         """Send all calls to tiktoken from now on."""
         self.active = False
-        self.all_until = 0.0
+        self._all(0.0)
 
     def mixed(self) -> bool:
         """Whether some calls, or all, go through tiktoken now."""
@@ -102,12 +105,20 @@ class Gate:
 
     def _is_ours(self) -> bool:
         """Look at the breaker and the switch."""
-        self.all_until = 0.0
         if not self.active or self.breaker.open:
+            self._all(0.0)
             return False
         if not self.breaker.partial:
-            self.all_until = monotonic() + _LOOK_S
+            self._all(monotonic() + _LOOK_S)
             return True
+        self._all(0.0)
         share = self._share + self.breaker.percent
         self._share = share % 100
         return share >= 100
+
+    def _all(self, until: float) -> None:
+        changed = until > 0.0 or self.all_until > 0.0
+        self.all_until = until
+        if changed:
+            for listener in self.listeners:
+                listener(until > 0.0)
