@@ -105,7 +105,7 @@ class CoreBPE:
     @_WhenAsked
     def ours(self) -> _native.CoreBPE:
         """The extension's core, with its table."""
-        return _native.CoreBPE(self._definition.name)
+        return _native.CoreBPE(self._definition.core or self._definition.name)
 
     @_WhenAsked
     def theirs(self) -> core.Encoding:
@@ -296,23 +296,19 @@ class RustEncoding(core.Encoding):
     def encode_ordinary(self, text: str) -> list[int]:
         """Tokens of a text, in which no special one is told."""
         timed = self._gate.due()
-        if timed or monotonic() >= self._gate.all_until:
-            try:
+        try:
+            if timed or monotonic() >= self._gate.all_until:
                 tokens: list[int] = self._core_bpe.do(timed, "encode_ordinary", text)
                 return tokens
-            except UnicodeEncodeError:
-                pass
-        else:
             try:
                 return self._ordinary(text)
-            except UnicodeEncodeError:
-                pass
             except FAULTS as error:
                 tokens = self._core_bpe.recover(error, 0, "encode_ordinary", text)
                 return tokens
-        # What tiktoken takes for a text that is not valid Unicode.
-        valid = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return self.encode_ordinary(valid)
+        except UnicodeEncodeError:
+            # What tiktoken takes for a text that is not valid Unicode.
+            valid = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            return self.encode_ordinary(valid)
 
     def encode(
         self,
