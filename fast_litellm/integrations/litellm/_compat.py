@@ -863,6 +863,8 @@ _KEEPERS = (
     Keeper("litellm.main", "encoding"),
     Keeper("litellm.main", "_encoding_cache", absent=False),
     Keeper("litellm", "encoding"),
+    # Where `litellm.encoding` is remembered.
+    Keeper("litellm.utils", "encoding"),
 )
 
 
