@@ -194,12 +194,14 @@ class CoreBPE:
 
         Raises:
             UnicodeEncodeError, KeyError: `error`, which says what tiktoken says.
-            TypeError, OverflowError: tiktoken's own, in its words.
+            TypeError, OverflowError, KeyError of bytes: tiktoken's own, in the words of its release.
         """
-        if isinstance(error, UnicodeEncodeError | KeyError):
-            raise error
         if isinstance(error, _REFUSALS):
-            _raise_as_tiktoken_does(name, *arguments)
+            _raise_as_tiktoken_does(_REFUSALS, name, *arguments)
+        if isinstance(error, UnicodeEncodeError | KeyError):
+            if name == "encode_single_token":
+                _raise_as_tiktoken_does((KeyError,), name, *arguments)
+            raise error
         self.gate.failed(name, error)
         result = getattr(self.theirs._core_bpe, name)(*arguments)
         if began:
@@ -213,13 +215,15 @@ def _smallest() -> Any:
     return _tiktoken.CoreBPE({bytes([value]): value for value in range(256)}, {}, r"\S+|\s+")
 
 
-def _raise_as_tiktoken_does(name: str, *arguments: Any) -> None:
-    """Raise what tiktoken's core raises of these arguments' types; nothing if it takes them."""
+def _raise_as_tiktoken_does(
+    refusals: tuple[type[Exception], ...], name: str, *arguments: Any
+) -> None:
+    """Raise what tiktoken's core raises of these arguments whatever its table is; else nothing."""
     try:
         getattr(_smallest(), name)(*arguments)
-    except _REFUSALS as refusal:
+    except refusals as refusal:
         raise refusal from None
-    except Exception:  # noqa: BLE001, S110  # it takes the types, and its table is not what is asked
+    except Exception:  # noqa: BLE001, S110  # it takes them, and its table is not what is asked
         pass
 
 

@@ -551,25 +551,22 @@ def test_litellms_numbers_are_the_same_with_and_without() -> None:
     assert asked == []
 
 
+@in_fork
 def test_a_text_that_is_estimated_is_estimated_the_same() -> None:
-    code = """
-        import json, warnings
-        warnings.simplefilter("ignore")
-        import fast_litellm, litellm
-        text = "".join(f"line {n}: the quick brown fox\\n" for n in range(5000))
-        counted = [litellm.token_counter(model, text=text) for model in ("gpt-4", "gpt-4o")]
-        messages = [{"role": "user", "content": text}]
-        counted.append(litellm.token_counter("gpt-4o", messages=messages))
-        state = fast_litellm.get_patch_status()["seams"]["token_counting"]["state"]
-        print(json.dumps([state, counted, len(text)]))
-    """
-    env = {"TOKEN_COUNTER_MAX_EXACT_CHARS": "20000"}
-    found = []
-    for enabled in ("true", "false"):
-        env["FAST_LITELLM_RUST_TOKEN_COUNTING"] = enabled
-        found.append(json.loads(run_python(code, env=env).stdout))
-    assert [each[0] for each in found] == ["applied", "not_applied"]
-    assert found[0][1:] == found[1][1:]
-    # An estimate, which the exact count is not.
+    counter = importlib.import_module("litellm.litellm_core_utils.token_counter")
     text = "".join(f"line {n}: the quick brown fox\n" for n in range(5000))
-    assert litellm.token_counter("gpt-4", text=text) != found[0][1][0]
+    messages = [{"role": "user", "content": text}]
+
+    def estimates() -> list[int]:
+        found = [litellm.token_counter(model, text=text) for model in ("gpt-4", "gpt-4o")]
+        return [*found, litellm.token_counter("gpt-4o", messages=messages)]
+
+    exact = estimates()
+    assert counter._get_extrapolating_count_function.__defaults__ == (4_000_000,)
+    counter._get_extrapolating_count_function.__defaults__ = (20_000,)
+    before = estimates()
+    assert before != exact
+    accelerate()
+    asked = watch()
+    assert estimates() == before
+    assert asked
