@@ -489,6 +489,18 @@ def test_a_gate_that_is_closed_sends_all_to_tiktoken(
     assert len(recorder.asked) == asked
 
 
+def test_short_calls_are_the_extensions_own_while_all_calls_are(gate: Gate) -> None:
+    encoding = ours("p50k_base", gate)
+    encoding.load()
+    core = encoding._core_bpe.ours
+    # The first call looks how things stand, and tells.
+    assert encoding.encode("hello") == [31373]
+    natives = core.decode_bytes, core.decode_single_token_bytes, core.encode_single_token
+    assert (encoding._bytes, encoding._bytes_of_one, encoding._token) == natives
+    gate.close()
+    assert encoding._bytes == encoding._core_bpe.decode_bytes
+
+
 # Forks
 
 
