@@ -5,11 +5,11 @@
 //! whatever the piece is.
 
 use super::NONE;
-use super::vocabulary::{Meetings, Vocabulary};
+use super::vocabulary::{Fits, Vocabulary};
 
 /// Room to work in, kept by each thread.
 pub(super) struct Bench {
-    meetings: Meetings,
+    fits: Fits,
     /// Places from which the rest of the piece cannot be made, a bit for each byte.
     dead: Vec<u64>,
     tokens: Vec<u32>,
@@ -17,14 +17,14 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new() -> Self {
-        Self { meetings: Meetings::new(), dead: Vec::new(), tokens: Vec::new() }
+        Self { fits: Fits::new(), dead: Vec::new(), tokens: Vec::new() }
     }
 }
 
 /// The tokens of a piece that is not empty.
 #[inline(never)]
 pub(super) fn merge<'a>(vocabulary: &Vocabulary, piece: &[u8], bench: &'a mut Bench) -> &'a [u32] {
-    let Bench { meetings, dead, tokens } = bench;
+    let Bench { fits, dead, tokens } = bench;
     tokens.clear();
     let (mut token, mut len) = vocabulary.longest(piece);
     if len == piece.len() {
@@ -36,18 +36,20 @@ pub(super) fn merge<'a>(vocabulary: &Vocabulary, piece: &[u8], bench: &'a mut Be
     let (mut at, mut last) = (0, NONE);
     while at < piece.len() {
         // The longest token that may stand here, and behind which there is a way on.
-        let fits = loop {
+        let found = loop {
+            if last != NONE {
+                (token, len) = vocabulary.fit(last, token, len, fits);
+            }
             if token == NONE {
                 break false;
             }
             let end = at + len;
-            let leads_on = dead[end / 64] >> (end % 64) & 1 == 0;
-            if leads_on && (last == NONE || vocabulary.meet(last, token, meetings)) {
+            if dead[end / 64] >> (end % 64) & 1 == 0 {
                 break true;
             }
             (token, len) = vocabulary.shorter(token);
         };
-        if fits {
+        if found {
             tokens.push(token);
             at += len;
             last = token;
