@@ -3,6 +3,7 @@
 //! A text is split into pieces (`split`), and each piece into tokens (`merge`), most of them found whole (`recent`,
 //! `word`). The tokens themselves come from tiktoken-rs, and so do the special ones.
 
+mod by_rank;
 mod definition;
 mod kinds;
 mod merge;

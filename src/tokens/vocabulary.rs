@@ -147,11 +147,17 @@ impl Vocabulary {
         }
     }
 
+    /// The token that two others are merged into; `NONE` if they are not.
+    #[inline(always)]
+    pub(super) fn merged(&self, left: u32, right: u32) -> u32 {
+        self.pairs.get(left, right)
+    }
+
     /// Whether two tokens may stand beside each other: whether merging the bytes of both gives just them.
     ///
     /// Undoes the merges of either side, the latest first, and looks at each step whether what then met at the
     /// border would have been merged before.
-    fn may_meet(&self, mut left: u32, mut right: u32) -> bool {
+    pub(super) fn may_meet(&self, mut left: u32, mut right: u32) -> bool {
         // What is merged across the border must come after this.
         let mut before = NONE;
         loop {
