@@ -6,12 +6,15 @@
 //! to the next one. That the tokens of two windows may meet proves them right: there is only one such sequence.
 
 use super::NONE;
+use super::pairs::TOKEN_BITS;
 use super::vocabulary::Vocabulary;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Bytes that are merged at once.
-const WINDOW: usize = 1 << 12;
+const PLACE_BITS: u32 = u32::BITS - TOKEN_BITS;
+
+/// Bytes that are merged at once: a place within them and a token are one word.
+const WINDOW: usize = 1 << PLACE_BITS;
 
 /// Tokens that end so near a window's end are left to the next window; some four times the longest token.
 const MARGIN: usize = 1 << 9;
@@ -21,15 +24,15 @@ struct Part {
     token: u32,
     /// What it becomes with the next one; `NONE` if they are not merged, or if it has been merged itself.
     merged: u32,
-    before: usize,
-    next: usize,
+    before: u16,
+    next: u16,
 }
 
 /// Room to work in, kept by each thread.
 pub(super) struct ByRank {
     parts: Vec<Part>,
     /// What is merged and where, the lowest rank and of equals the leftmost first; some that were overtaken.
-    merges: BinaryHeap<Reverse<(u32, usize)>>,
+    merges: BinaryHeap<Reverse<u32>>,
 }
 
 impl ByRank {
@@ -67,36 +70,37 @@ impl ByRank {
     fn window(&mut self, vocabulary: &Vocabulary, bytes: &[u8], tokens: &mut Vec<u32>) -> u32 {
         self.merges.clear();
         self.parts.clear();
-        self.parts.extend(bytes.iter().enumerate().map(|(at, &byte)| Part {
+        self.parts.extend((1_u16..).zip(bytes).map(|(next, &byte)| Part {
             token: vocabulary.exact(&[byte]),
             merged: NONE,
-            before: at.saturating_sub(1),
-            next: at + 1,
+            before: next.saturating_sub(2),
+            next,
         }));
         for at in 0..bytes.len() {
             self.look(vocabulary, at);
         }
-        while let Some(Reverse((merged, at))) = self.merges.pop() {
+        while let Some(Reverse(merge)) = self.merges.pop() {
+            let (merged, at) = (merge >> PLACE_BITS, merge as usize % WINDOW);
             if self.parts[at].merged != merged {
                 continue;
             }
-            let gone = self.parts[at].next;
+            let gone = self.parts[at].next as usize;
             let next = self.parts[gone].next;
             self.parts[gone].merged = NONE;
             self.parts[at].token = merged;
             self.parts[at].next = next;
-            if let Some(part) = self.parts.get_mut(next) {
-                part.before = at;
+            if let Some(part) = self.parts.get_mut(next as usize) {
+                part.before = at as u16;
             }
             self.look(vocabulary, at);
             if at > 0 {
-                self.look(vocabulary, self.parts[at].before);
+                self.look(vocabulary, self.parts[at].before as usize);
             }
         }
         let mut at = 0;
         while let Some(part) = self.parts.get(at) {
             tokens.push(part.token);
-            at = part.next;
+            at = part.next as usize;
         }
         self.parts.first().map_or(NONE, |part| part.token)
     }
@@ -104,13 +108,13 @@ impl ByRank {
     /// Notes what the part at a place is merged into, with the next one.
     fn look(&mut self, vocabulary: &Vocabulary, at: usize) {
         let part = &self.parts[at];
-        let merged = match self.parts.get(part.next) {
+        let merged = match self.parts.get(part.next as usize) {
             Some(next) => vocabulary.merged(part.token, next.token),
             None => NONE,
         };
         self.parts[at].merged = merged;
         if merged != NONE {
-            self.merges.push(Reverse((merged, at)));
+            self.merges.push(Reverse(merged << PLACE_BITS | at as u32));
         }
     }
 }
