@@ -77,7 +77,6 @@ class Definition(NamedTuple):
         special_tokens: their numbers by text.
         files: sha256 of the files that its table comes from.
         largest: its largest token, special ones included.
-        core: what the extension calls it; empty = the same.
     """
 
     name: str
@@ -85,7 +84,6 @@ class Definition(NamedTuple):
     special_tokens: Mapping[str, int]
     files: tuple[str, ...]
     largest: int
-    core: str = ""
 
 
 def _harmony() -> dict[str, int]:
@@ -118,7 +116,7 @@ IMPLEMENTED = {
         Definition("p50k_edit", _R50K, _P50K_EDIT_SPECIAL, (_P50K_FILE,), 50_283),
         Definition("r50k_base", _R50K, {_END: 50_256}, (_R50K_FILE,), 50_256),
         # The same table as r50k_base's, which is made from its files.
-        Definition("gpt2", _R50K, {_END: 50_256}, _GPT2_FILES, 50_256, "r50k_base"),
+        Definition("gpt2", _R50K, {_END: 50_256}, _GPT2_FILES, 50_256),
     )
 }
 

@@ -105,7 +105,7 @@ class CoreBPE:
     @_WhenAsked
     def ours(self) -> _native.CoreBPE:
         """The extension's core, with its table."""
-        return _native.CoreBPE(self._definition.core or self._definition.name)
+        return _native.CoreBPE(self._definition.name)
 
     @_WhenAsked
     def theirs(self) -> core.Encoding:
