@@ -12,6 +12,7 @@
     reason = "words are cut into the fields that they are made of"
 )]
 
+mod by_rank;
 mod definition;
 mod kinds;
 mod merge;
