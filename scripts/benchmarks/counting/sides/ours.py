@@ -1,0 +1,42 @@
+"""fast_litellm: the core, the encoding that LiteLLM is given, and the counter of the public API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.contenders import AbsentError
+from benchmarks.contenders.ours import version as version
+from benchmarks.counting.sides import MODELS, Way
+from benchmarks.counting.sides.tiktoken import as_litellm
+
+
+def ways(encoding: str, vocabulary: str) -> dict[str, Way]:
+    """Those that this build has."""
+    import fast_litellm
+
+    found = {}
+    core = core_of(encoding)
+    if core is not None:
+        found["ours"] = Way("count", core.count_ordinary, False, core.encode_ordinary)
+        found["ours_encode"] = as_litellm(encoding_of(encoding).encode)
+    if hasattr(fast_litellm, "SimpleTokenCounter"):
+        count, model = fast_litellm.SimpleTokenCounter().count_tokens, MODELS[encoding]
+        found["ours_counter"] = Way("count", lambda text: count(text, model))
+    if not found:
+        raise AbsentError("not there: this build counts no tokens")
+    return found
+
+
+def core_of(encoding: str) -> Any:
+    """The encoder itself; None = this build has none."""
+    from fast_litellm import _rust
+
+    made = getattr(_rust, "CoreBPE", None)
+    return None if made is None else made(encoding)
+
+
+def encoding_of(encoding: str) -> Any:
+    """What LiteLLM gets from tiktoken once the seam is applied."""
+    from fast_litellm import _encodings
+
+    return _encodings.get_encoding(encoding)

@@ -1,0 +1,23 @@
+"""toktok."""
+
+from __future__ import annotations
+
+from importlib.metadata import version as version_of
+
+from benchmarks.counting.sides import Way
+
+
+def version() -> str:
+    """Version of the package."""
+    return version_of("toktok-rs")
+
+
+def ways(encoding: str, vocabulary: str) -> dict[str, Way]:
+    """Its count, which makes no ids, and its list."""
+    from toktok import _encoding
+
+    made = _encoding(encoding)
+    return {
+        "toktok": Way("count", made.count, False, made.encode_ordinary),
+        "toktok_list": Way("ids", made.encode_ordinary, True, made.encode_ordinary),
+    }
