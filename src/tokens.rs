@@ -1,98 +1,263 @@
-//! How many tokens a text is, in the encodings of tiktoken. It has nothing to do with the region.
+//! Byte pair encoding: the tokens of a text, in the encodings of tiktoken. It has nothing to do with the region.
+//!
+//! A text is split into pieces (`split`), and each piece into tokens (`merge`), most of them found whole (`recent`,
+//! `word`). The tokens themselves come from tiktoken-rs, and so do the special ones.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+mod definition;
+mod kinds;
+mod merge;
+mod pairs;
+mod parallel;
+mod recent;
+mod special;
+mod split;
+mod trie;
+mod vocabulary;
+mod word;
+
+pub use parallel::of_each;
+
+use definition::{Definition, VOCABULARIES};
+use merge::{Bench, merge};
+use recent::{Few, Recent};
+use special::SpecialTokens;
+use split::{Gpt2, Gpt4, Gpt4o, Rules, Split, Text};
+use std::cell::RefCell;
+use std::collections::HashSet;
 use tiktoken_rs::tokenizer::{Tokenizer, get_tokenizer};
-use tiktoken_rs::{
-    CoreBPE, cl100k_base_singleton, o200k_base_singleton, o200k_harmony_singleton,
-    p50k_base_singleton, p50k_edit_singleton, r50k_base_singleton,
-};
+use vocabulary::Vocabulary;
+use word::{LONGEST, Word};
 
-/// Texts of fewer bytes together are counted by the calling thread alone: starting others costs more.
-const PARALLEL_FROM: usize = 1 << 16;
+/// No token.
+const NONE: u32 = u32::MAX;
 
-/// Never more threads than this.
-const MOST_THREADS: usize = 64;
+/// What tokens are put into: a list, or a mere count.
+trait Sink {
+    fn few(&mut self, few: Few);
+    fn many(&mut self, tokens: &[u32]);
+}
+
+impl Sink for Vec<u32> {
+    #[inline(always)]
+    fn few(&mut self, few: Few) {
+        self.push(few.at(0));
+        if few.len() > 1 {
+            self.push(few.at(1));
+            if few.len() > 2 {
+                self.push(few.at(2));
+            }
+        }
+    }
+
+    fn many(&mut self, tokens: &[u32]) {
+        self.extend_from_slice(tokens);
+    }
+}
+
+/// How many tokens there are.
+struct Count(usize);
+
+impl Sink for Count {
+    #[inline(always)]
+    fn few(&mut self, few: Few) {
+        self.0 += few.len();
+    }
+
+    fn many(&mut self, tokens: &[u32]) {
+        self.0 += tokens.len();
+    }
+}
+
+/// What a thread keeps for one vocabulary.
+struct Memory {
+    recent: Recent,
+    bench: Bench,
+}
+
+/// By the vocabulary's number.
+type Memories = [Option<Box<Memory>>; VOCABULARIES];
+
+thread_local! {
+    static MEMORIES: RefCell<Memories> = const { RefCell::new([const { None }; VOCABULARIES]) };
+}
 
 /// One encoding, with its tables.
 #[derive(Clone, Copy)]
 pub struct Encoding {
-    tables: &'static CoreBPE,
-    name: &'static str,
+    definition: &'static Definition,
+    vocabulary: &'static Vocabulary,
+    special: &'static SpecialTokens,
 }
+
+/// A number that is no token of the encoding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("Invalid token for decoding: {0}")]
+pub struct UnknownToken(pub u32);
 
 impl std::fmt::Debug for Encoding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Encoding").field(&self.name).finish()
+        f.debug_tuple("Encoding").field(&self.name()).finish()
     }
 }
 
-/// A text on which the encoding's splitter gave up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a text of {bytes} bytes cannot be split into tokens; count it in parts")]
-pub struct Unsplittable {
-    /// Its length.
-    pub bytes: usize,
-}
-
 impl Encoding {
-    /// The encoding of a model; of one that is unknown, or that has a tokenizer of its own, `cl100k_base`, as
-    /// LiteLLM does. A provider before the name (`azure/gpt-4o`) is passed over.
+    /// An encoding by its name in tiktoken; `None` = there is no such one.
     ///
     /// Loads its tables when they are wanted for the first time, some tenths of a second.
+    pub fn named(name: &str) -> Option<Self> {
+        Definition::named(name).map(Self::new)
+    }
+
+    fn new(definition: &'static Definition) -> Self {
+        Self { definition, vocabulary: definition.vocabulary(), special: definition.special() }
+    }
+
+    /// The encoding of a model; of one that is unknown, or that has a tokenizer of its own, `cl100k_base`, as
+    /// LiteLLM does. A provider before the name (`azure/gpt-4o`) is passed over.
     pub fn of_model(model: Option<&str>) -> Self {
         let known = model.and_then(|model| {
             let name = model.rsplit_once('/').map_or(model, |(_provider, name)| name);
             get_tokenizer(model).or_else(|| get_tokenizer(name))
         });
-        let (tables, name) = match known.unwrap_or(Tokenizer::Cl100kBase) {
-            Tokenizer::O200kHarmony => (o200k_harmony_singleton(), "o200k_harmony"),
-            Tokenizer::O200kBase => (o200k_base_singleton(), "o200k_base"),
-            Tokenizer::Cl100kBase => (cl100k_base_singleton(), "cl100k_base"),
-            Tokenizer::P50kBase => (p50k_base_singleton(), "p50k_base"),
-            Tokenizer::P50kEdit => (p50k_edit_singleton(), "p50k_edit"),
-            Tokenizer::R50kBase | Tokenizer::Gpt2 => (r50k_base_singleton(), "r50k_base"),
-        };
-        Self { tables, name }
+        Self::new(Definition::of(known.unwrap_or(Tokenizer::Cl100kBase)))
     }
 
     /// Its name in tiktoken.
-    pub fn name(self) -> &'static str {
-        self.name
+    pub fn name(&self) -> &'static str {
+        self.definition.name
+    }
+
+    /// Appends the tokens of a text. What looks like a special token is text like any other.
+    pub fn encode_ordinary(&self, text: &str, tokens: &mut Vec<u32>) {
+        // English has a token for some five bytes.
+        tokens.reserve(text.len() / 4);
+        self.pour(text, tokens);
     }
 
     /// Tokens of a text. What looks like a special token is text like any other.
-    pub fn count(self, text: &str) -> Result<u64, Unsplittable> {
-        // The splitter backtracks, and gives up with a panic on what is too much for it.
-        catch_unwind(AssertUnwindSafe(|| self.tables.encode_ordinary(text).len() as u64))
-            .map_err(|_| Unsplittable { bytes: text.len() })
+    pub fn count(&self, text: &str) -> usize {
+        let mut count = Count(0);
+        self.pour(text, &mut count);
+        count.0
     }
 
-    /// Tokens of each text, counted by several threads where that is quicker.
-    pub fn count_all(self, texts: &[&str], threads: usize) -> Result<Vec<u64>, Unsplittable> {
-        let bytes: usize = texts.iter().map(|text| text.len()).sum();
-        let threads = threads.min(MOST_THREADS).min(bytes / PARALLEL_FROM + 1).min(texts.len());
-        if threads <= 1 {
-            return texts.iter().map(|text| self.count(text)).collect();
+    /// Appends the tokens of a text, of which the special tokens that are allowed stand for themselves.
+    pub fn encode(&self, text: &str, allowed: &HashSet<&str>, tokens: &mut Vec<u32>) {
+        let mut rest = text;
+        while let Some(found) = self.special.first(rest, allowed) {
+            self.encode_ordinary(&rest[..found.start], tokens);
+            tokens.push(found.token);
+            rest = &rest[found.end..];
         }
-        // Every thread takes every so manyth text, so that neighbours of one size are shared out.
-        let part = |first: usize| -> Result<Vec<u64>, Unsplittable> {
-            texts.iter().skip(first).step_by(threads).map(|text| self.count(text)).collect()
-        };
-        let parts: Vec<_> = std::thread::scope(|scope| {
-            let others: Vec<_> =
-                (1..threads).map(|first| scope.spawn(move || part(first))).collect();
-            let mine = part(0);
-            let theirs =
-                others.into_iter().map(|other| other.join().unwrap_or(Err(Unsplittable { bytes })));
-            std::iter::once(mine).chain(theirs).collect::<Result<_, _>>()
-        })?;
-        Ok((0..texts.len()).map(|at| parts[at % threads][at / threads]).collect())
+        self.encode_ordinary(rest, tokens);
+    }
+
+    /// Appends the tokens of bytes that are one piece, whatever is in them.
+    pub fn encode_piece(&self, piece: &[u8], tokens: &mut Vec<u32>) {
+        if !piece.is_empty() {
+            self.with_memory(|memory| {
+                tokens.extend_from_slice(merge(self.vocabulary, piece, &mut memory.bench));
+            });
+        }
+    }
+
+    /// The token that is just these bytes, a special one among them.
+    pub fn token(&self, bytes: &[u8]) -> Option<u32> {
+        match self.vocabulary.exact(bytes) {
+            NONE => self.special.token(std::str::from_utf8(bytes).ok()?),
+            token => Some(token),
+        }
+    }
+
+    /// The bytes of a token, a special one among them.
+    pub fn bytes(&self, token: u32) -> Result<&'static [u8], UnknownToken> {
+        let bytes = self.vocabulary.bytes(token);
+        if !bytes.is_empty() {
+            return Ok(bytes);
+        }
+        self.special.text(token).map(str::as_bytes).ok_or(UnknownToken(token))
+    }
+
+    /// The bytes of tokens, one after the other.
+    pub fn decode(&self, tokens: &[u32]) -> Result<Vec<u8>, UnknownToken> {
+        let mut bytes = Vec::with_capacity(tokens.len() * 4);
+        for &token in tokens {
+            bytes.extend_from_slice(self.bytes(token)?);
+        }
+        Ok(bytes)
+    }
+
+    /// All tokens that are not special with their bytes, by rank.
+    pub fn tokens(&self) -> impl Iterator<Item = (u32, &'static [u8])> {
+        let vocabulary = self.vocabulary;
+        (0..vocabulary.ranks())
+            .map(|token| (token, vocabulary.bytes(token)))
+            .filter(|(_, bytes)| !bytes.is_empty())
+    }
+
+    /// The special tokens, in no order.
+    pub fn special_tokens(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        self.special.all()
+    }
+
+    fn with_memory<R>(&self, work: impl FnOnce(&mut Memory) -> R) -> R {
+        MEMORIES.with_borrow_mut(|memories| {
+            let memory = memories[self.definition.vocabulary_number()].get_or_insert_with(|| {
+                Box::new(Memory { recent: Recent::new(), bench: Bench::new() })
+            });
+            work(memory)
+        })
+    }
+
+    fn pour(&self, text: &str, sink: &mut impl Sink) {
+        let text = Text::new(text);
+        self.with_memory(|memory| match self.definition.rules {
+            Rules::Gpt2 => self.pour_by::<Gpt2>(&text, sink, memory),
+            Rules::Gpt4 => self.pour_by::<Gpt4>(&text, sink, memory),
+            Rules::Gpt4o => self.pour_by::<Gpt4o>(&text, sink, memory),
+        });
+    }
+
+    fn pour_by<S: Split>(&self, text: &Text<'_>, sink: &mut impl Sink, memory: &mut Memory) {
+        let (bytes, vocabulary) = (text.bytes(), self.vocabulary);
+        let mut at = 0;
+        while let Some(end) = text.piece::<S>(at) {
+            if end - at <= LONGEST {
+                let word = Word::of(bytes, at, end);
+                let few = memory.recent.get(word, || {
+                    let token = vocabulary.word(word);
+                    if token != NONE {
+                        return Some(Few::one(token));
+                    }
+                    Few::new(merge(vocabulary, &bytes[at..end], &mut memory.bench))
+                });
+                match few {
+                    Some(few) => sink.few(few),
+                    None => sink.many(merge(vocabulary, &bytes[at..end], &mut memory.bench)),
+                }
+            } else {
+                sink.many(merge(vocabulary, &bytes[at..end], &mut memory.bench));
+            }
+            at = end;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn encoding(name: &str) -> Encoding {
+        Encoding::named(name).unwrap()
+    }
+
+    fn ids(encoding: &Encoding, text: &str) -> Vec<u32> {
+        let mut tokens = Vec::new();
+        encoding.encode_ordinary(text, &mut tokens);
+        assert_eq!(encoding.count(text), tokens.len(), "{text:?}");
+        assert_eq!(encoding.decode(&tokens).unwrap(), text.as_bytes());
+        tokens
+    }
 
     #[test]
     fn models_have_their_encodings() {
@@ -102,31 +267,47 @@ mod tests {
         assert_eq!(name("azure/gpt-4o"), "o200k_base");
         assert_eq!(name("claude-3-opus"), "cl100k_base");
         assert_eq!(Encoding::of_model(None).name(), "cl100k_base");
+        assert!(Encoding::named("no_such_base").is_none());
     }
 
     #[test]
-    fn known_counts() {
-        let gpt4 = Encoding::of_model(Some("gpt-4"));
-        assert_eq!(gpt4.count("Hello, world!"), Ok(4));
-        assert_eq!(gpt4.count(""), Ok(0));
-        assert_eq!(gpt4.count("<|endoftext|>"), Ok(7), "as text, not as the special token");
+    fn known_tokens() {
+        let gpt4 = encoding("cl100k_base");
+        assert_eq!(ids(&gpt4, "Hello, world!"), [9906, 11, 1917, 0]);
+        assert!(ids(&gpt4, "").is_empty());
+        assert_eq!(ids(&gpt4, "<|endoftext|>").len(), 7, "as text, not as the special token");
     }
 
     #[test]
-    fn what_the_splitter_cannot_do_is_an_error() {
-        let spaces = " ".repeat(3_000_000) + "x";
-        let counted = Encoding::of_model(None).count(&spaces);
-        assert_eq!(counted, Err(Unsplittable { bytes: 3_000_001 }));
+    fn special_tokens_stand_for_themselves_where_they_are_allowed() {
+        let gpt4 = encoding("cl100k_base");
+        let mut tokens = Vec::new();
+        let text = "a<|<|endoftext|><|fim_prefix|> <|no|><|endoftext|>";
+        gpt4.encode(text, &HashSet::from(["<|endoftext|>", "<|unknown|>"]), &mut tokens);
+        let ends = tokens.iter().filter(|&&token| token == 100_257).count();
+        assert_eq!(ends, 2);
+        assert!(!tokens.contains(&100_258));
+        assert_eq!(gpt4.decode(&tokens).unwrap(), text.as_bytes());
     }
 
     #[test]
-    fn threads_change_nothing() {
-        let encoding = Encoding::of_model(None);
-        let texts: Vec<String> = (0..40).map(|n| "some words ".repeat(n * 40)).collect();
-        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let one_by_one = encoding.count_all(&texts, 1);
-        assert_eq!(encoding.count_all(&texts, 3), one_by_one);
-        assert_eq!(one_by_one.unwrap()[7], encoding.count(texts[7]).unwrap());
-        assert_eq!(encoding.count_all(&[], 4), Ok(vec![]));
+    fn tokens_have_their_bytes() {
+        let gpt3 = encoding("p50k_base");
+        assert_eq!(gpt3.token(b"<|endoftext|>"), Some(50_256));
+        assert_eq!(gpt3.bytes(50_256), Ok(&b"<|endoftext|>"[..]));
+        assert_eq!(gpt3.token(b" hello"), Some(23_748));
+        assert_eq!(gpt3.token(b"\xff\xff\xff"), None);
+        assert_eq!(gpt3.decode(&[50_281]), Err(UnknownToken(50_281)));
+        assert_eq!(gpt3.tokens().count(), 50_280);
+    }
+
+    #[test]
+    fn a_piece_has_no_ends_within() {
+        let gpt4 = encoding("cl100k_base");
+        let mut tokens = Vec::new();
+        gpt4.encode_piece(b"", &mut tokens);
+        assert!(tokens.is_empty());
+        gpt4.encode_piece(b"\xff\xfe hello", &mut tokens);
+        assert_eq!(gpt4.decode(&tokens).unwrap(), b"\xff\xfe hello");
     }
 }

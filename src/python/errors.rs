@@ -1,8 +1,8 @@
 //! Core errors as Python exceptions.
 
 use crate::error::{AttachError, CreateError, OpError};
-use crate::tokens::Unsplittable;
-use pyo3::exceptions::{PyException, PyValueError};
+use crate::tokens::UnknownToken;
+use pyo3::exceptions::{PyException, PyKeyError, PyValueError};
 use pyo3::prelude::*;
 
 pyo3::create_exception!(
@@ -15,7 +15,7 @@ pyo3::create_exception!(
     fast_litellm._rust,
     UnavailableError,
     PyException,
-    "The operation cannot be decided: a table of the region is full, a key too contended, or a text too much."
+    "The operation cannot be decided: a table of the region is full or a key too contended."
 );
 pyo3::create_exception!(
     fast_litellm._rust,
@@ -48,8 +48,8 @@ impl From<OpError> for PyErr {
     }
 }
 
-impl From<Unsplittable> for PyErr {
-    fn from(error: Unsplittable) -> Self {
-        UnavailableError::new_err(error.to_string())
+impl From<UnknownToken> for PyErr {
+    fn from(error: UnknownToken) -> Self {
+        PyKeyError::new_err(error.to_string())
     }
 }

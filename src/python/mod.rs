@@ -8,6 +8,7 @@ mod cli;
 mod convert;
 mod deployment;
 mod deployments;
+mod encodings;
 mod errors;
 mod leader;
 mod limiter;
@@ -30,6 +31,8 @@ mod _rust {
     use super::cli::cli_main;
     #[pymodule_export]
     use super::deployments::{Deployments, Flight};
+    #[pymodule_export]
+    use super::encodings::CoreBPE;
     #[pymodule_export]
     use super::errors::{OutOfRangeError, RegionError, UnavailableError};
     /// What a panic becomes. It is no `Exception`, so whoever must go on has to name it.

@@ -1,15 +1,13 @@
 //! `TokenCounter`: texts are counted by the core, without the interpreter where they are long.
 
 use super::convert::Whole;
+use super::encodings::free_if_long;
 use super::errors::OutOfRangeError;
-use crate::tokens::Encoding;
+use crate::tokens::{Encoding, of_each};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use std::borrow::Cow;
-
-/// Texts of so many bytes are counted with the interpreter free for other threads.
-const FREE_FROM: usize = 4_096;
 
 /// Counts tokens exactly as tiktoken does.
 ///
@@ -59,24 +57,16 @@ impl TokenCounter {
     /// Args:
     ///     text: any str.
     ///     model: a name as LiteLLM knows it, with or without its provider. Default: `cl100k_base`.
-    ///
-    /// Raises:
-    ///     UnavailableError: the text has more white space in a row than its splitter can take (about a million).
     #[pyo3(signature = (text, model = None))]
     fn count_tokens(
         &self,
         py: Python<'_>,
         text: &Bound<'_, PyAny>,
         model: Option<&str>,
-    ) -> PyResult<u64> {
-        // Loaded with the interpreter held: a fork meanwhile would leave the child waiting for ever.
+    ) -> PyResult<usize> {
         let encoding = Encoding::of_model(model);
         let text = text_of(text)?;
-        let text = text.as_ref();
-        if text.len() < FREE_FROM {
-            return Ok(encoding.count(text)?);
-        }
-        Ok(py.detach(|| encoding.count(text))?)
+        Ok(free_if_long(py, text.len(), || encoding.count(&text)))
     }
 
     /// Tokens of each text, as `count_tokens` counts them. Long batches are counted by several threads.
@@ -92,7 +82,7 @@ impl TokenCounter {
         texts: &Bound<'_, PyAny>,
         model: Option<&str>,
         threads: Option<usize>,
-    ) -> PyResult<Vec<u64>> {
+    ) -> PyResult<Vec<usize>> {
         if texts.is_instance_of::<PyString>() {
             return Err(PyTypeError::new_err("texts must be a list of str, not a str"));
         }
@@ -102,7 +92,9 @@ impl TokenCounter {
         let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
         let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let threads = threads.unwrap_or_else(cores);
-        Ok(py.detach(|| encoding.count_all(&texts, threads))?)
+        let bytes = texts.iter().map(|text| text.len()).sum();
+        let count = |text: &str| encoding.count(text);
+        Ok(free_if_long(py, bytes, || of_each(&texts, bytes, threads, count)))
     }
 
     /// Tokens that an input may have where nothing is known of the model.
