@@ -205,20 +205,24 @@ def forked(children: int, work: Callable[[], None]) -> list[Share]:
     Raises:
         RuntimeError: one of them failed.
     """
-    pairs = [socket.socketpair() for _ in range(children)]
+    ends: list[socket.socket] = []
     pids = []
-    for ours, theirs in pairs:
+    for _ in range(children):
+        ours, theirs = socket.socketpair()
+        ends.append(ours)
         pid = os.fork()
         if pid == 0:
-            _child(theirs, ours, work)
-        pids.append(pid)
-    for _, theirs in pairs:
+            # Whoever holds a copy of an end keeps the other side from seeing that it is closed.
+            for end in ends:
+                end.close()
+            _child(theirs, work)
         theirs.close()
+        pids.append(pid)
     # Each works alone, and is looked at when all of them have worked.
-    worked = [_told(ours, b"work") for ours, _ in pairs]
-    found = [_told(ours, b"look") for ours, _ in pairs]
-    for ours, _ in pairs:
-        ours.close()
+    worked = [_told(end, b"work") for end in ends]
+    found = [_told(end, b"look") for end in ends]
+    for end in ends:
+        end.close()
     for pid in pids:
         os.waitpid(pid, 0)
     if not all(worked) or not all(found):
@@ -234,16 +238,19 @@ def _told(end: socket.socket, word: bytes) -> bytes:
         return b""
 
 
-def _child(end: socket.socket, other: socket.socket, work: Callable[[], None]) -> NoReturn:
+def _await(end: socket.socket, word: bytes) -> None:
+    if end.recv(len(word)) != word:
+        raise EOFError("the parent has ended")
+
+
+def _child(end: socket.socket, work: Callable[[], None]) -> NoReturn:
     code = 1
     try:
-        other.close()
-        while word := end.recv(4):
-            if word == b"work":
-                work()
-                end.sendall(b"done")
-            else:
-                end.sendall(json.dumps(share()).encode())
+        _await(end, b"work")
+        work()
+        end.sendall(b"done")
+        _await(end, b"look")
+        end.sendall(json.dumps(share()).encode())
         code = 0
     except BaseException:  # noqa: BLE001  # nothing of a child may run on in the parent's code
         traceback.print_exc()

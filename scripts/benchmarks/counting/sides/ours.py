@@ -18,7 +18,7 @@ def ways(encoding: str, vocabulary: str) -> dict[str, Way]:
     core = core_of(encoding)
     if core is not None:
         found["ours"] = Way("count", core.count_ordinary, False, core.encode_ordinary)
-        found["ours_encode"] = as_litellm(encoding_of(encoding).encode)
+        found["ours_encode"] = as_litellm(encoding_of(encoding, core).encode)
     if hasattr(fast_litellm, "SimpleTokenCounter"):
         count, model = fast_litellm.SimpleTokenCounter().count_tokens, MODELS[encoding]
         found["ours_counter"] = Way("count", lambda text: count(text, model))
@@ -35,8 +35,17 @@ def core_of(encoding: str) -> Any:
     return None if made is None else made(encoding)
 
 
-def encoding_of(encoding: str) -> Any:
-    """What LiteLLM gets from tiktoken once the seam is applied."""
-    from fast_litellm import _encodings
+def encoding_of(encoding: str, core: Any) -> Any:
+    import tiktoken
+    e = tiktoken.get_encoding(encoding)
+    e._core_bpe = core
+    return e
 
-    return _encodings.get_encoding(encoding)
+
+def batches(encoding: str) -> dict[str, Any]:
+    """Batches by the core, with so many threads."""
+    core = core_of(encoding)
+    return {
+        "count": core.count_batch,
+        "ids": lambda texts, threads: core.encode_batch(texts, set(), threads),
+    }

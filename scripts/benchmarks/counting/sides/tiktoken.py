@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.metadata import version as version_of
+from typing import Any
 
 from benchmarks.counting.sides import Way
 
@@ -33,3 +34,15 @@ def as_litellm(encode: Callable[..., list[int]]) -> Way:
         return encode(text, disallowed_special=())
 
     return Way("ids", ids, True, ids)
+
+
+def batches(encoding: str) -> dict[str, Any]:
+    """Its own batch, which has ids only; a count is their number."""
+    import tiktoken
+
+    encode = tiktoken.get_encoding(encoding).encode_ordinary_batch
+
+    def ids(texts: list[str], threads: int) -> list[list[int]]:
+        return encode(texts, num_threads=threads)
+
+    return {"count": lambda texts, threads: list(map(len, ids(texts, threads))), "ids": ids}
