@@ -13,6 +13,7 @@ says so. The report is Markdown.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import sys
@@ -115,6 +116,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "left_out": {},
         "exact": {},
         "cells": [],
+        "worst": [],
         "start": [],
         "memory": [],
         "batches": [],
@@ -127,12 +129,20 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             sides.load(encoding)
             report["exact"][encoding] = turns.judge(sides, encoding, turns.samples())
         for encoding in options.encodings:
-            for kind, text in chosen(options):
-                note(f"{encoding}: {kind}, {len(text):,} characters")
-                cells = turns.measure(sides, encoding, kind, text, plan, draw)
-                report["cells"] += [cell.as_json() for cell in cells]
+            if "texts" in options.only:
+                for kind, size in itertools.product(options.kinds, options.sizes):
+                    note(f"{encoding}: {kind}, {size:,} characters")
+                    text = texts.text_of(kind, size)
+                    cells = turns.measure(sides, encoding, kind, text, plan, draw)
+                    report["cells"] += [cell.as_json() for cell in cells]
+            if "worst" in options.only:
+                for kind in options.worst:
+                    note(f"{encoding}: {kind}, {options.worst_size:,} characters")
+                    made = (kind, options.worst_size, texts.WORST[kind])
+                    cells = turns.measure_new(sides, encoding, *made, plan, draw)
+                    report["worst"] += [cell.as_json() for cell in cells]
             if "start" in options.only:
-                few, times = (20, 1) if options.quick else (200, 3)
+                few, times = (30, 1) if options.quick else (600, 3)
                 report["start"] += fresh.start(sides, encoding, fresh.COLD, few, times)
             if "memory" in options.only:
                 length = 2_000 if options.quick else 200_000
@@ -149,18 +159,6 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         }
     report["machine"]["load_after"] = machine.load()
     return report
-
-
-def chosen(options: argparse.Namespace) -> list[tuple[str, str]]:
-    """The texts that are asked for, by kind."""
-    found = []
-    if "texts" in options.only:
-        found += [
-            (kind, texts.text_of(kind, size)) for kind in options.kinds for size in options.sizes
-        ]
-    if "worst" in options.only:
-        found += [(kind, texts.WORST[kind](options.worst_size)) for kind in options.worst]
-    return found
 
 
 def note(line: str) -> None:

@@ -35,7 +35,7 @@ def measure(
     rows: list[dict[str, Any]] = []
     for case, batch in cases.items():
         sides.note(f"{encoding}, batch: {case}")
-        path = sides.file("batch", batch)
+        path = sides.file(batch)
         turns: dict[tuple[str, str, int], list[dict[str, Any]]] = {
             (side, operation, threads): []
             for side in SIDES

@@ -23,11 +23,10 @@ def start(
 
     Returns:
         For each side: medians `load_cpu_ms` and `load_wall_ms`, `private_bytes`, `threads` after loading,
-        and `mb_per_s` by kind of text (million bytes of UTF-8 a second of CPU time); or `absent`.
+        and `mb_per_s` by kind of text and part, the first third of the texts and the last (million bytes of
+        UTF-8 a second of CPU time); or `absent`.
     """
-    files = {
-        kind: sides.file(f"cold-{kind}", texts.documents(kind, documents, 2_000)) for kind in kinds
-    }
+    files = {kind: sides.file(texts.documents(kind, documents, 2_000)) for kind in kinds}
     loads: dict[str, list[dict[str, Any]]] = {}
     speeds: dict[str, dict[str, list[float]]] = {}
     absent = {}
@@ -47,8 +46,9 @@ def start(
                     absent[side] = str(error)
                     continue
                 loads.setdefault(side, []).append(load)
-                speed = taken["bytes"] / taken["ns"] * 1e3
-                speeds.setdefault(side, {}).setdefault(kind, []).append(speed)
+                for part in ("first", "last"):
+                    speed = taken[part]["bytes"] / taken[part]["ns"] * 1e3
+                    speeds.setdefault(side, {}).setdefault(f"{kind}, {part}", []).append(speed)
     rows = []
     for side, found in loads.items():
         row: dict[str, Any] = {"encoding": encoding, "side": side, "absent": absent.get(side, "")}
@@ -56,7 +56,7 @@ def start(
             row[f"load_{key}"] = statistics.median(load[key] for load in found)
         row["private_bytes"] = statistics.median(load["private_bytes"] for load in found)
         row["threads"] = max(load["threads"] for load in found)
-        row["mb_per_s"] = {kind: max(each) for kind, each in speeds[side].items()}
+        row["mb_per_s"] = {name: statistics.median(each) for name, each in speeds[side].items()}
         rows.append(row)
     gone = [(side, reason) for side, reason in absent.items() if side not in loads]
     rows += [{"encoding": encoding, "side": side, "absent": reason} for side, reason in gone]
@@ -70,7 +70,7 @@ def memory(sides: Sides, encoding: str, length: int) -> list[dict[str, Any]]:
         For each side: bytes `before` and `after`, each with `pss` and `private`; or `absent`.
     """
     kinds = ("English", "code", "Chinese")
-    path = sides.file("memory", [texts.text_of(kind, length) for kind in kinds])
+    path = sides.file([texts.text_of(kind, length) for kind in kinds])
     rows = []
     for side in present(sides):
         sides.note(f"{encoding}, memory: {side}")

@@ -46,11 +46,12 @@ def text(report: dict[str, Any]) -> str:
     parts = [
         _head(report),
         _exactness(report["exact"]),
-        *_cells(report["cells"]),
+        *_cells(report["cells"], ", the same text again and again"),
+        *_cells(report["worst"], ", each text once"),
         _start(report["start"]),
         _memory(report["memory"]),
         _batches(report["batches"]),
-        _losses(report["cells"]),
+        _losses([*report["cells"], *report["worst"]]),
     ]
     return "\n\n".join("\n".join(lines) for lines in map(list, parts) if lines)
 
@@ -102,7 +103,7 @@ def _exactness(exact: dict[str, dict[str, Any]]) -> Iterable[str]:
         yield from table(rows)
 
 
-def _cells(cells: Sequence[dict[str, Any]]) -> Iterable[Iterable[str]]:
+def _cells(cells: Sequence[dict[str, Any]], how: str) -> Iterable[Iterable[str]]:
     for operation, title in TITLES.items():
         for encoding in dict.fromkeys(cell["encoding"] for cell in cells):
             some = [
@@ -111,7 +112,7 @@ def _cells(cells: Sequence[dict[str, Any]]) -> Iterable[Iterable[str]]:
                 if (cell["encoding"], cell["operation"]) == (encoding, operation)
             ]
             if some:
-                yield _grid(f"### {title}, {encoding}: microseconds of CPU time, median", some)
+                yield _grid(f"### {title}, {encoding}{how}: microseconds of CPU time, median", some)
 
 
 def _grid(title: str, cells: Sequence[dict[str, Any]]) -> Iterable[str]:
@@ -230,15 +231,16 @@ def _batches(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
 
 def _losses(cells: Sequence[dict[str, Any]]) -> Iterable[str]:
     found = losses(cells)
-    yield f"We lose {len(found)} comparisons{':' if found else '.'}"
-    if found:
-        yield ""
+    compared = sum(cell["median_ns"] is not None and cell["way"] not in OWN for cell in cells)
+    yield f"Of {compared} figures of others, {len({id(other) for _, other in found})} are better than one of ours:"
+    yield ""
+    beaten: dict[tuple[str, str], list[str]] = {}
     for mine, other in found:
         times = mine["median_ns"] / other["median_ns"]
-        yield (
-            f"* {mine['encoding']}, {mine['operation']}, {mine['kind']}, {mine['length']:,}: "
-            f"{LABELS[mine['way']]} takes {times:.2f} times what {LABELS[other['way']]} takes"
-        )
+        where = f"{mine['encoding']} {mine['kind']} {mine['length']:,} ({times:.2f}x)"
+        beaten.setdefault((mine["way"], other["way"]), []).append(where)
+    for (mine_way, other_way), places in beaten.items():
+        yield f"* `{mine_way}` is slower than `{other_way}`: {'; '.join(places)}"
 
 
 def micro(nanoseconds: float) -> str:

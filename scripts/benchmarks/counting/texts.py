@@ -104,28 +104,30 @@ def _paragraphs(source: str) -> Iterator[str]:
             yield paragraph
 
 
-def _drawn(alphabet: str) -> Callable[[int], str]:
-    return lambda length: "".join(random.Random(11).choices(alphabet, k=length))
+def _drawn(alphabet: str) -> Callable[[int, int], str]:
+    return lambda length, seed: "".join(random.Random(seed).choices(alphabet, k=length))
 
 
-def _repeated(unit: str) -> Callable[[int], str]:
-    return lambda length: (unit * (length // len(unit) + 1))[:length]
+def _repeated(unit: str) -> Callable[[int, int], str]:
+    # Another length is another text: who remembers pieces has not met it.
+    return lambda length, seed: (unit * (length // len(unit) + 1))[: length - seed]
 
 
-def _base64(length: int) -> str:
-    return b64encode(random.Random(13).randbytes(length)).decode()[:length]
+def _base64(length: int, seed: int) -> str:
+    return b64encode(random.Random(seed).randbytes(length)).decode()[:length]
 
 
-def _marks(length: int) -> str:
-    draw = random.Random(17)
+def _marks(length: int, seed: int) -> str:
+    draw = random.Random(seed)
     return "".join(
         draw.choice(string.ascii_letters) if draw.random() < 0.2 else chr(draw.randint(0x300, 0x36F))
         for _ in range(length)
     )
 
 
-#: Texts that somebody is slow at, by what they are made of; each makes so many characters.
-WORST: dict[str, Callable[[int], str]] = {
+#: Texts that somebody is slow at, by what they are made of: from about how many characters there should be, and a
+#: small number, with which each text is another one.
+WORST: dict[str, Callable[[int, int], str]] = {
     "one letter": _repeated("a"),
     "spaces": _repeated(" "),
     "=": _repeated("="),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import random
 import statistics
@@ -16,6 +17,9 @@ from benchmarks.counting import peers, texts
 
 #: Of a text that nobody has tried yet, these shares are counted first, to see how long the whole will take.
 SHARES = (80, 20)
+
+#: Turns at texts that are new each time, at most.
+NEW_ROUNDS = 9
 
 
 @dataclass
@@ -101,6 +105,7 @@ class Sides:
         self.note = note
         self._stack = contextlib.ExitStack()
         self._running: dict[str, Contender] = {}
+        self._numbers = itertools.count()
 
     def __enter__(self) -> Sides:
         return self
@@ -147,9 +152,9 @@ class Sides:
         folder = peers.vocabularies()
         return "" if folder is None else str(folder / peers.RANKS[encoding])
 
-    def file(self, name: str, content: str | list[str]) -> str:
-        """Write a text, or several as JSON, for the processes; returns the path."""
-        path = self.folder / name
+    def file(self, content: str | list[str]) -> str:
+        """Write a text, or several as JSON, to a new file for the processes; returns its path."""
+        path = self.folder / f"text-{next(self._numbers)}"
         data = content if isinstance(content, str) else json.dumps(content)
         path.write_bytes(data.encode())
         return str(path)
@@ -158,27 +163,73 @@ class Sides:
 def measure(
     sides: Sides, encoding: str, kind: str, text: str, plan: Plan, draw: random.Random
 ) -> list[Cell]:
-    """Have everybody count a text in turns; the order of each round is drawn."""
-    cells = [
-        Cell(encoding, kind, len(text), side, way, operation)
-        for (side, way), operation in sides.ways[encoding].items()
-    ]
-    path = sides.file("text", text)
+    """Have everybody count one text again and again, in turns; the order of each round is drawn."""
+    cells = _cells(sides, encoding, kind, len(text))
     for cell in cells:
         with _noted(cell):
-            _foresee(sides, cell, text, plan)
-    for number in range(plan.rounds):
+            _foresee(sides, cell, lambda length: text[:length], plan)
+    path = sides.file(text)
+    for cell in _in_turns(cells, plan.rounds, plan, draw):
+        with _noted(cell):
+            _take(cell, sides.ask(cell.side, "measure", encoding, cell.way, path, plan.span_ns), text)
+    return cells
+
+
+def measure_new(
+    sides: Sides,
+    encoding: str,
+    kind: str,
+    length: int,
+    make: Callable[[int, int], str],
+    plan: Plan,
+    draw: random.Random,
+) -> list[Cell]:
+    """Have everybody count a text that is another one in each round: whoever remembers pieces has to work.
+
+    Args:
+        make: makes a text of a kind, from a length and the number of the round.
+    """
+    cells = _cells(sides, encoding, kind, length)
+    for cell in cells:
+        with _noted(cell):
+            _foresee(sides, cell, lambda length: make(length, 99), plan)
+    rounds = min(plan.rounds, NEW_ROUNDS)
+    made = [make(length, number) for number in range(rounds)]
+    paths = [sides.file(text) for text in made]
+    # Who rests has met fewer of the texts; the counts of the first are compared.
+    for cell in _in_turns(cells, rounds, plan, draw):
+        with _noted(cell):
+            number = len(cell.times)
+            answer = sides.ask(cell.side, "once", encoding, cell.way, paths[number])
+            if number:
+                answer["count"] = cell.count
+            _take(cell, answer, made[number])
+    return cells
+
+
+def _cells(sides: Sides, encoding: str, kind: str, length: int) -> list[Cell]:
+    return [
+        Cell(encoding, kind, length, side, way, operation)
+        for (side, way), operation in sides.ways[encoding].items()
+    ]
+
+
+def _in_turns(
+    cells: Sequence[Cell], rounds: int, plan: Plan, draw: random.Random
+) -> Iterator[Cell]:
+    for number in range(rounds):
         turn = [cell for cell in cells if not cell.absent]
         draw.shuffle(turn)
         for cell in turn:
-            if number >= plan.fewest and sum(cell.times) > plan.cell_ns:
-                continue
-            with _noted(cell):
-                order = ("measure", encoding, cell.way, path, plan.span_ns)
-                answer = sides.ask(cell.side, *order)
-                cell.times.append(answer["ns"])
-                cell.count = answer["count"]
-    return cells
+            if number < plan.fewest or sum(cell.times) <= plan.cell_ns:
+                yield cell
+
+
+def _take(cell: Cell, answer: dict[str, Any], text: str) -> None:
+    if answer["characters"] != len(text):
+        raise BrokenError(f"counted {answer['characters']} characters instead of {len(text)}")
+    cell.times.append(answer["ns"])
+    cell.count = answer["count"]
 
 
 @contextlib.contextmanager
@@ -189,14 +240,14 @@ def _noted(cell: Cell) -> Iterator[None]:
         cell.absent = str(error)
 
 
-def _foresee(sides: Sides, cell: Cell, text: str, plan: Plan) -> None:
+def _foresee(sides: Sides, cell: Cell, make: Callable[[int], str], plan: Plan) -> None:
     """Leave a way out that would take too long, going by how its time grows with shorter texts."""
-    if len(text) < 10_000:
+    if cell.length < 10_000:
         return
     taken = []
     for share in SHARES:
-        part = text[: len(text) // share]
-        path = sides.file(f"part-{share}", part)
+        text = make(cell.length // share)
+        path = sides.file(text)
         order = ("once", cell.encoding, cell.way, path)
         # The first one may load something.
         taken.append(min(sides.ask(cell.side, *order)["ns"] for _ in range(2)))
@@ -205,7 +256,7 @@ def _foresee(sides: Sides, cell: Cell, text: str, plan: Plan) -> None:
     # Time is taken for a power of length.
     whole = more * growth ** _steps(SHARES[1], SHARES[0] / SHARES[1])
     if whole > plan.longest_ns:
-        length, seconds = len(text) // SHARES[1], more / 1e9
+        length, seconds = cell.length // SHARES[1], more / 1e9
         cell.absent = f"too slow: {seconds:.3g} s for {length:,} characters"
 
 
@@ -222,7 +273,7 @@ def judge(sides: Sides, encoding: str, samples: Sequence[str]) -> dict[str, Any]
         By way: `texts`, `differ` (how many), `by` ("ids" or "counts"), `first` (the first that differs,
         shortened). Empty without tiktoken.
     """
-    path = sides.file("samples", list(samples))
+    path = sides.file(list(samples))
     answers: dict[str, dict[str, Any]] = {}
     for side, way in sides.ways[encoding]:
         with contextlib.suppress(MissingError, BrokenError):
@@ -249,5 +300,5 @@ def samples() -> list[str]:
     found = list(texts.TRAPS)
     for kind in ("English", "code", "Chinese"):
         found += texts.documents(kind, 100, 1_000)
-    found += [make(1_500) for make in texts.WORST.values()]
+    found += [make(1_500, 0) for make in texts.WORST.values()]
     return found
