@@ -13,6 +13,7 @@ mod special;
 mod split;
 mod trie;
 mod vocabulary;
+mod window;
 mod word;
 
 pub use parallel::of_each;
@@ -225,7 +226,7 @@ impl Encoding {
             if end - at <= LONGEST {
                 let word = Word::of(bytes, at, end);
                 let few = memory.recent.get(word, || {
-                    let token = vocabulary.word(word);
+                    let token = vocabulary.word(word, &bytes[at..end]);
                     if token != NONE {
                         return Some(Few::one(token));
                     }

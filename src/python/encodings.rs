@@ -4,7 +4,8 @@ use crate::tokens::{Encoding, of_each};
 use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
-use pyo3::types::{PyBytes, PyDict, PyList};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyDict, PyInt, PyList};
 use std::collections::HashSet;
 
 /// Texts of so many bytes are worked on with the interpreter free for other threads.
@@ -35,8 +36,19 @@ pub(super) struct CoreBPE {
     encoding: Encoding,
 }
 
+/// Tokens below this are kept as objects: making them anew for each list takes longer than finding the tokens.
+const KEPT: usize = 1 << 16;
+
+static NUMBERS: PyOnceLock<Vec<Py<PyInt>>> = PyOnceLock::new();
+
 fn list<'py>(py: Python<'py>, tokens: &[u32]) -> PyResult<Bound<'py, PyList>> {
-    PyList::new(py, tokens)
+    let kept = || (0..KEPT).map(|token| PyInt::new(py, token).unbind()).collect();
+    let numbers = NUMBERS.get_or_init(py, kept);
+    let number = |&token: &u32| match numbers.get(token as usize) {
+        Some(kept) => kept.bind(py).clone(),
+        None => PyInt::new(py, token),
+    };
+    PyList::new(py, tokens.iter().map(number))
 }
 
 #[pymethods]

@@ -38,7 +38,7 @@ impl Few {
     }
 }
 
-const BITS: u32 = 13;
+const BITS: u32 = 15;
 
 /// Each word has one place, which it takes from whatever stood there.
 pub(super) struct Recent {

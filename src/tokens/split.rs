@@ -1,6 +1,7 @@
 //! Splits a text into the pieces that tokens are made of, each by itself, as the regular expressions of tiktoken do.
 
 use super::kinds::{Kind, Kinds};
+use super::window::{self, Window};
 
 /// How a family of encodings splits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +16,10 @@ pub(super) enum Rules {
 
 /// Rules that are known when the code is made.
 pub(super) trait Split {
+    /// How long the piece is that begins with a window, of which this is the first byte. `None` = it is not seen: the
+    /// piece, or what ends it, is beyond the window or beyond ASCII, or takes a closer look.
+    fn plain(window: Window, first: u8) -> Option<usize>;
+
     /// Where the piece ends that begins at `at` with a character of this kind and length.
     fn end(text: &Text<'_>, at: usize, kind: Kind, len: usize) -> usize;
 }
@@ -44,10 +49,10 @@ impl<'a> Text<'a> {
     /// Where the piece ends that begins at `at`; `None` = the text ends there.
     #[inline(always)]
     pub(super) fn piece<S: Split>(&self, at: usize) -> Option<usize> {
-        let &first = self.bytes.get(at)?;
-        let word = if first == b' ' { at + 1 } else { at };
-        if let Some(end) = self.plain_word(word) {
-            return Some(end);
+        if let Some(window) = Window::at(self.bytes, at)
+            && let Some(len) = S::plain(window, self.bytes[at])
+        {
+            return Some(at + len);
         }
         let (kind, len) = self.kind(at)?;
         Some(S::end(self, at, kind, len))
@@ -177,7 +182,75 @@ fn is_mark_or_other(kind: Kind) -> bool {
     matches!(kind, Kind::Other | Kind::Mark)
 }
 
+/// The length of a piece that ends within a window, in ASCII.
+#[inline(always)]
+fn seen(window: Window, len: usize) -> Option<usize> {
+    (len < window::SIZE && !window.beyond_ascii().has(len)).then_some(len)
+}
+
+/// White space that begins with a window: up to its last line end if that ends a piece (`to_line_end`), else without
+/// its last character, which goes before what follows, if it is more than that one.
+#[inline(always)]
+fn plain_space(window: Window, to_line_end: bool) -> Option<usize> {
+    let len = seen(window, window.white_space().run(0))?;
+    let line_end = if to_line_end { window.line_ends().last_of(len) } else { None };
+    Some(line_end.unwrap_or(len.saturating_sub(1).max(1)))
+}
+
+/// Numbers, others and white space that begin with a window and a byte of ASCII, by what `Gpt4` and `Gpt4o` share.
+/// A run of others ends before a line end, and before what `ends` says.
+#[inline(always)]
+fn plain_rest(window: Window, first: u8) -> Option<usize> {
+    if first.is_ascii_digit() {
+        let digits = window.digits().run(0);
+        return if digits >= 3 { Some(3) } else { seen(window, digits) };
+    }
+    let space = usize::from(first == b' ');
+    let others = window.others().run(space);
+    if others == 0 {
+        return plain_space(window, true);
+    }
+    // Line ends behind them belong to the piece.
+    let len = seen(window, space + others)?;
+    (!window.line_ends().has(len)).then_some(len)
+}
+
+/// Whether a byte may go before a word, by `Gpt4` and `Gpt4o`: it is of ASCII, and neither a letter nor a number nor a
+/// line end.
+#[inline(always)]
+fn goes_before(first: u8) -> bool {
+    BEFORE_WORDS[first as usize]
+}
+
+static BEFORE_WORDS: [bool; 256] = {
+    let mut before = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        before[byte as usize] = !(byte as u8).is_ascii_alphanumeric()
+            && byte != b'\r' as usize
+            && byte != b'\n' as usize;
+        byte += 1;
+    }
+    before
+};
+
 impl Split for Gpt2 {
+    #[inline(always)]
+    fn plain(window: Window, first: u8) -> Option<usize> {
+        let space = usize::from(first == b' ');
+        let letters = window.letters().run(space);
+        if letters > 0 {
+            return seen(window, space + letters);
+        }
+        let (digits, others) = (window.digits().run(space), window.others().run(space));
+        match (digits + others, first) {
+            // It may be a contraction, and beyond ASCII nothing is plain.
+            (_, b'\'' | 0x80..) => None,
+            (0, _) => plain_space(window, false),
+            (len, _) => seen(window, space + len),
+        }
+    }
+
     #[inline(always)]
     fn end(text: &Text<'_>, at: usize, kind: Kind, _len: usize) -> usize {
         if kind == Kind::Other {
@@ -197,6 +270,20 @@ impl Split for Gpt2 {
 }
 
 impl Split for Gpt4 {
+    #[inline(always)]
+    fn plain(window: Window, first: u8) -> Option<usize> {
+        // It may be a contraction.
+        if first == b'\'' {
+            return None;
+        }
+        let before = usize::from(goes_before(first));
+        let letters = window.letters().run(before);
+        if letters > 0 {
+            return seen(window, before + letters);
+        }
+        if first.is_ascii() { plain_rest(window, first) } else { None }
+    }
+
     #[inline(always)]
     fn end(text: &Text<'_>, at: usize, kind: Kind, len: usize) -> usize {
         if is_letter(kind) {
@@ -232,6 +319,17 @@ impl Split for Gpt4 {
 }
 
 impl Split for Gpt4o {
+    #[inline(always)]
+    fn plain(window: Window, first: u8) -> Option<usize> {
+        let before = usize::from(goes_before(first));
+        let lower_from = before + window.upper().run(before);
+        let end = lower_from + window.lower().run(lower_from);
+        if end > before {
+            return seen(window, end).filter(|&end| !window.apostrophes().has(end));
+        }
+        if first.is_ascii() { plain_rest(window, first) } else { None }
+    }
+
     #[inline(always)]
     fn end(text: &Text<'_>, at: usize, kind: Kind, len: usize) -> usize {
         if is_letter(kind) {
@@ -302,44 +400,5 @@ impl Gpt4o {
             }
         }
         caseless
-    }
-}
-
-const HIGH: u64 = 0x8080_8080_8080_8080;
-
-/// Of eight bytes, the highest bit of each that is a letter `a` to `z`.
-#[inline(always)]
-fn lower(bytes: u64) -> u64 {
-    let low = bytes & !HIGH;
-    (low + 0x1f1f_1f1f_1f1f_1f1f) & !(low + 0x0505_0505_0505_0505) & !bytes & HIGH
-}
-
-impl Text<'_> {
-    #[inline(always)]
-    fn eight(&self, at: usize) -> Option<u64> {
-        let bytes = self.bytes.get(at..at + 8)?;
-        Some(u64::from_le_bytes(bytes.try_into().ok()?))
-    }
-
-    /// Where a plain word from `at` on ends: a letter of any case, then lower case ones, all in ASCII as is what ends
-    /// it. It is a piece by all rules. `None` = it is none, or it takes a closer look.
-    #[inline(always)]
-    fn plain_word(&self, at: usize) -> Option<usize> {
-        let first = *self.bytes.get(at)?;
-        if !first.is_ascii_alphabetic() {
-            return None;
-        }
-        let mut end = at + 1;
-        loop {
-            let others = !lower(self.eight(end)?) & HIGH;
-            if others != 0 {
-                end += (others.trailing_zeros() / 8) as usize;
-                break;
-            }
-            end += 8;
-        }
-        let after = self.bytes[end];
-        let ends = !after.is_ascii_alphabetic() && after < 0x80 && after != b'\'';
-        (ends && (end > at + 1 || first.is_ascii_lowercase())).then_some(end)
     }
 }

@@ -118,10 +118,10 @@ impl Vocabulary {
         }
     }
 
-    /// The token that is this word; `NONE` if there is none.
+    /// The token that is this word, which is these bytes; `NONE` if there is none.
     #[inline(always)]
-    pub(super) fn word(&self, word: Word) -> u32 {
-        self.words.get(word)
+    pub(super) fn word(&self, word: Word, bytes: &[u8]) -> u32 {
+        self.words.get(word).unwrap_or_else(|| self.exact(bytes))
     }
 
     /// The token that is just these bytes; `NONE` if there is none.
