@@ -14,7 +14,7 @@ from benchmarks import published
 PEERS = {"gigatoken": "gigatoken==0.10.0", "fastokens": "fastokens==0.3.5", "toktok": "toktok-rs==0.3.0"}
 
 #: Every side has a module in `sides/`.
-SIDES = ("ours", "tiktoken", "litellm_ours", "litellm", "native", "published", *PEERS)
+SIDES = ("ours", "ours_encoding", "tiktoken", "litellm_ours", "litellm", "native", "published", *PEERS)
 
 #: Ranks of an encoding, as LiteLLM has packed them: tiktoken's own names for its cache.
 RANKS = {

@@ -1,4 +1,4 @@
-"""fast_litellm: the core, the encoding that LiteLLM is given, and the counter of the public API."""
+"""fast_litellm: the core, and the counter of the public API."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 from benchmarks.contenders import AbsentError
 from benchmarks.contenders.ours import version as version
 from benchmarks.counting.sides import MODELS, Way
-from benchmarks.counting.sides.tiktoken import as_litellm
 
 
 def ways(encoding: str, vocabulary: str) -> dict[str, Way]:
@@ -18,7 +17,6 @@ def ways(encoding: str, vocabulary: str) -> dict[str, Way]:
     core = core_of(encoding)
     if core is not None:
         found["ours"] = Way("count", core.count_ordinary, False, core.encode_ordinary)
-        found["ours_encode"] = as_litellm(encoding_of(encoding, core).encode)
     if hasattr(fast_litellm, "SimpleTokenCounter"):
         count, model = fast_litellm.SimpleTokenCounter().count_tokens, MODELS[encoding]
         found["ours_counter"] = Way("count", lambda text: count(text, model))
@@ -33,13 +31,6 @@ def core_of(encoding: str) -> Any:
 
     made = getattr(_rust, "CoreBPE", None)
     return None if made is None else made(encoding)
-
-
-def encoding_of(encoding: str, core: Any) -> Any:
-    import tiktoken
-    e = tiktoken.get_encoding(encoding)
-    e._core_bpe = core
-    return e
 
 
 def batches(encoding: str) -> dict[str, Any]:
