@@ -24,6 +24,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from benchmarks.counting.texts import documents
+
 from harness import prompt_cpu
 from harness.prompt_cpu import CASES
 from harness.proxy import FakeBackend, Proxy, RedisServer
@@ -77,7 +78,7 @@ def parse_arguments() -> argparse.Namespace:
     group.add_argument("--cases", type=names_out_of(CASES), default=list(CASES))
     group.add_argument("--kinds", type=names_out_of(KINDS), default=list(KINDS))
     group.add_argument("--length", type=int, default=100_000, help="characters of a prompt")
-    group.add_argument("--requests", type=int, default=12, help="of a turn")
+    group.add_argument("--requests", type=int, default=24, help="of a turn")
     group.add_argument("--rounds", type=int, default=5, help="turns of each proxy")
     return parser.parse_args()
 
@@ -122,7 +123,7 @@ def run_variant(variant: str, scenarios: Sequence[str], workers: int) -> Results
 
 
 def tokens(arguments: argparse.Namespace) -> None:
-    """What a request with a long prompt costs: LiteLLM alone, with fast_litellm, and if it counted nothing."""
+    """What a request with a long prompt costs LiteLLM: alone, with fast_litellm, and counting nothing."""
     draw = random.Random(1)
     with contextlib.ExitStack() as stack:
         backend = stack.enter_context(FakeBackend())
@@ -144,7 +145,7 @@ def tokens(arguments: argparse.Namespace) -> None:
             for name in arguments.cases:
                 progress(f"{kind}, {arguments.length:,} characters")
                 results[f"{kind}, {name}"] = prompt_cpu.measure(
-                    proxies, CASES[name], prompts, arguments.rounds, draw, progress
+                    proxies, backend, CASES[name], prompts, arguments.rounds, draw, progress
                 )
     print(prompt_table(results))
     if arguments.json is not None:
@@ -168,7 +169,9 @@ def prompt_table(results: dict[str, Any]) -> str:
                     for variant in PROMPT_VARIANTS
                 ),
                 f"{alone - ours:+.1f} ms ({(alone - ours) / alone:+.0%})",
-                f"{(alone - ours) / counting:.0%}" if counting > 0.05 * alone else "it counts little",
+                f"{(alone - ours) / counting:.0%}"
+                if counting > 0.05 * alone
+                else "it counts little",
             ]
         )
     rows.insert(1, ["---"] * len(rows[0]))

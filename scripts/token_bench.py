@@ -1,4 +1,4 @@
-"""What counting tokens costs beside tiktoken, LiteLLM, the published package and the fastest peers, in one run.
+"""What counting tokens costs beside tiktoken, LiteLLM, the published package and the fastest peers.
 
     .venv/bin/python scripts/token_bench.py --json tokens.json     # all of it, some 15 minutes
     .venv/bin/python scripts/token_bench.py --quick                # half a minute, for a look
@@ -72,7 +72,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     some("--worst", tuple(texts.WORST))
     parser.add_argument("--worst-size", type=int, default=WORST_SIZE, metavar="CHARACTERS")
     parser.add_argument("--rounds", type=int, default=None, metavar="N", help="turns at each text")
-    parser.add_argument("--quick", action="store_true", help="few and short turns, up to 20,000 characters")
+    parser.add_argument(
+        "--quick", action="store_true", help="few and short turns, up to 20,000 characters"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the order of turns")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures to FILE")
     parser.add_argument("--child", help=argparse.SUPPRESS)

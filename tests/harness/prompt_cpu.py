@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import load
-from .proxy import Proxy
+from .proxy import FakeBackend, Proxy
 from .results import new_key
 from .setups import SETUPS
 
@@ -26,7 +26,7 @@ class Case:
 
     Attributes:
         setup: of the proxy.
-        stream: the answer is streamed, and the provider tells no usage.
+        stream: the answer is streamed, and the provider tells no usage at its end.
         label: for tables.
     """
 
@@ -37,7 +37,7 @@ class Case:
 
 CASES: dict[str, Case] = {
     "tpm": Case("prompts", "key with a token limit"),
-    "streamed": Case("prompts", "streamed answer", stream=True),
+    "streamed": Case("prompts", "streamed answer without usage", stream=True),
     "checked": Case("prompts_checked", "pre-call checks"),
     "by_usage": Case("prompts_by_usage", "usage-based-routing-v2"),
 }
@@ -55,6 +55,7 @@ def cpu_seconds(pids: Sequence[int]) -> float:
 
 def measure(
     proxies: Mapping[str, Proxy],
+    backend: FakeBackend,
     case: Case,
     prompts: Sequence[str],
     rounds: int,
@@ -65,6 +66,7 @@ def measure(
 
     Args:
         proxies: by variant; all of them run.
+        backend: the provider behind them.
         prompts: one request of a turn each.
         rounds: turns of each proxy; their order is drawn.
 
@@ -75,6 +77,7 @@ def measure(
     unexpected: dict[str, list[str]] = {variant: [] for variant in proxies}
     for proxy in proxies.values():
         proxy.use(SETUPS[case.setup])
+    backend.configure("known", usage_of_streams=not case.stream)
     for number in range(-1, rounds):
         order = list(proxies)
         draw.shuffle(order)

@@ -18,14 +18,12 @@ ROUNDS = 9
 SPAN_NS = 40_000_000
 
 
-def measure(
-    sides: Sides, encoding: str, quick: bool, draw: random.Random
-) -> list[dict[str, Any]]:
+def measure(sides: Sides, encoding: str, quick: bool, draw: random.Random) -> list[dict[str, Any]]:
     """Everybody in turns.
 
     Returns:
-        For each side, operation and number of threads: medians `wall_ns` and `cpu_ns` of one batch; None =
-        there is no such operation.
+        For each side, operation and number of threads: medians `wall_ns` and `cpu_ns` of one batch;
+        None = there is no such operation.
     """
     count, length = (8, 2_000) if quick else (64, 20_000)
     cases = {

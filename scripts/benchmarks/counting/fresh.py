@@ -23,8 +23,8 @@ def start(
 
     Returns:
         For each side: medians `load_cpu_ms` and `load_wall_ms`, `private_bytes`, `threads` after loading,
-        and `mb_per_s` by kind of text and part, the first third of the texts and the last (million bytes of
-        UTF-8 a second of CPU time); or `absent`.
+        and `mb_per_s` by kind of text and part, the first third of the texts and the last
+        (million bytes of UTF-8 a second of CPU time); or `absent`.
     """
     files = {kind: sides.file(texts.documents(kind, documents, 2_000)) for kind in kinds}
     loads: dict[str, list[dict[str, Any]]] = {}
@@ -64,7 +64,7 @@ def start(
 
 
 def memory(sides: Sides, encoding: str, length: int) -> list[dict[str, Any]]:
-    """What each of four forked workers takes for counting, with the tables loaded before the fork and after.
+    """What counting adds to each of four forked workers, with tables loaded before the fork and after.
 
     Returns:
         For each side: bytes `before` and `after`, each with `pss` and `private`; or `absent`.

@@ -11,10 +11,23 @@ from pathlib import Path
 from benchmarks import published
 
 #: The packages of others, in one environment.
-PEERS = {"gigatoken": "gigatoken==0.10.0", "fastokens": "fastokens==0.3.5", "toktok": "toktok-rs==0.3.0"}
+PEERS = {
+    "gigatoken": "gigatoken==0.10.0",
+    "fastokens": "fastokens==0.3.5",
+    "toktok": "toktok-rs==0.3.0",
+}
 
 #: Every side has a module in `sides/`.
-SIDES = ("ours", "ours_encoding", "tiktoken", "litellm_ours", "litellm", "native", "published", *PEERS)
+SIDES = (
+    "ours",
+    "ours_encoding",
+    "tiktoken",
+    "litellm_ours",
+    "litellm",
+    "native",
+    "published",
+    *PEERS,
+)
 
 #: Ranks of an encoding, as LiteLLM has packed them: tiktoken's own names for its cache.
 RANKS = {

@@ -79,12 +79,13 @@ def _head(report: dict[str, Any]) -> Iterable[str]:
         f"{machine['cpu']}, {machine['usable_cores']} of {machine['cores']} cores, "
         f"{machine['system']}, Python {machine['python']}; load before "
         f"{machine['load_before'][0]:.2f}, after {machine['load_after'][0]:.2f}; "
-        f"up to {report['rounds']} turns each, in an order drawn anew for each round (seed {report['seed']})."
+        f"up to {report['rounds']} turns each, in an order drawn for each round (seed {report['seed']})."
     )
     yield ""
-    yield from table([["side", "version, or why it is not there"]] + [
-        [side, found["version"] or found["absent"]] for side, found in report["sides"].items()
-    ])
+    yield from table(
+        [["side", "version, or why it is not there"]]
+        + [[side, found["version"] or found["absent"]] for side, found in report["sides"].items()]
+    )
     for where, reason in report["left_out"].items():
         if "," in where:
             yield f"Not there: {where}: {reason}"
@@ -144,7 +145,9 @@ def _grid(title: str, cells: Sequence[dict[str, Any]]) -> Iterable[str]:
     yield title
     yield ""
     yield from table(rows, numbers=range(1, len(rows[0]) - 1))
-    reasons = {(LABELS[cell["way"]], cell["kind"], cell["length"]): cell["absent"] for cell in cells}
+    reasons = {
+        (LABELS[cell["way"]], cell["kind"], cell["length"]): cell["absent"] for cell in cells
+    }
     if any(reasons.values()):
         yield ""
     for (label, kind, length), reason in reasons.items():
@@ -232,7 +235,8 @@ def _batches(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
 def _losses(cells: Sequence[dict[str, Any]]) -> Iterable[str]:
     found = losses(cells)
     compared = sum(cell["median_ns"] is not None and cell["way"] not in OWN for cell in cells)
-    yield f"Of {compared} figures of others, {len({id(other) for _, other in found})} are better than one of ours:"
+    better = len({id(other) for _, other in found})
+    yield f"Of {compared} figures of others, {better} are better than one of ours:"
     yield ""
     beaten: dict[tuple[str, str], list[str]] = {}
     for mine, other in found:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import functools
 import random
 import re
@@ -16,6 +15,8 @@ from benchmarks.counting.chinese import chinese
 
 #: A paragraph is prose if that share of it are letters and spaces.
 PROSE = 0.88
+#: Docstrings, and other long strings.
+_DOCUMENTATION = re.compile(r'"""(.*?)"""', re.DOTALL)
 #: Fewer words are a heading, or a signature.
 SENTENCE = 10
 
@@ -39,8 +40,9 @@ def documents(kind: str, count: int, length: int) -> list[str]:
         draw = random.Random(7)
         return [_random_words(draw, length) for _ in range(count)]
     whole = _prose() if kind == "English" else _code()
-    step = len(whole) // count
-    if step < length:
+    # Where there is less, texts share parts.
+    step = (len(whole) - length) // count
+    if step < 1:
         raise ValueError(f"there are not {count} different texts of {length} characters")
     return [whole[step * number : step * number + length] for number in range(count)]
 
@@ -86,13 +88,7 @@ def _sources() -> Iterator[str]:
 
     yield from topics.values()
     for path in _library():
-        try:
-            tree = ast.parse(path.read_text(encoding="utf-8", errors="ignore"))
-        except (SyntaxError, ValueError):
-            continue
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                yield ast.get_docstring(node) or ""
+        yield from _DOCUMENTATION.findall(path.read_text(encoding="utf-8", errors="ignore"))
 
 
 def _paragraphs(source: str) -> Iterator[str]:
@@ -120,13 +116,15 @@ def _base64(length: int, seed: int) -> str:
 def _marks(length: int, seed: int) -> str:
     draw = random.Random(seed)
     return "".join(
-        draw.choice(string.ascii_letters) if draw.random() < 0.2 else chr(draw.randint(0x300, 0x36F))
+        draw.choice(string.ascii_letters)
+        if draw.random() < 0.2
+        else chr(draw.randint(0x300, 0x36F))
         for _ in range(length)
     )
 
 
-#: Texts that somebody is slow at, by what they are made of: from about how many characters there should be, and a
-#: small number, with which each text is another one.
+#: Texts that somebody is slow at, by what they are made of: from about how many characters there should
+#: be, and a small number, with which each text is another one.
 WORST: dict[str, Callable[[int, int], str]] = {
     "one letter": _repeated("a"),
     "spaces": _repeated(" "),
@@ -150,7 +148,9 @@ TRAPS = (
     "a <|endoftext|> b <|endofprompt|><|fim_prefix|>",
     "it's IT'S we'LL I'd x\u01c5'\u017f'SW don\u2019t \u212aelvin'\u017f ma\u00dfe",
     "\t\r\n \u3000\u00a0x  y\u2028z\n\n\n  \r\n",
-    "\u00e9 e\u0301 \U0001f468\u200d\U0001f469\u200d\U0001f467\U0001f3fd \u0e01\u0e33 \u0928\u092e\u0938\u094d\u0924\u0947 \ud55c\uad6d\uc5b4 \u0627\u0644\u0633\u0644\u0627\u0645",
+    "\u00e9 e\u0301 \U0001f468\u200d\U0001f469\u200d\U0001f467\U0001f3fd "
+    "\u0e01\u0e33 \u0928\u092e\u0938\u094d\u0924\u0947 \ud55c\uad6d\uc5b4 "
+    "\u0627\u0644\u0633\u0644\u0627\u0645",
     "1234567890 \u0661\u0662\u0663 \u2167 \u00bd 3.14159e-10 0xDEADBEEF",
     "\x00\x01\x7f\ufeff\ufffe\U0010ffff",
 )

@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.contender_process import BrokenError, Contender, MissingError
 from benchmarks.counting import peers, texts
 
-#: Of a text that nobody has tried yet, these shares are counted first, to see how long the whole will take.
+#: Of a text that nobody has tried yet, these shares are counted first, to see how long it will take.
 SHARES = (80, 20)
 
 #: Turns at texts that are new each time, at most.
@@ -171,7 +171,9 @@ def measure(
     path = sides.file(text)
     for cell in _in_turns(cells, plan.rounds, plan, draw):
         with _noted(cell):
-            _take(cell, sides.ask(cell.side, "measure", encoding, cell.way, path, plan.span_ns), text)
+            _take(
+                cell, sides.ask(cell.side, "measure", encoding, cell.way, path, plan.span_ns), text
+            )
     return cells
 
 
@@ -184,10 +186,9 @@ def measure_new(
     plan: Plan,
     draw: random.Random,
 ) -> list[Cell]:
-    """Have everybody count a text that is another one in each round: whoever remembers pieces has to work.
+    """Have everybody count a text that is another one in each round, so that nobody can remember it.
 
-    Args:
-        make: makes a text of a kind, from a length and the number of the round.
+    `make` makes it, from its length and the number of the round.
     """
     cells = _cells(sides, encoding, kind, length)
     for cell in cells:

@@ -44,8 +44,8 @@ class Worker:
         """Load an encoding.
 
         Returns:
-            The operations of its ways by name, CPU time and wall time of loading in milliseconds, the growth
-            of private memory in bytes, threads that run afterwards.
+            The operations of its ways by name, CPU time and wall time of loading in milliseconds, the
+            growth of private memory in bytes, threads that run afterwards.
         """
         gc.collect()
         private = share().private
@@ -107,7 +107,11 @@ class Worker:
         texts: list[str] = _list(path)
         call = self._ways[encoding, name].call
         third = len(texts) // 3
-        parts = {"first": texts[:third], "between": texts[third : 2 * third], "last": texts[2 * third :]}
+        parts = {
+            "first": texts[:third],
+            "between": texts[third : 2 * third],
+            "last": texts[2 * third :],
+        }
         found = {}
         gc.disable()
         for part, some in parts.items():

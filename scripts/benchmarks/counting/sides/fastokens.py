@@ -23,4 +23,7 @@ def ways(encoding: str, vocabulary: str) -> dict[str, Way]:
         found: list[int] = encode(text).ids
         return found
 
-    return {"fastokens": Way("count", encode, True, ids), "fastokens_list": Way("ids", ids, True, ids)}
+    return {
+        "fastokens": Way("count", encode, True, ids),
+        "fastokens_list": Way("ids", ids, True, ids),
+    }

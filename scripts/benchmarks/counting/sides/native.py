@@ -32,7 +32,9 @@ def _native() -> Any:
     """The extension alone: LiteLLM around it takes seconds to import and counts nothing here."""
     package = importlib.util.find_spec("litellm")
     folders = package.submodule_search_locations if package is not None else None
-    files = [file for folder in folders or () for file in Path(folder).glob("rust_bridge/_native*.so")]
+    files = [
+        file for folder in folders or () for file in Path(folder).glob("rust_bridge/_native*.so")
+    ]
     if not files:
         raise AbsentError("not there: this LiteLLM has no extension")
     spec = importlib.util.spec_from_file_location("_native", files[0])

@@ -29,4 +29,7 @@ def batches(encoding: str) -> dict[str, Any]:
     from toktok import _encoding
 
     made = _encoding(encoding)
-    return {"count": made.count_batch, "ids": lambda texts, threads: made.encode_batch(texts, threads)}
+    return {
+        "count": made.count_batch,
+        "ids": lambda texts, threads: made.encode_batch(texts, threads),
+    }
