@@ -70,11 +70,11 @@ def get_patch_status() -> dict[str, Any]:
 
     Returns:
         `applied` (bool: at least one seam is armed or applied), `components` (list of the components
-        that have such a seam: "rate_limiting", "routing", "connection_pooling"), `seams` (dict by name,
-        `component` or `component.part`: `state` is "applied", "armed" (waiting for LiteLLM to load) or
-        "not_applied", with the `reason`; that of an applied one says if it is rolled out to a part of the
-        traffic, or at rest because its breaker is open), and `reason` (str: why nothing is applied, else
-        empty).
+        that have such a seam: "rate_limiting", "routing", "token_counting", "connection_pooling"),
+        `seams` (dict by name, `component` or `component.part`: `state` is "applied", "armed" (waiting for
+        LiteLLM to load) or "not_applied", with the `reason`; that of an applied one says if it is rolled
+        out to a part of the traffic, or at rest because its breaker is open), and `reason` (str: why
+        nothing is applied, else empty).
     """
     seams: dict[str, dict[str, str]] = {}
     if _native.RUST_ACCELERATION_AVAILABLE and not _refusal:

@@ -36,6 +36,7 @@ class Breaker:
         name: what the log calls the feature.
         instead: what happens to an operation that failed, for the log.
         changed: called with the new `open` when this process sees it change.
+        meanwhile: what is so while the breaker is open, for the log.
 
     Attributes:
         whole: whether the feature cannot be used for a part of its traffic: then for none of it.
@@ -48,6 +49,7 @@ class Breaker:
         name: str,
         instead: str,
         changed: Callable[[bool], None] = lambda _: None,
+        meanwhile: str = "its state is NOT shared between workers",
     ) -> None:
         self._region = region
         self._feature = feature
@@ -55,6 +57,7 @@ class Breaker:
         self._name = name
         self._instead = instead
         self._changed = changed
+        self._meanwhile = meanwhile
         self.whole = False
         self._own_percent = _features.own(self._feature_name).percent
         self._rest_s = breaker_rest_s()
@@ -174,5 +177,5 @@ class Breaker:
         # A trial is not yet the end.
         if tripped != self._tripped and not self._probe:
             self._tripped = tripped
-            word = "open: its state is NOT shared between workers" if tripped else "closed"
+            word = f"open: {self._meanwhile}" if tripped else "closed"
             logger().error("the %s's breaker is %s", self._name, word)

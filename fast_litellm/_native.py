@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         AdvancedRouter,
         Board,
         Call,
+        CoreBPE,
         Deployments,
         Flight,
         Leader,
@@ -41,6 +42,7 @@ else:
             AdvancedRouter,
             Board,
             Call,
+            CoreBPE,
             Deployments,
             Flight,
             Leader,
@@ -84,6 +86,8 @@ else:
             set_sampling,
         )
 
+        # Plain Python has none: there tiktoken's own is at hand wherever this one would be of use.
+        CoreBPE = None
         RUST_ACCELERATION_AVAILABLE = False
         warnings.warn(
             f"fast_litellm's extension cannot be loaded ({error}): limits hold within one process only "
@@ -104,6 +108,7 @@ __all__ = [
     "AdvancedRouter",
     "Board",
     "Call",
+    "CoreBPE",
     "Deployments",
     "Flight",
     "Leader",

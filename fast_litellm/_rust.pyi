@@ -286,6 +286,7 @@ class TokenCounter:
     @property
     def model_max_tokens(self) -> int: ...
 
+@final
 class CoreBPE:
     def __new__(cls, name: str) -> Self: ...
     @property

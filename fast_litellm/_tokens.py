@@ -31,7 +31,6 @@ class SimpleTokenCounter(_native.TokenCounter):
 
         Raises:
             TypeError: `texts` is a str, or has something else than str.
-            UnavailableError: a text has too much white space in a row.
         """
         if not is_enabled("batch_token_counting"):
             threads = 1

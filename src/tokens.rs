@@ -102,6 +102,11 @@ impl std::fmt::Debug for Encoding {
 }
 
 impl Encoding {
+    /// The names of all encodings.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        Definition::names()
+    }
+
     /// An encoding by its name in tiktoken; `None` = there is no such one.
     ///
     /// Loads its tables when they are wanted for the first time, some tenths of a second.

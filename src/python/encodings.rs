@@ -27,7 +27,7 @@ pub(super) fn free_if_long<R: Send>(
 /// would leave the child waiting for ever. Texts of 4,096 bytes and more are worked on without it.
 ///
 /// Args:
-///     name: one of cl100k_base, o200k_base, o200k_harmony, p50k_base, p50k_edit, r50k_base.
+///     name: one of cl100k_base, gpt2, o200k_base, o200k_harmony, p50k_base, p50k_edit, r50k_base.
 ///
 /// Raises:
 ///     ValueError: there is no encoding of that name.
@@ -51,13 +51,30 @@ fn list<'py>(py: Python<'py>, tokens: &[u32]) -> PyResult<Bound<'py, PyList>> {
     PyList::new(py, tokens.iter().map(number))
 }
 
+/// Tokens from Python: any sequence of numbers, a list in less time than others.
+struct Tokens(Vec<u32>);
+
+impl<'py> FromPyObject<'_, 'py> for Tokens {
+    type Error = PyErr;
+
+    fn extract(tokens: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        match tokens.cast::<PyList>() {
+            Ok(list) => list.iter().map(|token| token.extract()).collect::<PyResult<_>>(),
+            Err(_) => tokens.extract(),
+        }
+        .map(Self)
+    }
+}
+
 #[pymethods]
 impl CoreBPE {
     #[new]
     fn new(name: &str) -> PyResult<Self> {
-        let encoding = Encoding::named(name);
-        let encoding =
-            encoding.ok_or_else(|| PyValueError::new_err(format!("no encoding {name:?}")))?;
+        let unknown = || {
+            let names: Vec<&str> = Encoding::names().collect();
+            PyValueError::new_err(format!("no encoding {name:?}: use one of {}", names.join(", ")))
+        };
+        let encoding = Encoding::named(name).ok_or_else(unknown)?;
         Ok(Self { encoding })
     }
 
@@ -190,12 +207,8 @@ impl CoreBPE {
     ///
     /// Raises:
     ///     KeyError: a number is no token.
-    fn decode_bytes<'py>(
-        &self,
-        py: Python<'py>,
-        tokens: Vec<u32>,
-    ) -> PyResult<Bound<'py, PyBytes>> {
-        let bytes = free_if_long(py, tokens.len(), || self.encoding.decode(&tokens))?;
+    fn decode_bytes<'py>(&self, py: Python<'py>, tokens: Tokens) -> PyResult<Bound<'py, PyBytes>> {
+        let bytes = free_if_long(py, tokens.0.len(), || self.encoding.decode(&tokens.0))?;
         Ok(PyBytes::new(py, &bytes))
     }
 
@@ -203,10 +216,10 @@ impl CoreBPE {
     fn decode_batch<'py>(
         &self,
         py: Python<'py>,
-        batch: Vec<Vec<u32>>,
+        batch: Vec<Tokens>,
         threads: usize,
     ) -> PyResult<Vec<Bound<'py, PyBytes>>> {
-        let batch: Vec<&[u32]> = batch.iter().map(AsRef::as_ref).collect();
+        let batch: Vec<&[u32]> = batch.iter().map(|tokens| tokens.0.as_slice()).collect();
         let bytes = batch.iter().map(|tokens| size_of_val(*tokens)).sum();
         let decode = |tokens: &[u32]| self.encoding.decode(tokens);
         let decoded = free_if_long(py, bytes, || of_each(&batch, bytes, threads, decode));

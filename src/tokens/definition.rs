@@ -42,7 +42,7 @@ static O200K: Source = Source::new(1, 199_998, None, || o200k_base().expect(CARR
 static P50K: Source = Source::new(2, 50_281, Some(50_256), || p50k_base().expect(CARRIED));
 static R50K: Source = Source::new(3, 50_256, None, || r50k_base().expect(CARRIED));
 
-static DEFINITIONS: [Definition; 6] = [
+static DEFINITIONS: [Definition; 7] = [
     Definition::new("cl100k_base", Rules::Gpt4, &CL100K, || {
         named(&[
             (END_OF_TEXT, 100_257),
@@ -52,6 +52,7 @@ static DEFINITIONS: [Definition; 6] = [
             ("<|endofprompt|>", 100_276),
         ])
     }),
+    Definition::new("gpt2", Rules::Gpt2, &R50K, || named(&[(END_OF_TEXT, 50_256)])),
     Definition::new("o200k_base", Rules::Gpt4o, &O200K, o200k_special),
     Definition::new("o200k_harmony", Rules::Gpt4o, &O200K, harmony_special),
     Definition::new("p50k_base", Rules::Gpt2, &P50K, || named(&[(END_OF_TEXT, 50_256)])),
@@ -124,6 +125,11 @@ impl Definition {
     /// That of an encoding by its name in tiktoken.
     pub(super) fn named(name: &str) -> Option<&'static Self> {
         DEFINITIONS.iter().find(|definition| definition.name == name)
+    }
+
+    /// The names of all encodings.
+    pub(super) fn names() -> impl Iterator<Item = &'static str> {
+        DEFINITIONS.iter().map(|definition| definition.name)
     }
 
     /// That which tiktoken-rs has for a model.

@@ -26,8 +26,8 @@ impl Bench {
 pub(super) fn merge<'a>(vocabulary: &Vocabulary, piece: &[u8], bench: &'a mut Bench) -> &'a [u32] {
     let Bench { meetings, dead, tokens } = bench;
     tokens.clear();
-    let mut token = vocabulary.longest(piece);
-    if token != NONE && vocabulary.len(token) == piece.len() {
+    let (mut token, mut len) = vocabulary.longest(piece);
+    if len == piece.len() {
         tokens.push(token);
         return tokens;
     }
@@ -40,25 +40,25 @@ pub(super) fn merge<'a>(vocabulary: &Vocabulary, piece: &[u8], bench: &'a mut Be
             if token == NONE {
                 break false;
             }
-            let end = at + vocabulary.len(token);
+            let end = at + len;
             let leads_on = dead[end / 64] >> (end % 64) & 1 == 0;
             if leads_on && (last == NONE || vocabulary.meet(last, token, meetings)) {
                 break true;
             }
-            token = vocabulary.shorter(token);
+            (token, len) = vocabulary.shorter(token);
         };
         if fits {
             tokens.push(token);
-            at += vocabulary.len(token);
+            at += len;
             last = token;
-            token = vocabulary.longest(&piece[at..]);
+            (token, len) = vocabulary.longest(&piece[at..]);
         } else {
             dead[at / 64] |= 1 << (at % 64);
             // Each byte is a token, so that the first place is never dead.
             let Some(undone) = tokens.pop() else { break };
             at -= vocabulary.len(undone);
             last = tokens.last().copied().unwrap_or(NONE);
-            token = vocabulary.shorter(undone);
+            (token, len) = vocabulary.shorter(undone);
         }
     }
     tokens

@@ -97,16 +97,16 @@ impl Trie {
         (self.nodes[next as usize].parent == state && next != ROOT).then_some(next)
     }
 
-    /// The longest token that the text begins with; `NONE` if there is none.
+    /// The longest token that the text begins with, and its length; `NONE` if there is none.
     #[inline(always)]
-    pub(super) fn longest(&self, text: &[u8]) -> u32 {
-        let (mut state, mut found) = (ROOT, NONE);
-        for &byte in text {
+    pub(super) fn longest(&self, text: &[u8]) -> (u32, usize) {
+        let (mut state, mut found) = (ROOT, (NONE, 0));
+        for (before, &byte) in text.iter().enumerate() {
             let Some(next) = self.child(state, byte) else { break };
             state = next;
             let token = self.nodes[state as usize].token;
             if token != NONE {
-                found = token;
+                found = (token, before + 1);
             }
         }
         found
@@ -140,7 +140,7 @@ mod tests {
             (b"b", NONE, NONE),
             (b"", NONE, NONE),
         ] {
-            assert_eq!(trie.longest(text), longest, "{text:?}");
+            assert_eq!(trie.longest(text).0, longest, "{text:?}");
             assert_eq!(trie.exact(text), exact, "{text:?}");
         }
     }

@@ -24,7 +24,7 @@ pub(super) struct Vocabulary {
 }
 
 /// Answers of `may_meet` that a thread remembers, so many at most.
-const MEETINGS: usize = 1 << 15;
+const MEETINGS: usize = 1 << 16;
 
 /// What a thread remembers of which tokens may meet.
 pub(super) struct Meetings {
@@ -61,7 +61,7 @@ impl Vocabulary {
         }
         let shorter = tokens
             .iter()
-            .map(|token| token.split_last().map_or(NONE, |(_, rest)| trie.longest(rest)))
+            .map(|token| token.split_last().map_or(NONE, |(_, rest)| trie.longest(rest).0))
             .collect();
         let mut vocabulary = Self {
             bytes,
@@ -129,16 +129,19 @@ impl Vocabulary {
         self.trie.exact(bytes)
     }
 
-    /// The longest token that the bytes begin with; `NONE` if there are none.
+    /// The longest token that the bytes begin with, and its length; `NONE` if there are none.
     #[inline(always)]
-    pub(super) fn longest(&self, bytes: &[u8]) -> u32 {
+    pub(super) fn longest(&self, bytes: &[u8]) -> (u32, usize) {
         self.trie.longest(bytes)
     }
 
-    /// The longest token that a token begins with, itself excepted; `NONE` if there is none.
+    /// The longest token that a token begins with, itself excepted, and its length; `NONE` if there is none.
     #[inline(always)]
-    pub(super) fn shorter(&self, token: u32) -> u32 {
-        self.shorter[token as usize]
+    pub(super) fn shorter(&self, token: u32) -> (u32, usize) {
+        match self.shorter[token as usize] {
+            NONE => (NONE, 0),
+            shorter => (shorter, self.len(shorter)),
+        }
     }
 
     /// Whether two tokens may stand beside each other: whether merging the bytes of both gives just them.

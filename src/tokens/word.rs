@@ -109,8 +109,13 @@ mod tests {
 
     #[test]
     fn words_differ_by_their_length_too() {
-        let tokens =
-            [b"a".to_vec(), b"a\0".to_vec(), b"abcdefghi".to_vec(), vec![b'x'; SHORT], vec![b'x'; SHORT + 1]];
+        let tokens = [
+            b"a".to_vec(),
+            b"a\0".to_vec(),
+            b"abcdefghi".to_vec(),
+            vec![b'x'; SHORT],
+            vec![b'x'; SHORT + 1],
+        ];
         let words = Words::new(&tokens);
         for (token, bytes) in (0..4).zip(&tokens) {
             assert_eq!(words.get(Word::of(bytes, 0, bytes.len())), Some(token));

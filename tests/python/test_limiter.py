@@ -136,9 +136,10 @@ def test_health_and_patch_status_of_a_live_process() -> None:
     armed = ("deployments", "slots", "latency", "cost", "health_checks")
     assert status == {
         "applied": True,
-        "components": ["rate_limiting", "routing"],
+        "components": ["rate_limiting", "routing", "token_counting"],
         "seams": {
             "rate_limiting": {"state": "armed"},
+            "token_counting": {"state": "armed"},
             **{f"routing.{name}": {"state": "armed"} for name in armed},
         },
         "reason": "",

@@ -122,7 +122,8 @@ def tier(router: Any) -> Any:
 @in_fork
 def test_every_routing_seam_is_applied_and_listed() -> None:
     accelerated()
-    assert fast_litellm.get_patch_status()["components"] == ["rate_limiting", "routing"]
+    components = fast_litellm.get_patch_status()["components"]
+    assert components == ["rate_limiting", "routing", "token_counting"]
 
 
 @in_fork

@@ -45,6 +45,7 @@ def accelerate() -> dict[str, str]:
     warnings.simplefilter("ignore")
     os.environ.pop("FAST_LITELLM_ENABLED", None)
     os.environ["FAST_LITELLM_RUST_ROUTING"] = "false"
+    os.environ["FAST_LITELLM_RUST_TOKEN_COUNTING"] = "false"
     assert fast_litellm.apply_acceleration() is True
     return seam_status()
 

@@ -64,6 +64,12 @@ def _health_checks(region: _native.Region) -> Seam:
     return HealthCheckSeam(_routing(region))
 
 
+def _token_counting(region: _native.Region) -> Seam:
+    from fast_litellm.integrations.litellm.token_counting import TokenCountingSeam
+
+    return TokenCountingSeam(region)
+
+
 def _connections(region: _native.Region) -> Seam:
     from fast_litellm.integrations.litellm.connection_guard import ConnectionGuardSeam
 
@@ -83,6 +89,10 @@ _PLACES: dict[str, tuple[_Place, ...]] = {
         _Place("routing.latency", "litellm.router_strategy.lowest_latency", _latency),
         _Place("routing.cost", "litellm.router_strategy.lowest_cost", _cost),
         _Place("routing.health_checks", "litellm.proxy.proxy_server", _health_checks),
+    ),
+    "rust_token_counting": (
+        # LiteLLM asks it for all encodings, and so does everybody else.
+        _Place("token_counting", "tiktoken.registry", _token_counting),
     ),
     "rust_connection_pool": (
         _Place(_GUARD, "litellm.llms.custom_httpx.aiohttp_transport", _connections),

@@ -823,3 +823,68 @@ def transport_class(module: ModuleType) -> Any:
 def client_class() -> Any:
     """The class that chooses between aiohttp and httpx."""
     return getattr(sys.modules[_CLIENT_MODULE], _CLIENT_CLASS)
+
+
+# Encodings of tiktoken's that LiteLLM keeps
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """A name under which LiteLLM keeps an encoding that it has got from tiktoken.
+
+    Attributes:
+        module: the module that has it.
+        name: what it is called there.
+        asks_again: whether LiteLLM gets it again when it is gone.
+        absent: whether it is gone when the name is, or else when it is None.
+    """
+
+    module: str
+    name: str
+    asks_again: bool = True
+    absent: bool = True
+
+    def keep(self, encoding: Any) -> None:
+        """Keep another one."""
+        vars(sys.modules[self.module])[self.name] = encoding
+
+    def forget(self) -> None:
+        """Keep none, as before LiteLLM has asked for one."""
+        names = vars(sys.modules[self.module])
+        if self.absent:
+            names.pop(self.name, None)
+        else:
+            names[self.name] = None
+
+
+_KEEPERS = (
+    # It asks when it is loaded, and is imported from wherever it is needed.
+    Keeper("litellm.litellm_core_utils.default_encoding", "encoding", asks_again=False),
+    Keeper("litellm.main", "encoding"),
+    Keeper("litellm.main", "_encoding_cache", absent=False),
+    Keeper("litellm", "encoding"),
+    # Where `litellm.encoding` is remembered.
+    Keeper("litellm.utils", "encoding"),
+)
+
+
+def kept_encodings() -> list[tuple[Keeper, Any]]:
+    """Where LiteLLM keeps something, and what; modules that are not loaded keep nothing."""
+    return [
+        (keeper, vars(module)[keeper.name])
+        for keeper in _KEEPERS
+        for module in (sys.modules.get(keeper.module),)
+        if module is not None and vars(module).get(keeper.name) is not None
+    ]
+
+
+def counts_natively() -> bool:
+    """Whether LiteLLM has its own extension make encodings; tiktoken is then not asked."""
+    catalog = sys.modules.get("litellm.rust_bridge.catalog")
+    if catalog is None:
+        return False
+    try:
+        context = catalog.RouteContext(catalog.Route.TOKENIZER, provider="tiktoken")
+        return bool(catalog.decision(context) is not catalog.Decision.PYTHON)
+    except (AttributeError, TypeError, ValueError):
+        return False
