@@ -28,7 +28,7 @@ DEFAULT = "litellm.litellm_core_utils.default_encoding"
 
 @pytest.fixture(scope="module", autouse=True)
 def registry() -> Iterator[ModuleType]:
-    """LiteLLM and tiktoken, unpatched, with no encoding loaded. Every test patches them in a forked child."""
+    """LiteLLM and tiktoken, without encodings. Every test patches them in a forked child."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         importlib.import_module("litellm.utils")
