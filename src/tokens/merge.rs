@@ -21,6 +21,11 @@ impl Bench {
     pub(super) fn new() -> Self {
         Self { fits: Fits::new(), dead: Vec::new(), by_rank: ByRank::new(), tokens: Vec::new() }
     }
+
+    /// What `merge` has made last.
+    pub(super) fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
 }
 
 /// The tokens of a piece that is not empty.
