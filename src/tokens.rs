@@ -221,7 +221,9 @@ impl Encoding {
             let memory = memories[self.definition.vocabulary_number()].get_or_insert_with(|| {
                 Box::new(Memory { recent: Recent::new(), bench: Bench::new() })
             });
-            work(memory)
+            let done = work(memory);
+            memory.bench.tidy();
+            done
         })
     }
 

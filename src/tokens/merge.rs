@@ -17,9 +17,20 @@ pub(super) struct Bench {
     tokens: Vec<u32>,
 }
 
+/// Words of each kind that are kept from one text to the next.
+const KEPT: usize = 1 << 14;
+
 impl Bench {
     pub(super) fn new() -> Self {
         Self { fits: Fits::new(), dead: Vec::new(), by_rank: ByRank::new(), tokens: Vec::new() }
+    }
+
+    /// Gives back the room that only a very long piece takes.
+    pub(super) fn tidy(&mut self) {
+        self.tokens.clear();
+        self.tokens.shrink_to(KEPT);
+        self.dead.clear();
+        self.dead.shrink_to(KEPT);
     }
 
     /// What `merge` has made last.
@@ -100,6 +111,17 @@ mod tests {
         assert!(there == bench.tokens, "{:?}", String::from_utf8_lossy(piece));
         assert!(there == merge(vocabulary, piece, bench));
         too_often
+    }
+
+    #[test]
+    fn a_long_piece_leaves_no_room_behind() {
+        let vocabulary = Definition::named("r50k_base").unwrap().vocabulary();
+        let mut bench = Bench::new();
+        let piece = b"xq".repeat(1 << 20);
+        assert_eq!(merge(vocabulary, &piece, &mut bench).len(), 2 << 20);
+        assert!(bench.dead.capacity() > KEPT);
+        bench.tidy();
+        assert_eq!((bench.tokens.capacity(), bench.dead.capacity()), (KEPT, KEPT));
     }
 
     #[test]
