@@ -1,6 +1,7 @@
 //! Many texts, or very long ones, by several threads.
 
 use super::Encoding;
+use super::kinds::Kinds;
 use super::split::Text;
 use std::collections::HashSet;
 
@@ -41,7 +42,7 @@ pub fn of_each<T: Sync + ?Sized, R: Send>(
 /// A long text in about so many parts, none of which tokens would reach across.
 fn parts_of(text: &str, parts: usize) -> Vec<&str> {
     let size = text.len() / parts.max(1) + 1;
-    let characters = Text::new(text);
+    let characters = Text::new(text, Kinds::get());
     let (mut found, mut start) = (Vec::new(), 0);
     while let Some(cut) = (start + size..text.len()).find(|&at| characters.is_cut(at)) {
         found.push(&text[start..cut]);

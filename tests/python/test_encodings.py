@@ -521,6 +521,42 @@ def test_a_child_has_the_tables_of_its_parent(gate: Gate, region: Region) -> Non
     assert "theirs" in vars(core)
 
 
+def test_a_child_counts_that_was_forked_during_the_first_count() -> None:
+    # Whatever that count made without the interpreter, the child would wait for ever to be finished.
+    run_python(
+        """
+        import os, random, signal, sys, threading, time
+        from fast_litellm._rust import CoreBPE
+
+        core = CoreBPE("r50k_base")
+        sys.setswitchinterval(1e-5)
+
+        def first_count_and_fork():
+            counter = threading.Thread(target=core.count_ordinary, args=("a word " * 1_000,))
+            counter.start()
+            until = time.perf_counter() + random.random() * 1e-3
+            while time.perf_counter() < until:
+                pass
+            child = os.fork()
+            if child == 0:
+                signal.alarm(5)
+                os._exit(core.count_ordinary("hello world"))
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+            counter.join()
+
+        # Each by a process that has not counted yet.
+        for _ in range(60):
+            child = os.fork()
+            if child == 0:
+                try:
+                    first_count_and_fork()
+                finally:
+                    os._exit(sys.exc_info()[0] is not None)
+            assert os.waitpid(child, 0)[1] == 0
+        """
+    )
+
+
 # Definitions
 
 
