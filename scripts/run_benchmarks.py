@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for."""
     options = parse(arguments)
     if options.child:
-        child.serve(options.child)
+        child.serve(child.Worker(options.child))
         return 0
     if options.count:
         overhead.count_all()

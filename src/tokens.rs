@@ -3,6 +3,16 @@
 //! A text is split into pieces (`split`), and each piece into tokens (`merge`), most of them found whole (`recent`,
 //! `word`). The tokens themselves come from tiktoken-rs, and so do the special ones.
 
+#![allow(
+    clippy::inline_always,
+    reason = "of what is done for every few bytes, a call would be half"
+)]
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "words are cut into the fields that they are made of"
+)]
+
+mod by_rank;
 mod definition;
 mod kinds;
 mod merge;

@@ -19,12 +19,11 @@ from benchmarks.sections import Subject, contender, section
 from benchmarks.timing import clock_cost
 
 
-def serve(name: str) -> None:
-    """Obey until the orders end."""
+def serve(worker: object) -> None:
+    """Obey until the orders end; an order is a method of `worker`."""
     # Whatever prints to standard output must not be taken for an answer.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    worker = _Worker(name)
     for line in sys.stdin:
         word, *arguments = json.loads(line)
         try:
@@ -38,7 +37,9 @@ def serve(name: str) -> None:
         answers.flush()
 
 
-class _Worker:
+class Worker:
+    """Measures the sections of one contender."""
+
     def __init__(self, name: str) -> None:
         self._module = contender(name)
         self._subject: Subject | None = None

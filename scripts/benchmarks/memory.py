@@ -40,3 +40,28 @@ def resident() -> Resident:
             elif line.startswith("Pss:"):
                 pss += int(line.split()[1])
     return Resident(rss * 1024, pss * 1024, region * 1024)
+
+
+class Share(NamedTuple):
+    """Bytes of this process, regions included.
+
+    Attributes:
+        pss: pages in memory, those that others have mapped as well by their share.
+        private: pages that no other process has.
+    """
+
+    pss: int
+    private: int
+
+
+def share() -> Share:
+    """Read it from `/proc/self/smaps_rollup`."""
+    pss = private = 0
+    with open("/proc/self/smaps_rollup") as file:
+        for line in file:
+            name, _, rest = line.partition(":")
+            if name == "Pss":
+                pss = int(rest.split()[0])
+            elif name.startswith("Private_") and name != "Private_Hugetlb":
+                private += int(rest.split()[0])
+    return Share(pss * 1024, private * 1024)

@@ -12,7 +12,7 @@ use std::collections::HashSet;
 const FREE_FROM: usize = 4_096;
 
 /// Does the work, with the interpreter free for other threads if it is long.
-#[inline(always)]
+#[inline]
 pub(super) fn free_if_long<R: Send>(
     py: Python<'_>,
     bytes: usize,
@@ -165,13 +165,9 @@ impl CoreBPE {
     ) -> PyResult<Vec<Bound<'py, PyList>>> {
         let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
         let allowed = allowed_special.iter().map(AsRef::as_ref).collect();
-        let encode = |text: &str| {
-            let mut tokens = Vec::new();
-            self.encoding.encode(text, &allowed, &mut tokens);
-            tokens
-        };
         let bytes = texts.iter().map(|text| text.len()).sum();
-        let encoded = free_if_long(py, bytes, || of_each(&texts, bytes, threads, encode));
+        let encode = || self.encoding.encode_all(&texts, &allowed, threads);
+        let encoded = free_if_long(py, bytes, encode);
         encoded.iter().map(|tokens| list(py, tokens)).collect()
     }
 
@@ -179,8 +175,7 @@ impl CoreBPE {
     fn count_batch(&self, py: Python<'_>, texts: Vec<PyBackedStr>, threads: usize) -> Vec<usize> {
         let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
         let bytes = texts.iter().map(|text| text.len()).sum();
-        let count = |text: &str| self.encoding.count(text);
-        free_if_long(py, bytes, || of_each(&texts, bytes, threads, count))
+        free_if_long(py, bytes, || self.encoding.count_all(&texts, threads))
     }
 
     /// The tokens of bytes that are taken as one piece, whatever is in them.

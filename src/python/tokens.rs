@@ -3,7 +3,7 @@
 use super::convert::Whole;
 use super::encodings::free_if_long;
 use super::errors::OutOfRangeError;
-use crate::tokens::{Encoding, of_each};
+use crate::tokens::Encoding;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -93,8 +93,7 @@ impl TokenCounter {
         let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let threads = threads.unwrap_or_else(cores);
         let bytes = texts.iter().map(|text| text.len()).sum();
-        let count = |text: &str| encoding.count(text);
-        Ok(free_if_long(py, bytes, || of_each(&texts, bytes, threads, count)))
+        Ok(free_if_long(py, bytes, || encoding.count_all(&texts, threads)))
     }
 
     /// Tokens that an input may have where nothing is known of the model.

@@ -102,10 +102,11 @@ impl Source {
         let core = (self.read)();
         let tokens: Vec<Vec<u8>> = (0..self.ranks)
             .map(|rank| {
-                let is_token = self.hole != Some(rank);
-                is_token
-                    .then(|| core.decode_bytes(&[rank]).expect("it has all of them"))
-                    .unwrap_or_default()
+                if self.hole == Some(rank) {
+                    Vec::new()
+                } else {
+                    core.decode_bytes(&[rank]).expect("it has all of them")
+                }
             })
             .collect();
         Vocabulary::new(&tokens)

@@ -45,7 +45,7 @@ const BLOCK: usize = 256;
 pub(super) struct Kinds {
     ascii: [Kind; 128],
     blocks: Vec<u16>,
-    kinds: Vec<Kind>,
+    of_blocks: Vec<Kind>,
 }
 
 static KINDS: LazyLock<Kinds> = LazyLock::new(Kinds::new);
@@ -74,16 +74,16 @@ impl Kinds {
                 all[first..=last].fill(kind);
             }
         }
-        let (mut blocks, mut kinds) = (Vec::new(), Vec::<Kind>::new());
+        let (mut blocks, mut of_blocks) = (Vec::new(), Vec::<Kind>::new());
         for block in all.chunks_exact(BLOCK) {
-            let known = kinds.chunks_exact(BLOCK).position(|known| known == block);
+            let known = of_blocks.chunks_exact(BLOCK).position(|known| known == block);
             let number = known.unwrap_or_else(|| {
-                kinds.extend_from_slice(block);
-                kinds.len() / BLOCK - 1
+                of_blocks.extend_from_slice(block);
+                of_blocks.len() / BLOCK - 1
             });
             blocks.push(u16::try_from(number).expect("fewer blocks than that"));
         }
-        Self { ascii: std::array::from_fn(|point| all[point]), blocks, kinds }
+        Self { ascii: std::array::from_fn(|point| all[point]), blocks, of_blocks }
     }
 
     /// The kind of the character that begins at `at`, and its length; `None` = the text ends there.
@@ -115,7 +115,7 @@ impl Kinds {
     fn of(&self, point: u32) -> Kind {
         let point = point as usize;
         let block = self.blocks.get(point / BLOCK).copied().unwrap_or(0) as usize;
-        self.kinds[block * BLOCK + point % BLOCK]
+        self.of_blocks[block * BLOCK + point % BLOCK]
     }
 }
 

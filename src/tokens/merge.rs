@@ -1,107 +1,120 @@
 //! Makes tokens of one piece of a text.
 //!
 //! Takes the longest token that may stand where it is, and goes back where nothing leads on. What was found to lead
-//! nowhere is marked, so that no place is tried twice with the same token: the work is linear in the piece's length,
-//! whatever the piece is.
-//!
-//! There is only one way, so that what is tried first changes the time and nothing else. A token that comes again is
-//! tried before longer ones: in a run of one character those lead nowhere, after many places.
+//! nowhere is marked, so that no place is tried twice. A piece in which it goes back too often, such as a long row of
+//! dashes, is left to `by_rank`: the work is linear in the piece's length, whatever the piece is.
 
 use super::NONE;
-use super::vocabulary::{Meetings, Vocabulary};
+use super::by_rank::ByRank;
+use super::vocabulary::{Fits, Vocabulary};
 
 /// Room to work in, kept by each thread.
 pub(super) struct Bench {
-    meetings: Meetings,
+    fits: Fits,
     /// Places from which the rest of the piece cannot be made, a bit for each byte.
     dead: Vec<u64>,
+    by_rank: ByRank,
     tokens: Vec<u32>,
 }
 
+/// How much more than its length may be taken back in vain of any piece, in bytes.
+const IN_VAIN: usize = 128;
+
 impl Bench {
     pub(super) fn new() -> Self {
-        Self { meetings: Meetings::new(), dead: Vec::new(), tokens: Vec::new() }
+        Self { fits: Fits::new(), dead: Vec::new(), by_rank: ByRank::new(), tokens: Vec::new() }
     }
 }
 
 /// The tokens of a piece that is not empty.
 #[inline(never)]
 pub(super) fn merge<'a>(vocabulary: &Vocabulary, piece: &[u8], bench: &'a mut Bench) -> &'a [u32] {
-    let Bench { meetings, dead, tokens } = bench;
+    if !go(vocabulary, piece, bench, piece.len() + IN_VAIN)
+        && !bench.by_rank.merge(vocabulary, piece, &mut bench.tokens)
+    {
+        go(vocabulary, piece, bench, usize::MAX);
+    }
+    &bench.tokens
+}
+
+/// Makes the tokens by going back and forth. `false` = more bytes than `most` have been taken back.
+#[inline(always)]
+fn go(vocabulary: &Vocabulary, piece: &[u8], bench: &mut Bench, most: usize) -> bool {
+    let Bench { fits, dead, tokens, .. } = bench;
     tokens.clear();
     let (mut token, mut len) = vocabulary.longest(piece);
     if len == piece.len() {
         tokens.push(token);
-        return tokens;
+        return true;
     }
     dead.clear();
     dead.resize(piece.len() / 64 + 1, 0);
-    let (mut at, mut last) = (0, NONE);
+    let (mut at, mut last, mut left) = (0, NONE, most);
     while at < piece.len() {
         // The longest token that may stand here, and behind which there is a way on.
-        let fits = loop {
+        let found = loop {
+            if last != NONE {
+                (token, len) = vocabulary.fit(last, token, len, fits);
+            }
             if token == NONE {
                 break false;
             }
-            if leads_on(dead, at + len) && (last == NONE || vocabulary.meet(last, token, meetings))
-            {
+            let end = at + len;
+            if dead[end / 64] >> (end % 64) & 1 == 0 {
                 break true;
             }
             (token, len) = vocabulary.shorter(token);
         };
-        if fits {
-            let same = &piece[at..at + len];
+        if found {
             tokens.push(token);
             at += len;
             last = token;
-            while piece.get(at) == Some(&same[0])
-                && piece[at..].starts_with(same)
-                && leads_on(dead, at + len)
-                && vocabulary.meet(token, token, meetings)
-            {
-                tokens.push(token);
-                at += len;
-            }
             (token, len) = vocabulary.longest(&piece[at..]);
         } else {
             dead[at / 64] |= 1 << (at % 64);
             // Each byte is a token, so that the first place is never dead.
             let Some(undone) = tokens.pop() else { break };
+            let Some(still) = left.checked_sub(vocabulary.len(undone)) else { return false };
+            left = still;
             at -= vocabulary.len(undone);
             last = tokens.last().copied().unwrap_or(NONE);
-            // One that came again has not been tried after longer ones.
-            (token, len) = if undone == last {
-                vocabulary.longest(&piece[at..])
-            } else {
-                vocabulary.shorter(undone)
-            };
+            (token, len) = vocabulary.shorter(undone);
         }
     }
-    tokens
-}
-
-/// Whether nothing is known against going on from a place.
-#[inline(always)]
-fn leads_on(dead: &[u64], at: usize) -> bool {
-    dead[at / 64] >> (at % 64) & 1 == 0
+    true
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::definition::Definition;
     use super::*;
+    use crate::tokens::definition::Definition;
+
+    /// What either way makes of a piece, and whether the first one goes back too often.
+    fn both(vocabulary: &Vocabulary, piece: &[u8], bench: &mut Bench) -> bool {
+        let too_often = !go(vocabulary, piece, bench, piece.len() + IN_VAIN);
+        assert!(go(vocabulary, piece, bench, usize::MAX));
+        let there = bench.tokens.clone();
+        assert!(bench.by_rank.merge(vocabulary, piece, &mut bench.tokens), "windows fit together");
+        assert!(there == bench.tokens, "{:?}", String::from_utf8_lossy(piece));
+        assert!(there == merge(vocabulary, piece, bench));
+        too_often
+    }
 
     #[test]
-    fn a_run_of_one_character_is_gone_through_once() {
-        for name in ["cl100k_base", "o200k_base"] {
+    fn either_way_the_tokens_are_the_same() {
+        for name in ["cl100k_base", "o200k_base", "r50k_base"] {
             let vocabulary = Definition::named(name).unwrap().vocabulary();
-            for byte in *b"=-/*#" {
-                let mut bench = Bench::new();
-                let tokens = merge(vocabulary, &[byte; 20_000], &mut bench).len();
-                assert!(tokens < 20_000 / 60, "they are 64 each: {tokens}");
-                let dead: u32 = bench.dead.iter().map(|bits| bits.count_ones()).sum();
-                assert!(dead < 1_000, "{name} {}: {dead} places led nowhere", char::from(byte));
+            let mut bench = Bench::new();
+            let mut too_often = 0;
+            for pattern in
+                ["-", "=", " ", "/", "ab", "\u{4f60}\u{597d}", "-=--=", "e\u{301}", "xyzzy"]
+            {
+                for len in (1..300).chain([4_095, 4_096, 4_097, 8_000, 30_000]) {
+                    let piece: Vec<u8> = pattern.bytes().cycle().take(len).collect();
+                    too_often += usize::from(both(vocabulary, &piece, &mut bench));
+                }
             }
+            assert!(too_often > 0, "dashes are taken back and forth");
         }
     }
 }

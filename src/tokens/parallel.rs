@@ -1,8 +1,9 @@
-//! Many texts, or a very long one, by several threads.
+//! Many texts, or very long ones, by several threads.
 
 use super::Encoding;
 use super::kinds::Kinds;
 use super::split::Text;
+use std::collections::HashSet;
 use std::thread::Builder;
 
 /// Fewer bytes than this for each thread, and starting it costs more than it saves.
@@ -57,25 +58,52 @@ fn parts_of(text: &str, parts: usize) -> Vec<&str> {
 }
 
 impl Encoding {
-    /// Appends the tokens of a text, as `encode_ordinary` does, by several threads if it is very long.
-    pub fn encode_ordinary_by(&self, threads: usize, text: &str, tokens: &mut Vec<u32>) {
-        let parts = parts_of(text, threads.min(text.len() / PART));
-        if parts.len() == 1 {
-            return self.encode_ordinary(text, tokens);
-        }
-        let of_parts = of_each(&parts, text.len(), threads, |part| {
-            let mut tokens = Vec::new();
-            self.encode_ordinary(part, &mut tokens);
-            tokens
-        });
-        of_parts.iter().for_each(|part| tokens.extend_from_slice(part));
+    /// Tokens of each text, as `count` tells, by at most so many threads. Very long texts are shared out as well.
+    pub fn count_all(&self, texts: &[&str], threads: usize) -> Vec<usize> {
+        shared_out(texts, threads, |part| self.count(part), |count, more| *count += more)
     }
 
-    /// Tokens of a text, as `count` tells, by several threads if it is very long.
-    pub fn count_by(&self, threads: usize, text: &str) -> usize {
-        let parts = parts_of(text, threads.min(text.len() / PART));
-        of_each(&parts, text.len(), threads, |part| self.count(part)).iter().sum()
+    /// The tokens of each text, as `encode` has them, by at most so many threads. Very long texts are shared out as
+    /// well, unless special tokens are allowed, which might be cut.
+    pub fn encode_all(
+        &self,
+        texts: &[&str],
+        allowed: &HashSet<&str>,
+        threads: usize,
+    ) -> Vec<Vec<u32>> {
+        let encode = |text: &str| {
+            let mut tokens = Vec::new();
+            self.encode(text, allowed, &mut tokens);
+            tokens
+        };
+        if allowed.is_empty() {
+            shared_out(texts, threads, encode, |tokens, more| tokens.extend_from_slice(&more))
+        } else {
+            of_each(texts, texts.iter().map(|text| text.len()).sum(), threads, encode)
+        }
     }
+}
+
+/// A result of each text, joined of those of its parts.
+fn shared_out<R: Send>(
+    texts: &[&str],
+    threads: usize,
+    work: impl Fn(&str) -> R + Sync,
+    join: impl Fn(&mut R, R),
+) -> Vec<R> {
+    let bytes = texts.iter().map(|text| text.len()).sum();
+    let of_texts: Vec<Vec<&str>> =
+        texts.iter().map(|text| parts_of(text, threads.min(text.len() / PART))).collect();
+    let mut results = of_each(&of_texts.concat(), bytes, threads, work).into_iter();
+    of_texts
+        .iter()
+        .map(|parts| {
+            let mut next = || results.next().expect("each part has a result");
+            let mut result = next();
+            parts[1..].iter().for_each(|_| join(&mut result, next()));
+            result
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -102,11 +130,16 @@ mod tests {
             let encoding = Encoding::named(name).unwrap();
             for (text, parts) in [(&english, 4), (&chinese, 4), (&unbroken, 1)] {
                 assert_eq!(parts_of(text, 4).len(), parts);
-                let (mut whole, mut by_parts) = (Vec::new(), Vec::new());
+                let mut whole = Vec::new();
                 encoding.encode_ordinary(text, &mut whole);
-                encoding.encode_ordinary_by(4, text, &mut by_parts);
-                assert_eq!(whole, by_parts, "{name}");
-                assert_eq!(encoding.count_by(4, text), whole.len());
+                let texts = ["", text, "a b", text];
+                let counts = [0, whole.len(), 2, whole.len()];
+                assert_eq!(encoding.count_all(&texts, 4), counts, "{name}");
+                for allowed in [HashSet::new(), HashSet::from(["<|endoftext|>"])] {
+                    let encoded = encoding.encode_all(&texts, &allowed, 4);
+                    assert_eq!(encoded.iter().map(Vec::len).collect::<Vec<_>>(), counts);
+                    assert!(encoded[1] == whole && encoded[3] == whole, "{name}");
+                }
             }
         }
     }

@@ -224,11 +224,9 @@ fn goes_before(first: u8) -> bool {
 
 static BEFORE_WORDS: [bool; 256] = {
     let mut before = [false; 256];
-    let mut byte = 0;
-    while byte < 128 {
-        before[byte as usize] = !(byte as u8).is_ascii_alphanumeric()
-            && byte != b'\r' as usize
-            && byte != b'\n' as usize;
+    let mut byte = 0_u8;
+    while byte < 0x80 {
+        before[byte as usize] = !byte.is_ascii_alphanumeric() && byte != b'\r' && byte != b'\n';
         byte += 1;
     }
     before

@@ -23,18 +23,21 @@ pub(super) struct Vocabulary {
     pairs: Pairs,
 }
 
-/// Answers of `may_meet` that a thread remembers, so many at most.
-const MEETINGS: usize = 1 << 16;
+/// Answers of `fit` that a thread remembers, so many at most.
+const FITS: usize = 1 << 16;
 
-/// What a thread remembers of which tokens may meet.
-pub(super) struct Meetings {
-    /// A pair's key and, in the lowest bit, the answer.
+/// No token, in `TOKEN_BITS`.
+const NO_FIT: u32 = (1 << TOKEN_BITS) - 1;
+
+/// What a thread remembers of which tokens may stand behind which.
+pub(super) struct Fits {
+    /// A pair's key and, in the lowest `TOKEN_BITS`, the answer.
     slots: Vec<u64>,
 }
 
-impl Meetings {
+impl Fits {
     pub(super) fn new() -> Self {
-        Self { slots: vec![0; MEETINGS] }
+        Self { slots: vec![0; FITS] }
     }
 }
 
@@ -45,7 +48,7 @@ impl Vocabulary {
     ///
     /// If there are more tokens than `TOKEN_BITS` can tell apart.
     pub(super) fn new(tokens: &[Vec<u8>]) -> Self {
-        assert!(tokens.len() < 1 << TOKEN_BITS, "more tokens than can be told apart");
+        assert!(tokens.len() < NO_FIT as usize, "more tokens than can be told apart");
         let mut sorted: Vec<(&[u8], u32)> = tokens
             .iter()
             .map(Vec::as_slice)
@@ -144,11 +147,17 @@ impl Vocabulary {
         }
     }
 
+    /// The token that two others are merged into; `NONE` if they are not.
+    #[inline(always)]
+    pub(super) fn merged(&self, left: u32, right: u32) -> u32 {
+        self.pairs.get(left, right)
+    }
+
     /// Whether two tokens may stand beside each other: whether merging the bytes of both gives just them.
     ///
     /// Undoes the merges of either side, the latest first, and looks at each step whether what then met at the
     /// border would have been merged before.
-    fn may_meet(&self, mut left: u32, mut right: u32) -> bool {
+    pub(super) fn may_meet(&self, mut left: u32, mut right: u32) -> bool {
         // What is merged across the border must come after this.
         let mut before = NONE;
         loop {
@@ -171,17 +180,35 @@ impl Vocabulary {
         }
     }
 
-    /// `may_meet`, remembered.
+    /// Of a token and all those that it begins with, the longest one that may stand behind `left`, and its length;
+    /// `NONE` if there is none. Remembered: what has many beginnings, like a long row of dashes, has to be asked for
+    /// at many places.
     #[inline(always)]
-    pub(super) fn meet(&self, left: u32, right: u32, meetings: &mut Meetings) -> bool {
-        let key = pairs::key(left, right);
-        let slot = &mut meetings.slots[(pairs::hash(key) >> 32) as usize % MEETINGS];
-        if *slot >> 1 == key {
-            return *slot & 1 != 0;
+    pub(super) fn fit(&self, left: u32, token: u32, len: usize, fits: &mut Fits) -> (u32, usize) {
+        if token == NONE {
+            return (NONE, 0);
         }
-        let may = self.may_meet(left, right);
-        *slot = key << 1 | u64::from(may);
-        may
+        let key = pairs::key(left, token);
+        let slot = &mut fits.slots[(pairs::hash(key) >> 32) as usize % FITS];
+        if *slot >> TOKEN_BITS != key {
+            *slot = key << TOKEN_BITS | u64::from(self.look_for_fit(left, token));
+        }
+        match (*slot & u64::from(NO_FIT)) as u32 {
+            NO_FIT => (NONE, 0),
+            fit if fit == token => (token, len),
+            fit => (fit, self.len(fit)),
+        }
+    }
+
+    /// As `fit`, but `NO_FIT` if there is none.
+    fn look_for_fit(&self, left: u32, mut token: u32) -> u32 {
+        while !self.may_meet(left, token) {
+            token = self.shorter[token as usize];
+            if token == NONE {
+                return NO_FIT;
+            }
+        }
+        token
     }
 }
 
@@ -207,11 +234,19 @@ mod tests {
         assert!(!vocabulary.may_meet(a, bc), "ab comes before bc");
         assert!(!vocabulary.may_meet(ab, c), "they are merged into abc");
         assert!(vocabulary.may_meet(abc, bc));
-        let mut meetings = Meetings::new();
+        let mut fits = Fits::new();
         for _ in 0..2 {
-            assert!(vocabulary.meet(ab, a, &mut meetings));
-            assert!(!vocabulary.meet(a, bc, &mut meetings));
+            assert_eq!(vocabulary.fit(ab, a, 1, &mut fits), (a, 1));
+            assert_eq!(vocabulary.fit(abc, abc, 3, &mut fits), (abc, 3));
+            assert_eq!(vocabulary.fit(a, bc, 2, &mut fits), (NONE, 0), "nor b");
+            assert_eq!(vocabulary.fit(ab, bc, 2, &mut fits), (bc, 2));
+            assert_eq!(vocabulary.fit(c, NONE, 0, &mut fits), (NONE, 0));
         }
+        let [abcd, abce] = [259, 260];
+        let vocabulary = self::vocabulary(&[b"ab", b"bc", b"abc", b"abcd", b"cabcd"]);
+        assert!(!vocabulary.may_meet(c, abcd), "they are merged");
+        assert_eq!(vocabulary.fit(c, abcd, 4, &mut Fits::new()), (258, 3), "abc goes before cabc");
+        assert_eq!(vocabulary.bytes(abce), b"cabcd");
     }
 
     #[test]

@@ -4,7 +4,8 @@ Run it with `python -m tests.harness.fake_openai --port N` or by its path. The f
 names a deployment, so one server can stand in for many:
 
     POST /{deployment}/v1/chat/completions   a completion, plain or streamed (`/v1` is optional)
-    POST /control/{deployment}               set latency, status, prompt_tokens, completion_tokens
+    POST /control/{deployment}               set latency, status, prompt_tokens, completion_tokens,
+                                             usage_of_streams (0 = none, though it is asked for)
     GET  /stats                              counts per deployment
     GET  /sockets                            most sockets that were open at once when one was used
     POST /reset                              forget all counts and settings, release whoever waits
@@ -43,6 +44,7 @@ class Settings:
     status: int = 200
     prompt_tokens: int = 10
     completion_tokens: int = 20
+    usage_of_streams: bool = True
 
     def update(self, changes: dict[str, Any]) -> None:
         """Apply the fields of a control request; an unknown one is an error."""
@@ -218,7 +220,7 @@ async def _stream(
         yield _event(envelope | {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
         await deployment.pause(settings.latency / STREAM_CHUNKS)
     yield _event(envelope | {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
-    if (body.get("stream_options") or {}).get("include_usage"):
+    if settings.usage_of_streams and (body.get("stream_options") or {}).get("include_usage"):
         yield _event(envelope | {"choices": [], "usage": settings.usage()})
     yield "data: [DONE]\n\n"
 

@@ -74,11 +74,12 @@ async def complete(
     model: str = "fake",
     stream: bool = False,
     max_tokens: int | None = None,
+    prompt: str = PROMPT,
 ) -> Reply:
     """Send one chat completion and read all of its answer."""
     payload: dict[str, Any] = {
         "model": model,
-        "messages": [{"role": "user", "content": PROMPT}],
+        "messages": [{"role": "user", "content": prompt}],
         "stream": stream,
     }
     if max_tokens is not None:

@@ -76,8 +76,14 @@ def _group(group: str, *names: str) -> tuple[Deployment, ...]:
     return tuple(Deployment(f"{group}-{name}", group) for name in names)
 
 
+# LiteLLM knows how many tokens this model takes, so that pre-call checks have something to compare with.
+_KNOWN = (Deployment("known", params={"model": "openai/gpt-4o"}),)
+
 SETUPS: dict[str, Setup] = {
     "keys": Setup(),
+    "prompts": Setup(_KNOWN),
+    "prompts_checked": Setup(_KNOWN, router={"enable_pre_call_checks": True}),
+    "prompts_by_usage": Setup(_KNOWN, router={"routing_strategy": "usage-based-routing-v2"}),
     "deployments": Setup(
         (
             Deployment("limited", params={"rpm": RPM}),

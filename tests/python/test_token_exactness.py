@@ -156,8 +156,9 @@ def fail(of: Pair, where: str, text: str, what: str) -> None:
 
     points = " ".join(f"U+{ord(c):04X}" for c in short[:100])
     pytest.fail(
-        f"{of.name}, {where}: {what} of {short[:200]!r} differ ({len(short)} of {len(text)} characters: "
-        f"{points})\nfrom token {at} of {len(theirs)} on\ntiktoken {shown(theirs)}\nours     {shown(ours)}"
+        f"{of.name}, {where}: {what} of {short[:200]!r} differ ({len(short)} of {len(text)}: "
+        f"{points})\nfrom token {at} of {len(theirs)} on\n"
+        f"tiktoken {shown(theirs)}\nours     {shown(ours)}"
     )
 
 

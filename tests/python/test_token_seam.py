@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.resources import files
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -27,13 +27,23 @@ DEFAULT = "litellm.litellm_core_utils.default_encoding"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def registry() -> ModuleType:
-    """LiteLLM and tiktoken, unpatched. Every test patches them in a forked child of its own."""
+def registry() -> Iterator[ModuleType]:
+    """LiteLLM and tiktoken, without encodings. Every test patches them in a forked child."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         importlib.import_module("litellm.utils")
         importlib.import_module("litellm.main")
-        return importlib.import_module("tiktoken.registry")
+        found = importlib.import_module("tiktoken.registry")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(found, "ENCODINGS", {})
+        patch.delitem(sys.modules, DEFAULT, raising=False)
+        for owner, name in (
+            (litellm, "encoding"),
+            (litellm.main, "encoding"),
+            (importlib.import_module("litellm.litellm_core_utils"), "default_encoding"),
+        ):
+            patch.delitem(vars(owner), name, raising=False)
+        yield found
 
 
 def accelerate(**variables: str) -> dict[str, str]:
@@ -159,6 +169,7 @@ def test_it_comes_before_litellms_first_use_and_workers_share_the_tables() -> No
         """
         import importlib, json, os, socket, sys, threading, warnings
         warnings.simplefilter("ignore")
+        os.environ.pop("TIKTOKEN_CACHE_DIR", None)
         import fast_litellm
         assert not {"tiktoken", "litellm"} & set(sys.modules)
         armed = fast_litellm.get_patch_status()["seams"]["token_counting"]
