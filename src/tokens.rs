@@ -257,7 +257,8 @@ impl Encoding {
                 });
                 match few {
                     Some(few) => sink.few(few),
-                    None => sink.many(merge(vocabulary, &bytes[at..end], &mut memory.bench)),
+                    // Too many to be remembered, and just made.
+                    None => sink.many(memory.bench.tokens()),
                 }
             } else {
                 sink.many(merge(vocabulary, &bytes[at..end], &mut memory.bench));

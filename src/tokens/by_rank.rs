@@ -31,13 +31,15 @@ struct Part {
 /// Room to work in, kept by each thread.
 pub(super) struct ByRank {
     parts: Vec<Part>,
-    /// What is merged and where, the lowest rank and of equals the leftmost first; some that were overtaken.
-    merges: BinaryHeap<Reverse<u32>>,
+    /// What bytes are merged into and where: the lowest rank, and of equals the leftmost, is the last one.
+    of_bytes: Vec<u32>,
+    /// The same of parts that were merged before. Some of either kind were overtaken by others.
+    of_merged: BinaryHeap<Reverse<u32>>,
 }
 
 impl ByRank {
     pub(super) fn new() -> Self {
-        Self { parts: Vec::new(), merges: BinaryHeap::new() }
+        Self { parts: Vec::new(), of_bytes: Vec::new(), of_merged: BinaryHeap::new() }
     }
 
     /// Puts the tokens of a piece into `tokens`. `false` = the windows do not fit together, and those are not its tokens.
@@ -68,7 +70,7 @@ impl ByRank {
 
     /// Appends the tokens of a window, and returns the first one.
     fn window(&mut self, vocabulary: &Vocabulary, bytes: &[u8], tokens: &mut Vec<u32>) -> u32 {
-        self.merges.clear();
+        self.of_bytes.clear();
         self.parts.clear();
         self.parts.extend((1_u16..).zip(bytes).map(|(next, &byte)| Part {
             token: vocabulary.exact(&[byte]),
@@ -77,9 +79,11 @@ impl ByRank {
             next,
         }));
         for at in 0..bytes.len() {
-            self.look(vocabulary, at);
+            let merge = self.look(vocabulary, at);
+            self.of_bytes.extend(merge);
         }
-        while let Some(Reverse(merge)) = self.merges.pop() {
+        self.of_bytes.sort_unstable_by(|one, other| other.cmp(one));
+        while let Some(merge) = self.first() {
             let (merged, at) = (merge >> PLACE_BITS, merge as usize % WINDOW);
             if self.parts[at].merged != merged {
                 continue;
@@ -92,9 +96,11 @@ impl ByRank {
             if let Some(part) = self.parts.get_mut(next as usize) {
                 part.before = at as u16;
             }
-            self.look(vocabulary, at);
+            let merge = self.look(vocabulary, at);
+            self.of_merged.extend(merge.map(Reverse));
             if at > 0 {
-                self.look(vocabulary, self.parts[at].before as usize);
+                let merge = self.look(vocabulary, self.parts[at].before as usize);
+                self.of_merged.extend(merge.map(Reverse));
             }
         }
         let mut at = 0;
@@ -105,16 +111,26 @@ impl ByRank {
         self.parts.first().map_or(NONE, |part| part.token)
     }
 
-    /// Notes what the part at a place is merged into, with the next one.
-    fn look(&mut self, vocabulary: &Vocabulary, at: usize) {
+    /// Takes the merge that is to be made next.
+    fn first(&mut self) -> Option<u32> {
+        match (self.of_bytes.last(), self.of_merged.peek()) {
+            (Some(of_bytes), Some(Reverse(of_merged))) if of_merged < of_bytes => {
+                self.of_merged.pop().map(|Reverse(merge)| merge)
+            }
+            (Some(_), _) => self.of_bytes.pop(),
+            (None, _) => self.of_merged.pop().map(|Reverse(merge)| merge),
+        }
+    }
+
+    /// Notes what the part at a place is merged into, with the next one: it and the place in one word.
+    #[inline(always)]
+    fn look(&mut self, vocabulary: &Vocabulary, at: usize) -> Option<u32> {
         let part = &self.parts[at];
         let merged = match self.parts.get(part.next as usize) {
             Some(next) => vocabulary.merged(part.token, next.token),
             None => NONE,
         };
         self.parts[at].merged = merged;
-        if merged != NONE {
-            self.merges.push(Reverse(merged << PLACE_BITS | at as u32));
-        }
+        (merged != NONE).then_some(merged << PLACE_BITS | at as u32)
     }
 }

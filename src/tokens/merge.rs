@@ -17,19 +17,21 @@ pub(super) struct Bench {
     tokens: Vec<u32>,
 }
 
-/// How much more than its length may be taken back in vain of any piece, in bytes.
-const IN_VAIN: usize = 128;
-
 impl Bench {
     pub(super) fn new() -> Self {
         Self { fits: Fits::new(), dead: Vec::new(), by_rank: ByRank::new(), tokens: Vec::new() }
+    }
+
+    /// What `merge` has made last.
+    pub(super) fn tokens(&self) -> &[u32] {
+        &self.tokens
     }
 }
 
 /// The tokens of a piece that is not empty.
 #[inline(never)]
 pub(super) fn merge<'a>(vocabulary: &Vocabulary, piece: &[u8], bench: &'a mut Bench) -> &'a [u32] {
-    if !go(vocabulary, piece, bench, piece.len() + IN_VAIN)
+    if !go(vocabulary, piece, bench, piece.len())
         && !bench.by_rank.merge(vocabulary, piece, &mut bench.tokens)
     {
         go(vocabulary, piece, bench, usize::MAX);
@@ -37,7 +39,7 @@ pub(super) fn merge<'a>(vocabulary: &Vocabulary, piece: &[u8], bench: &'a mut Be
     &bench.tokens
 }
 
-/// Makes the tokens by going back and forth. `false` = more bytes than `most` have been taken back.
+/// Makes the tokens by going back and forth. `false` = more bytes than `most` would have been taken back.
 #[inline(always)]
 fn go(vocabulary: &Vocabulary, piece: &[u8], bench: &mut Bench, most: usize) -> bool {
     let Bench { fits, dead, tokens, .. } = bench;
@@ -91,7 +93,7 @@ mod tests {
 
     /// What either way makes of a piece, and whether the first one goes back too often.
     fn both(vocabulary: &Vocabulary, piece: &[u8], bench: &mut Bench) -> bool {
-        let too_often = !go(vocabulary, piece, bench, piece.len() + IN_VAIN);
+        let too_often = !go(vocabulary, piece, bench, piece.len());
         assert!(go(vocabulary, piece, bench, usize::MAX));
         let there = bench.tokens.clone();
         assert!(bench.by_rank.merge(vocabulary, piece, &mut bench.tokens), "windows fit together");
