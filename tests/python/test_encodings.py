@@ -521,6 +521,23 @@ def test_a_child_has_the_tables_of_its_parent(gate: Gate, region: Region) -> Non
     assert "theirs" in vars(core)
 
 
+def test_a_batch_is_done_where_threads_cannot_be_started() -> None:
+    # A stack that no address space has room for.
+    done = run_python(
+        """
+        from fast_litellm import SimpleTokenCounter
+        from fast_litellm._rust import CoreBPE
+
+        texts = ["a word " * (n * 1_000) for n in range(1, 40)]
+        core = CoreBPE("r50k_base")
+        assert core.count_batch(texts, 8) == [core.count_ordinary(text) for text in texts]
+        assert len(SimpleTokenCounter().count_tokens_batch(texts, threads=8)) == len(texts)
+        """,
+        env={"RUST_MIN_STACK": str(1 << 50)},
+    )
+    assert done.stderr == ""
+
+
 def test_a_child_counts_that_was_forked_during_the_first_count() -> None:
     # Whatever that count made without the interpreter, the child would wait for ever to be finished.
     run_python(
