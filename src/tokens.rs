@@ -29,6 +29,7 @@ mod word;
 pub use parallel::of_each;
 
 use definition::{Definition, VOCABULARIES};
+use kinds::Kinds;
 use merge::{Bench, merge};
 use recent::{Few, Recent};
 use special::SpecialTokens;
@@ -96,6 +97,7 @@ thread_local! {
 #[derive(Clone, Copy)]
 pub struct Encoding {
     definition: &'static Definition,
+    kinds: &'static Kinds,
     vocabulary: &'static Vocabulary,
     special: &'static SpecialTokens,
 }
@@ -124,8 +126,14 @@ impl Encoding {
         Definition::named(name).map(Self::new)
     }
 
+    /// With all its tables: nothing is left to be made by a count, in whose midst another thread may fork.
     fn new(definition: &'static Definition) -> Self {
-        Self { definition, vocabulary: definition.vocabulary(), special: definition.special() }
+        Self {
+            definition,
+            kinds: Kinds::get(),
+            vocabulary: definition.vocabulary(),
+            special: definition.special(),
+        }
     }
 
     /// The encoding of a model; of one that is unknown, or that has a tokenizer of its own, `cl100k_base`, as
@@ -228,7 +236,7 @@ impl Encoding {
     }
 
     fn pour(&self, text: &str, sink: &mut impl Sink) {
-        let text = Text::new(text);
+        let text = Text::new(text, self.kinds);
         self.with_memory(|memory| match self.definition.rules {
             Rules::Gpt2 => self.pour_by::<Gpt2>(&text, sink, memory),
             Rules::Gpt4 => self.pour_by::<Gpt4>(&text, sink, memory),

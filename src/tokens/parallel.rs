@@ -1,8 +1,10 @@
 //! Many texts, or very long ones, by several threads.
 
 use super::Encoding;
+use super::kinds::Kinds;
 use super::split::Text;
 use std::collections::HashSet;
+use std::thread::Builder;
 
 /// Fewer bytes than this for each thread, and starting it costs more than it saves.
 const PART: usize = 1 << 16;
@@ -11,7 +13,7 @@ const PART: usize = 1 << 16;
 const MOST_THREADS: usize = 64;
 
 /// A result of each text, in their order. Every thread takes every so manyth text, so that neighbours of one size are
-/// shared out.
+/// shared out; what a thread was to do that cannot be started is done here.
 pub fn of_each<T: Sync + ?Sized, R: Send>(
     texts: &[&T],
     bytes: usize,
@@ -27,11 +29,15 @@ pub fn of_each<T: Sync + ?Sized, R: Send>(
     };
     let part = &part;
     let mut parts: Vec<_> = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|first| scope.spawn(move || part(first))).collect();
+        let start = |first| {
+            Builder::new().spawn_scoped(scope, move || part(first)).map_err(|_unstarted| first)
+        };
+        let others: Vec<_> = (1..threads).map(start).collect();
         let mine = part(0);
-        let theirs = others
-            .into_iter()
-            .map(|other| other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        let theirs = others.into_iter().map(|other| match other {
+            Ok(other) => other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(first) => part(first),
+        });
         std::iter::once(mine).chain(theirs).map(Vec::into_iter).collect()
     });
     let next = |at: usize| parts[at % threads].next().expect("each thread did all of its texts");
@@ -41,7 +47,7 @@ pub fn of_each<T: Sync + ?Sized, R: Send>(
 /// A long text in about so many parts, none of which tokens would reach across.
 fn parts_of(text: &str, parts: usize) -> Vec<&str> {
     let size = text.len() / parts.max(1) + 1;
-    let characters = Text::new(text);
+    let characters = Text::new(text, Kinds::get());
     let (mut found, mut start) = (Vec::new(), 0);
     while let Some(cut) = (start + size..text.len()).find(|&at| characters.is_cut(at)) {
         found.push(&text[start..cut]);

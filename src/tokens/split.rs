@@ -38,8 +38,8 @@ pub(super) struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
-        Self { bytes: text.as_bytes(), kinds: Kinds::get() }
+    pub(super) fn new(text: &'a str, kinds: &'static Kinds) -> Self {
+        Self { bytes: text.as_bytes(), kinds }
     }
 
     pub(super) fn bytes(&self) -> &'a [u8] {

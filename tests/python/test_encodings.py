@@ -521,6 +521,59 @@ def test_a_child_has_the_tables_of_its_parent(gate: Gate, region: Region) -> Non
     assert "theirs" in vars(core)
 
 
+def test_a_batch_is_done_where_threads_cannot_be_started() -> None:
+    # A stack that no address space has room for.
+    done = run_python(
+        """
+        from fast_litellm import SimpleTokenCounter
+        from fast_litellm._rust import CoreBPE
+
+        texts = ["a word " * (n * 1_000) for n in range(1, 40)]
+        core = CoreBPE("r50k_base")
+        assert core.count_batch(texts, 8) == [core.count_ordinary(text) for text in texts]
+        assert len(SimpleTokenCounter().count_tokens_batch(texts, threads=8)) == len(texts)
+        """,
+        env={"RUST_MIN_STACK": str(1 << 50)},
+    )
+    assert done.stderr == ""
+
+
+def test_a_child_counts_that_was_forked_during_the_first_count() -> None:
+    # Whatever that count made without the interpreter, the child would wait for ever to be finished.
+    run_python(
+        """
+        import os, random, signal, sys, threading, time
+        from fast_litellm._rust import CoreBPE
+
+        core = CoreBPE("r50k_base")
+        sys.setswitchinterval(1e-5)
+
+        def first_count_and_fork():
+            counter = threading.Thread(target=core.count_ordinary, args=("a word " * 1_000,))
+            counter.start()
+            until = time.perf_counter() + random.random() * 1e-3
+            while time.perf_counter() < until:
+                pass
+            child = os.fork()
+            if child == 0:
+                signal.alarm(5)
+                os._exit(core.count_ordinary("hello world"))
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+            counter.join()
+
+        # Each by a process that has not counted yet.
+        for _ in range(60):
+            child = os.fork()
+            if child == 0:
+                try:
+                    first_count_and_fork()
+                finally:
+                    os._exit(sys.exc_info()[0] is not None)
+            assert os.waitpid(child, 0)[1] == 0
+        """
+    )
+
+
 # Definitions
 
 

@@ -179,15 +179,20 @@ def _start(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
     head = ["", "side", "load, CPU ms", "load, ms", "private MiB", "threads started"]
     shown = [[*head, *(f"{kind}, MB/s" for kind in kinds)]]
     for row in there:
+        ours = _of_ours(there, row["encoding"])
+        speeds, our_speeds = row["mb_per_s"], ours.get("mb_per_s", {})
         shown.append(
             [
                 row["encoding"],
                 row["side"],
-                f"{row['load_cpu_ms']:.1f}",
+                _bold(f"{row['load_cpu_ms']:.1f}", _less(row, ours, "load_cpu_ms")),
                 f"{row['load_wall_ms']:.1f}",
-                f"{row['private_bytes'] / 2**20:.1f}",
+                _bold(f"{row['private_bytes'] / 2**20:.1f}", _less(row, ours, "private_bytes")),
                 str(row["threads"] - 1),
-                *(f"{row['mb_per_s'].get(kind, 0):.0f}" for kind in kinds),
+                *(
+                    _bold(f"{speeds.get(kind, 0):.0f}", _less(our_speeds, speeds, kind))
+                    for kind in kinds
+                ),
             ]
         )
     yield "### New processes: an encoding is loaded, then texts of 2,000 characters are counted once each"
@@ -205,8 +210,11 @@ def _memory(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
         ["", "side", "before the fork: private MiB", "PSS", "in each worker: private MiB", "PSS"]
     ]
     for row in rows:
+        ours = _of_ours(rows, row["encoding"])
         values = [
-            f"{row[when][key] / 2**20:.2f}" if when in row else "-"
+            _bold(f"{row[when][key] / 2**20:.2f}", _less(row[when], ours.get(when, {}), key))
+            if when in row
+            else "-"
             for when in ("before", "after")
             for key in ("private", "pss")
         ]
@@ -245,6 +253,19 @@ def _losses(cells: Sequence[dict[str, Any]]) -> Iterable[str]:
         beaten.setdefault((mine["way"], other["way"]), []).append(where)
     for (mine_way, other_way), places in beaten.items():
         yield f"* `{mine_way}` is slower than `{other_way}`: {'; '.join(places)}"
+
+
+def _of_ours(rows: Sequence[dict[str, Any]], encoding: str) -> dict[str, Any]:
+    found = (row for row in rows if (row["side"], row["encoding"]) == ("ours", encoding))
+    return next(found, {})
+
+
+def _less(one: dict[str, Any], other: dict[str, Any], key: str) -> bool:
+    return key in one and key in other and one[key] < other[key]
+
+
+def _bold(text: str, better: bool) -> str:
+    return f"**{text}**" if better else text
 
 
 def micro(nanoseconds: float) -> str:

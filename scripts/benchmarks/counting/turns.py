@@ -35,7 +35,7 @@ class Plan:
     """
 
     rounds: int = 25
-    span_ns: int = 2_000_000
+    span_ns: int = 5_000_000
     cell_ns: int = 1_500_000_000
     fewest: int = 5
     longest_ns: int = 3_000_000_000
@@ -195,17 +195,28 @@ def measure_new(
         with _noted(cell):
             _foresee(sides, cell, lambda length: make(length, 99), plan)
     rounds = min(plan.rounds, NEW_ROUNDS)
-    made = [make(length, number) for number in range(rounds)]
-    paths = [sides.file(text) for text in made]
-    # Who rests has met fewer of the texts; the counts of the first are compared.
+    # What one way of a process has counted, another one of it may remember.
+    places = [_place(cell, cells) for cell in cells]
+    numbers = range(1, 1 + rounds * (1 + max(places, default=0)))
+    made = {number: make(length, number) for number in numbers}
+    paths = {number: sides.file(text) for number, text in made.items()}
+    place_of = {id(cell): place for cell, place in zip(cells, places, strict=True)}
     for cell in _in_turns(cells, rounds, plan, draw):
         with _noted(cell):
-            number = len(cell.times)
+            number = 1 + place_of[id(cell)] * rounds + len(cell.times)
             answer = sides.ask(cell.side, "once", encoding, cell.way, paths[number])
-            if number:
-                answer["count"] = cell.count
             _take(cell, answer, made[number])
+    # Counts are compared, so they have to be of one text.
+    path = sides.file(make(length, 0))
+    for cell in cells:
+        with _noted(cell):
+            if not cell.absent:
+                cell.count = sides.ask(cell.side, "once", encoding, cell.way, path)["count"]
     return cells
+
+
+def _place(cell: Cell, cells: Sequence[Cell]) -> int:
+    return [other.way for other in cells if other.side == cell.side].index(cell.way)
 
 
 def _cells(sides: Sides, encoding: str, kind: str, length: int) -> list[Cell]:
