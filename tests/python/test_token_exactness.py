@@ -67,7 +67,9 @@ def pair(name: str) -> Pair:
             tiktoken_ext.openai_public, "data_gym_to_mergeable_bpe_ranks", published_for_gpt2
         )
         made = tiktoken_ext.openai_public.ENCODING_CONSTRUCTORS[name]()
-    return Pair(name, ours, tiktoken.Encoding(**made))
+    theirs = tiktoken.Encoding(**made)
+    assert type(theirs._core_bpe).__module__ != type(ours).__module__, "compared with itself"
+    return Pair(name, ours, theirs)
 
 
 def as_published(ranks: Mapping[bytes, int]) -> bytes:
@@ -293,6 +295,11 @@ def test_every_short_string(name: str, alphabet: Sequence[str], longest: int) ->
     """Each with an end of its own, where white space is split otherwise than before more text."""
     longest += TIMES > 1
     check_batch(pair(name), "short", list(token_corpus.short_strings(alphabet, longest)), 1)
+
+
+@pytest.mark.parametrize("name", SPLITTERS)
+def test_short_strings_anywhere(name: str) -> None:
+    check_batch(pair(name), "shifted", list(token_corpus.shifted(2 + (TIMES > 1))), 1)
 
 
 @pytest.mark.parametrize("name", SPLITTERS)

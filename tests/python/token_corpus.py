@@ -455,6 +455,17 @@ def short_strings(alphabet: Sequence[str], longest: int) -> Iterator[str]:
 BLANK_ALPHABET = (" ", "\n", "\r", "\t", "\u3000", "a", ".", "/", "\u0301")
 LETTER_ALPHABET = ("'", "s", "ſ", "L", "l", "A", "e", "R", "ǅ", "ʰ", "\u0301", "中", " ", "1", "\n")
 
+WINDOW_ALPHABET = (*"'sSlaAeé\u00c9ſǅ中\u0301 \n\r\t\u3000", "1", "²", ".", "/", "👍")
+
+
+def shifted(longest: int) -> Iterator[str]:
+    """Short strings behind rows of many lengths, at the text's end and before more: splitters look at 16 bytes at once."""
+    for short in short_strings(WINDOW_ALPHABET, longest):
+        for filler, length in itertools.product("aA .1\n", range(8, 19)):
+            yield filler * length + short
+            yield filler * length + short + "plain words, and so on"
+
+
 CONTEXTS: dict[str, Callable[[str], str]] = {
     # Splits that ASCII shows, whatever merges the code point has: letter or not, number or not, blank or not.
     "telling its kind": lambda c: f"{c}'s 1{c}2345  {c}  b",
