@@ -1,8 +1,10 @@
 //! Makes tokens of one piece of a text.
 //!
 //! Takes the longest token that may stand where it is, and goes back where nothing leads on. What was found to lead
-//! nowhere is marked, so that no place is tried twice. A piece in which it goes back too often, such as a long row of
-//! dashes, is left to `by_rank`: the work is linear in the piece's length, whatever the piece is.
+//! nowhere is marked, so that no place is tried twice. There is only one way, so that what is tried first changes the
+//! time and nothing else: a token that comes again is tried before longer ones, which in a row of one character lead
+//! nowhere, after many places. A piece in which it goes back too often is left to `by_rank`: the work is linear in the
+//! piece's length, whatever the piece is.
 
 use super::NONE;
 use super::by_rank::ByRank;
@@ -72,16 +74,24 @@ fn go(vocabulary: &Vocabulary, piece: &[u8], bench: &mut Bench, most: usize) -> 
             if token == NONE {
                 break false;
             }
-            let end = at + len;
-            if dead[end / 64] >> (end % 64) & 1 == 0 {
+            if leads_on(dead, at + len) {
                 break true;
             }
             (token, len) = vocabulary.shorter(token);
         };
         if found {
+            let same = &piece[at..at + len];
             tokens.push(token);
             at += len;
             last = token;
+            while piece.get(at) == Some(&same[0])
+                && piece[at..].starts_with(same)
+                && leads_on(dead, at + len)
+                && vocabulary.fit(token, token, len, fits).0 == token
+            {
+                tokens.push(token);
+                at += len;
+            }
             (token, len) = vocabulary.longest(&piece[at..]);
         } else {
             dead[at / 64] |= 1 << (at % 64);
@@ -91,10 +101,21 @@ fn go(vocabulary: &Vocabulary, piece: &[u8], bench: &mut Bench, most: usize) -> 
             left = still;
             at -= vocabulary.len(undone);
             last = tokens.last().copied().unwrap_or(NONE);
-            (token, len) = vocabulary.shorter(undone);
+            // One that came again has not been tried after longer ones.
+            (token, len) = if undone == last {
+                vocabulary.longest(&piece[at..])
+            } else {
+                vocabulary.shorter(undone)
+            };
         }
     }
     true
+}
+
+/// Whether nothing is known against going on from a place.
+#[inline(always)]
+fn leads_on(dead: &[u64], at: usize) -> bool {
+    dead[at / 64] >> (at % 64) & 1 == 0
 }
 
 #[cfg(test)]
@@ -131,14 +152,26 @@ mod tests {
             let mut bench = Bench::new();
             let mut too_often = 0;
             for pattern in
-                ["-", "=", " ", "/", "ab", "\u{4f60}\u{597d}", "-=--=", "e\u{301}", "xyzzy"]
+                ["-", "=", " ", "/", "ab", "\u{4f60}\u{597d}", "-=--=", "e\u{301}", "ingener"]
             {
                 for len in (1..300).chain([4_095, 4_096, 4_097, 8_000, 30_000]) {
                     let piece: Vec<u8> = pattern.bytes().cycle().take(len).collect();
                     too_often += usize::from(both(vocabulary, &piece, &mut bench));
                 }
             }
-            assert!(too_often > 0, "dashes are taken back and forth");
+            assert!(too_often > 0, "parts of words are taken back and forth");
+        }
+    }
+
+    #[test]
+    fn a_row_of_one_character_is_gone_through_once() {
+        for name in ["cl100k_base", "o200k_base"] {
+            let vocabulary = Definition::named(name).unwrap().vocabulary();
+            for byte in *b"=-/*#" {
+                let mut bench = Bench::new();
+                let most = 10_000;
+                assert!(go(vocabulary, &[byte].repeat(100_000), &mut bench, most), "{name} {byte}");
+            }
         }
     }
 }
