@@ -70,7 +70,7 @@ class Gate:
                 return began
             return (began or _TOLD) if self._is_ours() else -(began or _TOLD)
         except _native.FAULTS as error:  # the call is to be done, whoever does it
-            logger().debug("a call was not decided: %s", error)
+            self.failed("deciding", error)
             return -_TOLD
 
     def end(self, began: int, operation: str, ours: bool = True) -> None:
@@ -83,16 +83,22 @@ class Gate:
         """
         if began >= 0:
             if ours:
-                self.breaker.succeeded()
+                try:
+                    self.breaker.succeeded()
+                except _native.FAULTS as error:  # the call is done
+                    self.failed("ending a trial", error)
         else:
             began, ours = -began, False
         if began > _TOLD:
             self._timing.end(began, f"{'rust' if ours else 'python'}_tokens.{operation}")
 
     def failed(self, operation: str, error: BaseException) -> None:
-        """Count a call that the extension could not do."""
+        """Count a call that the extension could not do. Never raises: the call is still to be done."""
         self._all(0.0)
-        self.breaker.failed(operation, error)
+        try:
+            self.breaker.failed(operation, error)
+        except _native.FAULTS as fault:
+            logger().error("%s failed (%s), which cannot be counted: %s", operation, error, fault)
 
     def close(self) -> None:
         """Send all calls to tiktoken from now on."""

@@ -409,6 +409,33 @@ def test_ten_faults_open_the_breaker_and_a_reset_closes_it(
     assert len(recorder.asked) == MAX_ERRORS + 1
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, PanicException])
+def test_a_call_that_cannot_be_decided_is_tiktokens_and_counted(
+    kind: type[BaseException],
+    gate: Gate,
+    region: Region,
+    theirs: Callable[[str], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    encoding, recorder = recorded("cl100k_base", gate, theirs("cl100k_base"))
+    expected = theirs("cl100k_base").encode("hello world")
+
+    def fail(*_: object) -> None:
+        raise kind("no region")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gate.breaker, "_look", fail)
+        assert encoding.encode("hello world") == expected
+        assert recorder.asked == []
+        assert region.feature_standing(FEATURE)["errors_total"] == 1
+        patch.setattr(gate.breaker, "failed", fail)
+        assert encoding.encode("hello world") == expected
+    # When it looks the next time, all is well again.
+    gate.breaker._looked_at = 0.0
+    assert encoding.encode("hello world") == expected
+    assert [name for name, _ in recorder.asked] == ["encode_ordinary"]
+
+
 def test_a_trial_that_succeeds_closes_the_breaker(region: Region, gate: Gate) -> None:
     encoding, recorder = recorded("p50k_base", gate)
     for _ in range(MAX_ERRORS):
