@@ -1,7 +1,7 @@
 //! Byte pair encoding: the tokens of a text, in the encodings of tiktoken. It has nothing to do with the region.
 //!
 //! A text is split into pieces (`split`), and each piece into tokens (`merge`), most of them found whole (`recent`,
-//! `word`). The tokens themselves come from tiktoken-rs, and so do the special ones.
+//! `word`). The tokens themselves come from tiktoken-rs; the special ones stand in `definition`.
 
 #![allow(
     clippy::inline_always,
@@ -25,8 +25,6 @@ mod trie;
 mod vocabulary;
 mod window;
 mod word;
-
-pub use parallel::of_each;
 
 use definition::{Definition, VOCABULARIES};
 use kinds::Kinds;

@@ -1,6 +1,6 @@
 //! `CoreBPE`: an encoding of tiktoken by the core, in place of the class of that name in tiktoken's own extension.
 
-use crate::tokens::{Encoding, of_each};
+use crate::tokens::Encoding;
 use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
@@ -216,8 +216,7 @@ impl CoreBPE {
     ) -> PyResult<Vec<Bound<'py, PyBytes>>> {
         let batch: Vec<&[u32]> = batch.iter().map(|tokens| tokens.0.as_slice()).collect();
         let bytes = batch.iter().map(|tokens| size_of_val(*tokens)).sum();
-        let decode = |tokens: &[u32]| self.encoding.decode(tokens);
-        let decoded = free_if_long(py, bytes, || of_each(&batch, bytes, threads, decode));
+        let decoded = free_if_long(py, bytes, || self.encoding.decode_all(&batch, threads));
         decoded.into_iter().map(|bytes| Ok(PyBytes::new(py, &bytes?))).collect()
     }
 

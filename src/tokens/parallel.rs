@@ -1,8 +1,8 @@
 //! Many texts, or very long ones, by several threads.
 
-use super::Encoding;
 use super::kinds::Kinds;
 use super::split::Text;
+use super::{Encoding, UnknownToken};
 use std::collections::HashSet;
 use std::thread::Builder;
 
@@ -14,7 +14,7 @@ const MOST_THREADS: usize = 64;
 
 /// A result of each text, in their order. Every thread takes every so manyth text, so that neighbours of one size are
 /// shared out; what a thread was to do that cannot be started is done here.
-pub fn of_each<T: Sync + ?Sized, R: Send>(
+fn of_each<T: Sync + ?Sized, R: Send>(
     texts: &[&T],
     bytes: usize,
     threads: usize,
@@ -81,6 +81,16 @@ impl Encoding {
         } else {
             of_each(texts, texts.iter().map(|text| text.len()).sum(), threads, encode)
         }
+    }
+
+    /// The bytes of each list of tokens, as `decode` has them, by at most so many threads.
+    pub fn decode_all(
+        &self,
+        batch: &[&[u32]],
+        threads: usize,
+    ) -> Vec<Result<Vec<u8>, UnknownToken>> {
+        let bytes = batch.iter().map(|tokens| size_of_val(*tokens)).sum();
+        of_each(batch, bytes, threads, |tokens| self.decode(tokens))
     }
 }
 

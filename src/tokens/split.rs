@@ -6,7 +6,7 @@ use super::window::{self, Window};
 /// How a family of encodings splits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rules {
-    /// `r50k_base`, `p50k_base`, `p50k_edit`.
+    /// `gpt2`, `r50k_base`, `p50k_base`, `p50k_edit`.
     Gpt2,
     /// `cl100k_base`.
     Gpt4,
@@ -104,6 +104,12 @@ impl<'a> Text<'a> {
         at
     }
 
+    /// Behind the blank at a place, or just there if there is none.
+    #[inline(always)]
+    fn behind_space(&self, at: usize) -> usize {
+        at + usize::from(self.bytes[at] == b' ')
+    }
+
     /// Bytes of `'s`, `'t`, `'re`, `'ve`, `'m`, `'ll` or `'d`, in upper case too if `any_case`; 0 if there is none.
     #[inline(always)]
     fn contraction(&self, at: usize, any_case: bool) -> usize {
@@ -197,10 +203,12 @@ fn plain_space(window: Window, to_line_end: bool) -> Option<usize> {
     Some(line_end.unwrap_or(len.saturating_sub(1).max(1)))
 }
 
-/// Numbers, others and white space that begin with a window and a byte of ASCII, by what `Gpt4` and `Gpt4o` share.
-/// A run of others ends before a line end, and before what `ends` says.
+/// Numbers, others and white space that begin with a window, by what `Gpt4` and `Gpt4o` share.
 #[inline(always)]
 fn plain_rest(window: Window, first: u8) -> Option<usize> {
+    if !first.is_ascii() {
+        return None;
+    }
     if first.is_ascii_digit() {
         let digits = window.digits().run(0);
         return if digits >= 3 { Some(3) } else { seen(window, digits) };
@@ -257,7 +265,7 @@ impl Split for Gpt2 {
                 return at + contraction;
             }
         }
-        let first = if text.bytes[at] == b' ' { at + 1 } else { at };
+        let first = text.behind_space(at);
         match text.kind(first) {
             Some((Kind::Upper | Kind::Lower | Kind::Letter, _)) => text.run(first, is_letter),
             Some((Kind::Number, _)) => text.run(first, |kind| kind == Kind::Number),
@@ -279,7 +287,7 @@ impl Split for Gpt4 {
         if letters > 0 {
             return seen(window, before + letters);
         }
-        if first.is_ascii() { plain_rest(window, first) } else { None }
+        plain_rest(window, first)
     }
 
     #[inline(always)]
@@ -302,7 +310,7 @@ impl Split for Gpt4 {
             if end > at + len {
                 return end;
             }
-            let first = if text.bytes[at] == b' ' { at + 1 } else { at };
+            let first = text.behind_space(at);
             let end = text.run(first, is_mark_or_other);
             if end > first {
                 return text.run_of_bytes(end, |byte| matches!(byte, b'\r' | b'\n'));
@@ -325,7 +333,7 @@ impl Split for Gpt4o {
         if end > before {
             return seen(window, end).filter(|&end| !window.apostrophes().has(end));
         }
-        if first.is_ascii() { plain_rest(window, first) } else { None }
+        plain_rest(window, first)
     }
 
     #[inline(always)]
@@ -341,21 +349,14 @@ impl Split for Gpt4o {
             if let Some((Kind::Upper | Kind::Lower | Kind::Letter | Kind::Mark, _)) =
                 text.kind(at + len)
             {
-                let end = Self::cased(text, at + len);
-                if end > at + len {
-                    return end + text.contraction(end, true);
-                }
-                // Nothing but upper case follows. Without it a mark is a word of its own.
-                if kind == Kind::Mark {
-                    return Self::word(text, at);
-                }
-                let end = text.run(at + len, |kind| kind == Kind::Upper);
-                return end + text.contraction(end, true);
+                // If nothing but upper case follows, a mark is a word of its own.
+                let alone = kind == Kind::Mark && Self::cased(text, at + len) == at + len;
+                return Self::word(text, if alone { at } else { at + len });
             }
             if kind == Kind::Mark {
                 return Self::word(text, at);
             }
-            let first = if text.bytes[at] == b' ' { at + 1 } else { at };
+            let first = text.behind_space(at);
             let end = text.run(first, is_mark_or_other);
             if end > first {
                 return text.run_of_bytes(end, |byte| matches!(byte, b'\r' | b'\n' | b'/'));
