@@ -23,7 +23,8 @@ from typing import Any
 # Not the root of the checkout: its `fast_litellm` directory would hide the installed package.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from benchmarks.counting.texts import documents
+from benchmarks.counting.texts import KINDS, documents
+from benchmarks.options import names_of
 
 from harness import prompt_cpu
 from harness.prompt_cpu import CASES
@@ -32,8 +33,6 @@ from harness.scenarios import SCENARIOS, Figure, by_setup, measure, warm_up
 from harness.setups import SETUPS
 
 VARIANTS = ("litellm", "redis", "fast_litellm")
-
-KINDS = ("English", "code", "Chinese")
 
 #: With fast_litellm or not, variables, and LiteLLM's settings. The last one shows what there is to save.
 PROMPT_VARIANTS: dict[str, tuple[bool, dict[str, str], dict[str, Any]]] = {
@@ -70,30 +69,17 @@ def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", nargs="?", choices=("limits", "tokens"), default="limits")
-    parser.add_argument("--variants", type=names_out_of(VARIANTS), default=list(VARIANTS))
-    parser.add_argument("--scenarios", type=names_out_of(SCENARIOS), default=list(SCENARIOS))
+    parser.add_argument("--variants", type=names_of(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--scenarios", type=names_of(SCENARIOS), default=list(SCENARIOS))
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all numbers to FILE")
     group = parser.add_argument_group("tokens")
-    group.add_argument("--cases", type=names_out_of(CASES), default=list(CASES))
-    group.add_argument("--kinds", type=names_out_of(KINDS), default=list(KINDS))
+    group.add_argument("--cases", type=names_of(CASES), default=list(CASES))
+    group.add_argument("--kinds", type=names_of(KINDS), default=list(KINDS))
     group.add_argument("--length", type=int, default=100_000, help="characters of a prompt")
     group.add_argument("--requests", type=int, default=24, help="of a turn")
     group.add_argument("--rounds", type=int, default=5, help="turns of each proxy")
     return parser.parse_args()
-
-
-def names_out_of(known: Any) -> Any:
-    """An argument type: comma-separated names, each of them a known one."""
-
-    def parse(text: str) -> list[str]:
-        names = text.split(",")
-        unknown = [name for name in names if name not in known]
-        if unknown:
-            raise argparse.ArgumentTypeError(f"no such {unknown}; there are {', '.join(known)}")
-        return names
-
-    return parse
 
 
 def run_variant(variant: str, scenarios: Sequence[str], workers: int) -> Results:

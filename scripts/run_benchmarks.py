@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import child, instructions, machine, overhead, published, report
+from benchmarks.options import names_of
 from benchmarks.run import Run
 from benchmarks.sections import section
 
@@ -35,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.count:
         overhead.count_all()
         return 0
-    found = measure(options.only, options.iterations, options.contenders)
+    names = [name for name in SECTIONS if name in options.only]
+    found = measure(names, options.iterations, options.contenders)
     print(report.text(found))
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=2) + "\n")
@@ -64,7 +66,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--contenders",
-        type=names_of(tuple(report.LABELS)),
+        type=names_of(report.LABELS),
         default=list(report.LABELS),
         metavar="LIST",
         help=f"some of {','.join(report.LABELS)} (default: all)",
@@ -80,19 +82,6 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is not at least 1")
     return number
-
-
-def names_of(known: Sequence[str]) -> Any:
-    """An argument type: comma-separated names, each of them a known one."""
-
-    def names(text: str) -> list[str]:
-        found = text.split(",")
-        unknown = [name for name in found if name not in known]
-        if unknown:
-            raise argparse.ArgumentTypeError(f"no such {unknown}; there are {', '.join(known)}")
-        return [name for name in known if name in found]
-
-    return names
 
 
 def measure(names: Sequence[str], iterations: int, contenders: Sequence[str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import json
 import random
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,10 @@ from benchmarks import child, machine
 from benchmarks.counting import batches, fresh, peers, table, texts, turns
 from benchmarks.counting.turns import Plan, Sides
 from benchmarks.counting.worker import Worker
+from benchmarks.options import names_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("texts", "worst", "start", "memory", "batches")
-KINDS = ("English", "code", "Chinese")
 SIZES = (20, 200, 2_000, 20_000, 200_000, 2_000_000)
 WORST_SIZE = 100_000
 
@@ -55,21 +55,24 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
 
-    def some(option: str, known: Sequence[Any], kind: Callable[[str], Any] = str) -> None:
+    def some(option: str, known: Collection[Any], kind: Callable[[str], Any]) -> None:
         parser.add_argument(
             option,
-            type=lambda text: [kind(each) for each in text.split(",")],
+            type=kind,
             default=list(known),
             metavar="LIST",
             help=f"some of {','.join(map(str, known))} (default: all)",
         )
 
-    some("--only", PARTS)
-    some("--sides", peers.SIDES)
-    some("--encodings", tuple(peers.RANKS))
-    some("--kinds", KINDS)
-    some("--sizes", SIZES, int)
-    some("--worst", tuple(texts.WORST))
+    for option, known in (
+        ("--only", PARTS),
+        ("--sides", peers.SIDES),
+        ("--encodings", peers.RANKS),
+        ("--kinds", texts.KINDS),
+        ("--worst", texts.WORST),
+    ):
+        some(option, known, names_of(known))
+    some("--sizes", SIZES, lambda text: [int(size) for size in text.split(",")])
     parser.add_argument("--worst-size", type=int, default=WORST_SIZE, metavar="CHARACTERS")
     parser.add_argument("--rounds", type=int, default=None, metavar="N", help="turns at each text")
     parser.add_argument(
@@ -79,16 +82,6 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures to FILE")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    for name, known in (
-        ("only", PARTS),
-        ("sides", peers.SIDES),
-        ("encodings", peers.RANKS),
-        ("kinds", KINDS),
-        ("worst", texts.WORST),
-    ):
-        unknown = [each for each in getattr(options, name) if each not in known]
-        if unknown:
-            parser.error(f"--{name}: no such {unknown}; there are {', '.join(known)}")
     if options.quick:
         options.sizes = [size for size in options.sizes if size <= 20_000]
         options.worst_size = min(options.worst_size, 10_000)

@@ -1,4 +1,4 @@
-"""The parent's end of a contender's process."""
+"""The parent's end of contenders' processes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import contextlib
 import json
 import os
 import subprocess
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    # Not every environment that this runs in has it.
+    from typing_extensions import Self
 
 #: How long a process may take to end once nobody asks it any more, seconds.
 END_S = 10
@@ -104,3 +109,50 @@ class Contender:
             self._process.kill()
             self._process.wait()
         self._process.stdout.close()
+
+
+class Contenders:
+    """The processes of those who are compared; all of them end with the `with` block."""
+
+    def __init__(
+        self,
+        interpreters: Mapping[str, Path],
+        left_out: Mapping[str, str],
+        script: Path,
+        logs: Path,
+        note: Callable[[str], None],
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            interpreters: of each one that takes part.
+            left_out: why others do not.
+            script: what a process runs.
+            logs: directory for what they print.
+            note: tells the user how far the run is.
+        """
+        self.interpreters = interpreters
+        #: Why somebody does not take part.
+        self.left_out: dict[str, str] = dict(left_out)
+        self.note = note
+        self._script = script
+        self._logs = logs
+        self._stack = contextlib.ExitStack()
+        self._running: dict[str, Contender] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def started(self, name: str) -> Contender:
+        """A new process."""
+        log = self._logs / f"benchmark-{name}.log"
+        return Contender(name, self.interpreters[name], self._script, log)
+
+    def running(self, name: str) -> Contender:
+        """The process that goes on from one order to the next; started if it is not."""
+        if name not in self._running:
+            self._running[name] = self._stack.enter_context(self.started(name))
+        return self._running[name]

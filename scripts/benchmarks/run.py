@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.contender_process import BrokenError, Contender, MissingError
+from benchmarks.contender_process import BrokenError, Contender, Contenders, MissingError
 from benchmarks.result import Row, compare, row_of
 from benchmarks.sections import Sample, Verdict, section
 
@@ -15,42 +14,14 @@ from benchmarks.sections import Sample, Verdict, section
 ROUNDS = 20
 
 
-class Run:
-    """Contenders that are started when they are first needed, and end with the `with` block."""
+class Run(Contenders):
+    """Contenders that are started when they are first needed."""
 
-    def __init__(
-        self,
-        interpreters: Mapping[str, Path],
-        left_out: Mapping[str, str],
-        script: Path,
-        logs: Path,
-        note: Callable[[str], None],
-    ) -> None:
-        """Start nothing yet.
-
-        Args:
-            interpreters: of each contender that takes part.
-            left_out: why others do not.
-            script: what a contender's process runs.
-            logs: directory for what they print.
-            note: tells the user how far the run is.
-        """
-        self._interpreters = interpreters
-        self._script = script
-        self._logs = logs
-        self._note = note
-        self._stack = contextlib.ExitStack()
-        self._running: dict[str, Contender] = {}
+    def __init__(self, *arguments: Any) -> None:
+        """Start nothing yet; see `Contenders`."""
+        super().__init__(*arguments)
         #: Of each contender that was started: its version, and the cost of its clock, nanoseconds.
         self.met: dict[str, dict[str, Any]] = {}
-        #: Why a contender does not take part.
-        self.left_out: dict[str, str] = dict(left_out)
-
-    def __enter__(self) -> Run:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._stack.__exit__(*error)
 
     def measure(self, name: str, iterations: int) -> list[Row]:
         """Measure a section.
@@ -62,7 +33,7 @@ class Run:
         iterations = max(1, iterations // getattr(module, "SHARE", 1))
         rows: list[Row] = []
         for case in module.CASES:
-            self._note(f"{name}: {case}")
+            self.note(f"{name}: {case}")
             part = getattr(module, "PART", {}).get(case, module.CONTENDERS)
             turns = {who: _Turns() for who in part}
             if getattr(module, "FRESH", False):
@@ -77,16 +48,16 @@ class Run:
         """Processes that go on from case to case, with a part of their samples in each round."""
         for who, found in turns.items():
             with found.tried():
-                self._running_one(who).ask("prepare", name, case)
+                self.running(who).ask("prepare", name, case)
         rounds = min(ROUNDS, iterations)
         for number in range(rounds):
             share = iterations * (number + 1) // rounds - iterations * number // rounds
             for who, found in present(turns):
                 with found.tried():
-                    found.add(self._running[who].ask("sample", share))
+                    found.add(self.running(who).ask("sample", share))
         for who, found in present(turns):
             with found.tried():
-                found.verdict = Verdict(**self._running[who].ask("check"))
+                found.verdict = Verdict(**self.running(who).ask("check"))
 
     def _fresh(self, name: str, case: str, turns: dict[str, _Turns], samples: int) -> None:
         """A process for each sample."""
@@ -94,7 +65,7 @@ class Run:
             for who, found in present(turns):
                 if number and who in section(name).ONCE:
                     continue
-                with found.tried(), self._started(who) as contender:
+                with found.tried(), self.started(who) as contender:
                     contender.ask("prepare", name, case)
                     found.add(contender.ask("sample", 1))
                     if number == 0:
@@ -112,21 +83,16 @@ class Run:
             rows.append(row_of(case, who, found.sample, verdict, found.absent, clock_ns))
         return rows
 
-    def _running_one(self, who: str) -> Contender:
-        if who not in self._running:
-            self._running[who] = self._stack.enter_context(self._started(who))
-        return self._running[who]
-
-    def _started(self, who: str) -> Contender:
-        if who in self.left_out:
-            raise MissingError(self.left_out[who])
-        log = self._logs / f"benchmark-{who}.log"
-        contender = Contender(who, self._interpreters[who], self._script, log)
+    def started(self, name: str) -> Contender:
+        """A new process, which has told its version."""
+        if name in self.left_out:
+            raise MissingError(self.left_out[name])
+        contender = super().started(name)
         try:
-            self.met[who] = contender.ask("hello")
+            self.met[name] = contender.ask("hello")
         except (MissingError, BrokenError) as error:
             contender.end()
-            self.left_out[who] = str(error)
+            self.left_out[name] = str(error)
             raise
         return contender
 

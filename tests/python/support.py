@@ -97,6 +97,17 @@ def in_fork(test: Callable[P, None]) -> Callable[P, None]:
     return wrapper
 
 
+def run_script(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a script of the checkout's, whose outcome is the caller's to judge."""
+    return subprocess.run(
+        [sys.executable, str(script), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+
+
 class Worker:
     """A forked child that calls methods of `target` on demand, and can be killed and stopped."""
 

@@ -22,17 +22,9 @@ from benchmarks.result import Row, compare, quantile, row_of
 from benchmarks.run import Run
 from benchmarks.sections import Sample, Verdict
 
+from support import run_script
+
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "run_benchmarks.py"
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def report_of(*rows: Row, title: str = "Pool: a turn", unit: str = "ns") -> dict[str, Any]:
@@ -62,7 +54,7 @@ def test_a_short_run_measures_and_judges(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     contenders = ("ours", "python", "python_reference")
     options = ["--only", "pool,rate,processes", "--contenders", ",".join(contenders)]
-    done = run("--iterations", "2", *options, "--json", str(file))
+    done = run_script(SCRIPT, "--iterations", "2", *options, "--json", str(file))
     assert done.returncode == 0, done.stderr
     found = json.loads(file.read_text())
     assert list(found) == ["iterations", "machine", "contenders", "sections"]
@@ -105,7 +97,7 @@ def test_a_short_run_measures_and_judges(tmp_path: Path) -> None:
     "arguments", [("--only", "nonsense"), ("--iterations", "0"), ("--contenders", "ours,nobody")]
 )
 def test_a_misspelt_option_is_refused(arguments: tuple[str, str]) -> None:
-    done = run(*arguments)
+    done = run_script(SCRIPT, *arguments)
     assert done.returncode == 2
     assert arguments[0] in done.stderr
 

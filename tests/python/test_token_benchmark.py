@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,18 +20,9 @@ from benchmarks.counting.turns import Plan
 
 from harness import prompt_cpu
 from harness.proxy import FakeBackend
+from support import run_script
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "token_bench.py"
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def cell(way: str, median: float | None, **changed: Any) -> dict[str, Any]:
@@ -56,7 +46,7 @@ def test_a_short_run_compares_and_measures(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     what = ["--kinds", "Chinese", "--sizes", "20,200", "--worst", "spaces", "--worst-size", "500"]
     some = ["--sides", "ours,tiktoken", "--encodings", "cl100k_base", "--rounds", "2"]
-    done = run("--quick", *what, *some, "--json", str(file))
+    done = run_script(SCRIPT, "--quick", *what, *some, "--json", str(file))
     assert done.returncode == 0, done.stderr
     found = json.loads(file.read_text())
     assert list(found["sides"]) == list(peers.SIDES)
@@ -98,7 +88,7 @@ def test_a_short_run_compares_and_measures(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [("--only", "nonsense"), ("--sides", "ours,nobody")])
 def test_a_misspelt_option_is_refused(arguments: tuple[str, str]) -> None:
-    done = run(*arguments)
+    done = run_script(SCRIPT, *arguments)
     assert done.returncode == 2
     assert arguments[0] in done.stderr
 

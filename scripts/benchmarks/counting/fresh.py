@@ -12,7 +12,7 @@ from benchmarks.counting.turns import Sides
 
 #: Whose process does nothing but count: LiteLLM's has all of LiteLLM in it, and loads with it.
 LIGHT = ("ours", "tiktoken", "native", "published", "gigatoken", "fastokens", "toktok")
-COLD = ("English", "code", "Chinese", "random words")
+COLD = (*texts.KINDS, "random words")
 CHILDREN = 4
 
 
@@ -69,8 +69,7 @@ def memory(sides: Sides, encoding: str, length: int) -> list[dict[str, Any]]:
     Returns:
         For each side: bytes `before` and `after`, each with `pss` and `private`; or `absent`.
     """
-    kinds = ("English", "code", "Chinese")
-    path = sides.file([texts.text_of(kind, length) for kind in kinds])
+    path = sides.file([texts.text_of(kind, length) for kind in texts.KINDS])
     rows = []
     for side in present(sides):
         sides.note(f"{encoding}, memory: {side}")

@@ -198,6 +198,10 @@ def _start(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
     yield "### New processes: an encoding is loaded, then texts of 2,000 characters are counted once each"
     yield ""
     yield from table(shown, numbers=range(2, len(shown[0])))
+    yield from _absences(rows)
+
+
+def _absences(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
     for row in rows:
         if row["absent"]:
             yield f"* {row['side']}, {row['encoding']}: {row['absent']}"
@@ -222,9 +226,7 @@ def _memory(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
     yield "### Memory that counting adds to each of four forked workers, by where the tables are loaded"
     yield ""
     yield from table(shown, numbers=range(2, 6))
-    for row in rows:
-        if row["absent"]:
-            yield f"* {row['side']}, {row['encoding']}: {row['absent']}"
+    yield from _absences(rows)
 
 
 def _batches(rows: Sequence[dict[str, Any]]) -> Iterable[str]:

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from benchmarks.counting.chinese import chinese
 
+#: What people write.
+KINDS = ("English", "code", "Chinese")
+
 #: A paragraph is prose if that share of it are letters and spaces.
 PROSE = 0.88
 #: Docstrings, and other long strings.

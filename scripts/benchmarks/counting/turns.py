@@ -7,12 +7,11 @@ import itertools
 import json
 import random
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from benchmarks.contender_process import BrokenError, Contender, MissingError
+from benchmarks.contender_process import BrokenError, Contender, Contenders, MissingError
 from benchmarks.counting import peers, texts
 
 #: Of a text that nobody has tried yet, these shares are counted first, to see how long it will take.
@@ -73,45 +72,17 @@ class Cell:
         return found
 
 
-class Sides:
-    """The processes of all sides; they end with the `with` block."""
+class Sides(Contenders):
+    """The processes of all sides. One that lacks an encoding is left out as "side, encoding"."""
 
-    def __init__(
-        self,
-        interpreters: Mapping[str, Path],
-        left_out: Mapping[str, str],
-        script: Path,
-        folder: Path,
-        note: Callable[[str], None],
-    ) -> None:
-        """Start nothing yet.
-
-        Args:
-            interpreters: of each side that takes part.
-            left_out: why others do not.
-            script: what a process runs.
-            folder: for texts and logs.
-            note: tells the user how far the run is.
-        """
-        self.interpreters = interpreters
-        #: Why a side does not take part, or has no encoding: by side, or by side and encoding.
-        self.left_out: dict[str, str] = dict(left_out)
+    def __init__(self, *arguments: Any) -> None:
+        """Start nothing yet; see `Contenders`. The directory is for texts as well."""
+        super().__init__(*arguments)
         #: Versions by side.
         self.versions: dict[str, str] = {}
         #: Sides that count, and the operation of each of their ways, by encoding.
         self.ways: dict[str, dict[tuple[str, str], str]] = {}
-        self.folder = folder
-        self._script = script
-        self.note = note
-        self._stack = contextlib.ExitStack()
-        self._running: dict[str, Contender] = {}
         self._numbers = itertools.count()
-
-    def __enter__(self) -> Sides:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._stack.__exit__(*error)
 
     def load(self, encoding: str) -> None:
         """Start everybody, and have them load an encoding."""
@@ -121,10 +92,10 @@ class Sides:
                 continue
             self.note(f"{side} loads {encoding}")
             try:
-                if side not in self._running:
-                    self._running[side] = self._stack.enter_context(self.started(side))
-                    self.versions[side] = self._running[side].ask("hello")["version"]
-                found = self._running[side].ask("load", encoding, self.vocabulary(encoding))["ways"]
+                contender = self.running(side)
+                if side not in self.versions:
+                    self.versions[side] = contender.ask("hello")["version"]
+                found = contender.ask("load", encoding, self.vocabulary(encoding))["ways"]
             except (MissingError, BrokenError) as error:
                 where = side if side not in self.versions else f"{side}, {encoding}"
                 self.left_out[where] = str(error)
@@ -133,7 +104,7 @@ class Sides:
 
     def ask(self, side: str, *order: Any) -> dict[str, Any]:
         """Give the process of a side an order."""
-        return self._running[side].ask(*order)
+        return self.running(side).ask(*order)
 
     @contextlib.contextmanager
     def fresh(self, side: str) -> Iterator[Contender]:
@@ -142,11 +113,6 @@ class Sides:
             contender.ask("hello")
             yield contender
 
-    def started(self, side: str) -> Contender:
-        """A new process of a side."""
-        python, log = self.interpreters[side], self.folder / f"{side}.log"
-        return Contender(side, python, self._script, log)
-
     def vocabulary(self, encoding: str) -> str:
         """The file of an encoding's ranks, for those who load one."""
         folder = peers.vocabularies()
@@ -154,7 +120,7 @@ class Sides:
 
     def file(self, content: str | list[str]) -> str:
         """Write a text, or several as JSON, to a new file for the processes; returns its path."""
-        path = self.folder / f"text-{next(self._numbers)}"
+        path = self._logs / f"text-{next(self._numbers)}"
         data = content if isinstance(content, str) else json.dumps(content)
         path.write_bytes(data.encode())
         return str(path)
@@ -310,7 +276,7 @@ def judge(sides: Sides, encoding: str, samples: Sequence[str]) -> dict[str, Any]
 def samples() -> list[str]:
     """Texts of all kinds for `judge`."""
     found = list(texts.TRAPS)
-    for kind in ("English", "code", "Chinese"):
+    for kind in texts.KINDS:
         found += texts.documents(kind, 100, 1_000)
     found += [make(1_500, 0) for make in texts.WORST.values()]
     return found
