@@ -97,6 +97,15 @@ def in_fork(test: Callable[P, None]) -> Callable[P, None]:
     return wrapper
 
 
+def region() -> Any:
+    """The region that this process's seams use."""
+    from fast_litellm import _native
+
+    found = _native.default_region()
+    assert found is not None
+    return found
+
+
 def run_script(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a script of the checkout's, whose outcome is the caller's to judge."""
     return subprocess.run(

@@ -24,7 +24,7 @@ import pytest
 import fast_litellm
 from fast_litellm import _native
 from fast_litellm.errors import ConfigError
-from support import WAIT_S, Worker, in_fork, run_python, until
+from support import WAIT_S, Worker, in_fork, region, run_python, until
 
 litellm = pytest.importorskip("litellm")
 httpx = pytest.importorskip("httpx")
@@ -73,12 +73,6 @@ def guarded(limit: int) -> None:
 
 def status() -> dict[str, str]:
     found: dict[str, str] = fast_litellm.get_patch_status()["seams"][NAME]
-    return found
-
-
-def region() -> Any:
-    found = _native.default_region()
-    assert found is not None
     return found
 
 

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import pytest
 
 import fast_litellm
-from fast_litellm import _features, _native
-from support import Forked, forked, in_fork, until
+from fast_litellm import _features
+from support import Forked, forked, in_fork, region, until
 
 litellm = pytest.importorskip("litellm")
 
@@ -60,12 +60,6 @@ def new_handler(module: ModuleType) -> Any:
 def limited(module: ModuleType, value: str = HALF) -> Any:
     accelerate(FAST_LITELLM_RUST_RATE_LIMITING=value)
     return new_handler(module)
-
-
-def region() -> Any:
-    found = _native.default_region()
-    assert found is not None
-    return found
 
 
 def seam() -> Any:

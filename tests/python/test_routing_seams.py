@@ -22,7 +22,7 @@ import pytest
 
 import fast_litellm
 from fast_litellm import _native
-from support import Forked, forked, in_fork, run_python, until
+from support import Forked, forked, in_fork, region, run_python, until
 
 litellm = pytest.importorskip("litellm")
 
@@ -60,12 +60,6 @@ def accelerate() -> dict[str, dict[str, str]]:
 
 def status() -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = fast_litellm.get_patch_status()["seams"]
-    return found
-
-
-def region() -> Any:
-    found = _native.default_region()
-    assert found is not None
     return found
 
 

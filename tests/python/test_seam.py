@@ -19,7 +19,7 @@ import pytest
 import fast_litellm
 from fast_litellm import OutOfRangeError, UnavailableError, _native
 from fast_litellm._native import PanicException
-from support import Forked, forked, in_fork, run_python, until
+from support import Forked, forked, in_fork, region, run_python, until
 
 pytest.importorskip("litellm")
 
@@ -53,12 +53,6 @@ def accelerate() -> dict[str, str]:
 def seam_status() -> dict[str, str]:
     status: dict[str, str] = fast_litellm.get_patch_status()["seams"]["rate_limiting"]
     return status
-
-
-def region() -> Any:
-    found = _native.default_region()
-    assert found is not None
-    return found
 
 
 def seam() -> Any:

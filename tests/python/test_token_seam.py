@@ -17,7 +17,7 @@ import pytest
 
 import fast_litellm
 from fast_litellm import _encoding_definitions, _encodings, _native
-from support import forked, in_fork, run_python, until
+from support import forked, in_fork, region, run_python, until
 
 litellm = pytest.importorskip("litellm")
 
@@ -65,12 +65,6 @@ def seam() -> Any:
     from fast_litellm.integrations import litellm as integration
 
     return integration._seams["token_counting"]
-
-
-def region() -> Any:
-    found = _native.default_region()
-    assert found is not None
-    return found
 
 
 def is_ours(encoding: object) -> bool:
