@@ -1,16 +1,44 @@
 //! `fl-shm`: looks at live regions from another process, through a mapping that cannot be written. Only
 //! `reap --yes` and `feature` open one for writing.
 
-mod args;
-mod commands;
 mod feature;
+mod inspect;
+mod ls;
+mod outcome;
 mod output;
 mod reap;
 mod select;
 
-use args::{Arguments, Command};
-use clap::Parser;
+use clap::{Parser, Subcommand};
+use outcome::Failure;
 use std::io::Write;
+
+/// Look at the shared state of preforked workers, and free what the dead among them own.
+#[derive(Debug, Parser)]
+#[command(name = "fl-shm", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the live regions of this host that you may see.
+    Ls(ls::Ls),
+    /// Show what a region holds.
+    Inspect(inspect::Inspect),
+    /// Free the rows and concurrency slots of workers that are proven dead.
+    ///
+    /// Every worker does the same when it finds no free slot. Workers that are stopped, or whose death
+    /// cannot be proven from here, keep what they own. Exit code: 0 = done, or there was nothing to do;
+    /// 1 = no region; 2 = refused, with the reason.
+    Reap(reap::Reap),
+    /// Move a feature's switch for all workers, or forget its errors, while they run.
+    ///
+    /// Workers follow within a second. One that was started with the feature off goes on without it until
+    /// it is started anew. Exit code: 0 = done; 1 = no region; 2 = refused, with the reason.
+    Feature(feature::Feature),
+}
 
 /// Worked.
 const OK: u8 = 0;
@@ -32,16 +60,16 @@ pub fn run(arguments: Vec<String>) -> u8 {
     };
     let mut out = std::io::stdout().lock();
     let done = match &parsed.command {
-        Command::Ls(ls) => commands::ls(ls, &mut out),
-        Command::Inspect(inspect) => commands::inspect(inspect, &mut out),
+        Command::Ls(ls) => ls::ls(ls, &mut out),
+        Command::Inspect(inspect) => inspect::inspect(inspect, &mut out),
         Command::Reap(reap) => reap::reap(reap, &mut out),
         Command::Feature(feature) => feature::feature(feature, &mut out),
     };
     let flushed = out.flush();
     match done.and_then(|code| flushed.map(|()| code).map_err(Into::into)) {
         Ok(code) => code,
-        Err(commands::Failure::Closed) => OK,
-        Err(commands::Failure::Message(message)) => {
+        Err(Failure::Closed) => OK,
+        Err(Failure::Message(message)) => {
             let _ = writeln!(std::io::stderr(), "fl-shm: {message}");
             ERROR
         }

@@ -1,6 +1,6 @@
 //! Reports as text.
 
-use super::args::Section;
+use super::inspect::Section;
 use crate::inspect::{
     DeploymentReport, EventReport, FeatureReport, LeaderReport, LeaseReport, LimitReport,
     NoticeReport, PoolReport, Report, Usage, WorkerReport,

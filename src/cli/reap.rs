@@ -1,15 +1,30 @@
 //! `fl-shm reap`: frees what the dead own, as any worker would.
 
-use super::args::Reap;
-use super::commands::{Failure, Outcome, json, nothing_found};
-use super::select::{self, Chosen};
+use super::outcome::{Failure, Outcome, json, nothing_found};
+use super::select::{self, Chosen, Select};
 use super::{OK, output};
 use crate::engine::{Engine, Reaped};
 use crate::inspect::{LeaseReport, Report, SCHEMA, WorkerReport};
 use crate::region::{Obstacle, Region, Vantage};
+use clap::Args;
 use serde::Serialize;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
+
+#[derive(Debug, Args)]
+pub(super) struct Reap {
+    #[command(flatten)]
+    pub(super) select: Select,
+    /// Only say what would be freed.
+    #[arg(long, conflicts_with = "yes")]
+    pub(super) dry_run: bool,
+    /// Do it.
+    #[arg(long)]
+    pub(super) yes: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
 
 /// What the dead own.
 #[derive(Serialize)]

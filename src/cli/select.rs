@@ -1,10 +1,24 @@
 //! Which region a command is about.
 
-use super::args::Select;
-use super::commands::Failure;
+use super::outcome::Failure;
 use crate::error::AttachError;
 use crate::region::{Found, Region, attach_file, attach_live, attach_read_only, discover};
+use clap::Args;
 use std::path::PathBuf;
+
+/// Which region; needed only when there are several.
+#[derive(Debug, Args)]
+pub(super) struct Select {
+    /// The region of this name, as `fl-shm ls` prints it.
+    #[arg(long, conflicts_with_all = ["pid", "file"])]
+    pub(super) region: Option<String>,
+    /// The region that this process uses.
+    #[arg(long, conflicts_with = "file")]
+    pub(super) pid: Option<i32>,
+    /// The region in this file.
+    #[arg(long)]
+    pub(super) file: Option<PathBuf>,
+}
 
 /// The region that was asked for, not yet opened.
 pub(super) enum Chosen {

@@ -1,0 +1,88 @@
+//! `fl-shm ls`: the regions of this host.
+
+use super::outcome::{Outcome, json};
+use super::{NOTHING, OK, output};
+use crate::inspect::Report;
+use crate::region::{Found, attach_read_only, discover};
+use clap::Args;
+use serde::Serialize;
+use std::io::Write;
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+pub(super) struct Ls {
+    /// Print JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Serialize)]
+struct Listed {
+    name: String,
+    path: PathBuf,
+    pids: Vec<i32>,
+    size: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layout: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age_s: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keys: Option<u64>,
+    alive: usize,
+    dead: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+}
+
+fn listed(found: Found) -> Listed {
+    let mut listed = Listed {
+        name: found.name,
+        path: found.path.clone(),
+        pids: found.pids,
+        size: found.len,
+        layout: None,
+        age_s: None,
+        keys: None,
+        alive: 0,
+        dead: 0,
+        problem: None,
+    };
+    match attach_read_only(&found.path) {
+        Ok(region) => {
+            let report = Report::of(&region);
+            listed.alive = report.workers.iter().filter(|worker| worker.alive == "alive").count();
+            listed.dead = report.workers.iter().filter(|worker| worker.alive == "dead").count();
+            listed.layout = Some(report.header.layout);
+            listed.age_s = Some(report.header.age_s);
+            listed.keys = Some(report.header.keys);
+        }
+        Err(error) => listed.problem = Some(error.to_string()),
+    }
+    listed
+}
+
+/// `fl-shm ls`
+pub(super) fn ls(arguments: &Ls, out: &mut impl Write) -> Outcome {
+    let regions: Vec<Listed> = discover().into_iter().map(listed).collect();
+    if arguments.json {
+        json(out, &regions)?;
+    } else if regions.is_empty() {
+        writeln!(std::io::stderr(), "fl-shm: no live region that you may see")?;
+    } else {
+        let rows = regions.iter().map(|region| {
+            vec![
+                region.name.clone(),
+                region.pids.first().map_or_else(String::new, ToString::to_string),
+                region.age_s.map_or_else(|| "-".into(), output::duration),
+                output::bytes(region.size),
+                region.layout.clone().unwrap_or_else(|| "-".into()),
+                region.keys.map_or_else(|| "-".into(), |keys| keys.to_string()),
+                format!("{} alive, {} dead", region.alive, region.dead),
+                region.problem.clone().unwrap_or_default(),
+            ]
+        });
+        let head = ["REGION", "PID", "AGE", "SIZE", "LAYOUT", "KEYS", "WORKERS", ""];
+        output::table(out, &head, rows)?;
+    }
+    Ok(if regions.is_empty() { NOTHING } else { OK })
+}

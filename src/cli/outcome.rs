@@ -1,0 +1,44 @@
+//! How a command ends.
+
+use super::NOTHING;
+use crate::error::AttachError;
+use serde::Serialize;
+use std::io::{ErrorKind, Write};
+
+/// Why a command stopped.
+pub(super) enum Failure {
+    /// Nobody reads any more.
+    Closed,
+    /// For standard error.
+    Message(String),
+}
+
+impl From<AttachError> for Failure {
+    fn from(error: AttachError) -> Self {
+        Self::Message(error.to_string())
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::BrokenPipe => Self::Closed,
+            _ => Self::Message(error.to_string()),
+        }
+    }
+}
+
+/// A command's exit code.
+pub(super) type Outcome = Result<u8, Failure>;
+
+/// The end of a command that needs a region when there is none.
+pub(super) fn nothing_found() -> Outcome {
+    let message = "fl-shm: no live region that you may see; is the proxy running?";
+    writeln!(std::io::stderr(), "{message}")?;
+    Ok(NOTHING)
+}
+
+pub(super) fn json(out: &mut impl Write, value: &impl Serialize) -> Result<(), Failure> {
+    serde_json::to_writer(&mut *out, value).map_err(std::io::Error::from)?;
+    Ok(writeln!(out)?)
+}
