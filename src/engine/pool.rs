@@ -194,6 +194,7 @@ pub struct EndpointStats {
 
 /// What happened to a pool's connections, over all workers and since the region was created.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Counts {
     /// Connections made.
     pub created: u64,

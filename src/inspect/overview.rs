@@ -3,10 +3,9 @@
 
 use super::{
     DeploymentReport, FeatureReport, HeaderReport, SCHEMA, WorkerReport, deployments, features,
-    header, holdings, stats, worker_reports,
+    holdings, region, stats, workers,
 };
 use crate::region::{Region, Vantage};
-use crate::tables::workers;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -32,16 +31,16 @@ pub struct Overview {
 impl Overview {
     /// Reads a region.
     pub fn of(region: &Region) -> Self {
-        let prove = workers::prover(Vantage::of(region.header()));
-        let held = holdings(region, &prove);
+        let prove = crate::tables::workers::prover(Vantage::of(region.header()));
+        let held = holdings::holdings(region, &prove);
         Self {
             schema: SCHEMA,
-            header: header(region),
-            workers: worker_reports(region, &prove, &held.by_owner),
+            header: region::header(region),
+            workers: workers::worker_reports(region, &prove, &held.by_owner),
             leases_held: held.by_owner.values().fold(0, |sum, held| sum.saturating_add(*held)),
-            deployments: deployments(region, &held.by_key),
-            features: features(region),
-            stats: stats(region),
+            deployments: deployments::deployments(region, &held.by_key),
+            features: features::features(region),
+            stats: stats::stats(region),
         }
     }
 }
