@@ -7,7 +7,7 @@
 
 use super::mapping::Span;
 use super::{Region, Touched};
-use crate::clock::{StoppedClock, wall_ns};
+use crate::clock::StoppedClock;
 use crate::error::AttachError;
 use crate::layout::section;
 use crate::liveness::Liveness;
@@ -36,7 +36,7 @@ pub struct Moment {
     form: String,
     /// Name of the region.
     pub name: String,
-    /// When it was copied, Unix milliseconds.
+    /// When it was copied, Unix milliseconds, as the region counts them.
     pub taken_ms: u64,
     /// The same by the region's clock, nanoseconds.
     now_ns: u64,
@@ -49,10 +49,11 @@ pub struct Moment {
 impl Moment {
     /// Now; `processes` = which processes live, by the claim of their row.
     pub fn now(region: &Region, name: &str, processes: BTreeMap<u64, Liveness>) -> Self {
+        let now = region.now();
         Self {
             form: FORM.to_string(),
             name: name.to_string(),
-            taken_ms: wall_ns() / 1_000_000,
+            taken_ms: region.wall_s(now.s()) * 1_000 + now.us() / 1_000 % 1_000,
             now_ns: region.clock.now_ns(),
             clock_id: region.clock.id(),
             processes,
