@@ -97,6 +97,13 @@ pub(super) fn report(
             header.chunks,
             header.chunk_capacity,
         )?;
+        if let Some(at) = header.dumped_at {
+            writeln!(
+                out,
+                "a dump, copied {} after it was made",
+                duration(at.saturating_sub(header.created_at))
+            )?;
+        }
         if !header.same_pid_namespace {
             writeln!(
                 out,

@@ -38,6 +38,12 @@ pub(super) fn limit(region: &Region, position: usize, held: u64) -> Option<Limit
     None
 }
 
+/// How much of its tightest limit the key in a bucket has used, percent; `None` = it has no limit, or there is no
+/// key.
+pub(super) fn used_pct(bucket: &Bucket, held: u64, now: Instant) -> Option<f64> {
+    report(String::new(), &copy(bucket), held, now, false)?.used_pct
+}
+
 fn report(
     key: String,
     bucket: &Bucket,
