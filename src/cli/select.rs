@@ -9,18 +9,24 @@ use std::path::PathBuf;
 /// Which region; needed only when there are several.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Select {
-    /// The region of this name, as `fl-shm ls` prints it [env: FL_SHM_REGION].
+    /// The region of this name, as `fl-shm ls` prints it (environment: `FL_SHM_REGION`).
     #[arg(long, conflicts_with_all = ["pid", "file"])]
     pub(super) region: Option<String>,
     /// The region that this process uses.
     #[arg(long, conflicts_with = "file")]
     pub(super) pid: Option<i32>,
-    /// The region or dump in this file [env: FL_SHM_FILE].
+    /// The region or dump in this file (environment: `FL_SHM_FILE`).
     #[arg(long)]
     pub(super) file: Option<PathBuf>,
 }
 
 impl Select {
+    /// Whether one was asked for, by argument or environment.
+    pub(super) fn is_given(&self) -> bool {
+        let select = self.or_environment();
+        select.region.is_some() || select.pid.is_some() || select.file.is_some()
+    }
+
     /// Itself, or what the environment says where nothing was typed.
     fn or_environment(&self) -> Self {
         if self.region.is_some() || self.pid.is_some() || self.file.is_some() {
