@@ -1,6 +1,7 @@
 //! `fl-shm`: looks at live regions from another process, through a mapping that cannot be written. Only
 //! `reap --yes` and `feature` open one for writing.
 
+mod diff;
 mod doctor;
 mod dump;
 mod feature;
@@ -44,6 +45,10 @@ enum Command {
     ///
     /// Exit code: 0 = no problem; 1 = one or more; 2 = error.
     Doctor(doctor::Doctor),
+    /// Say what changed between two dumps, or since a dump.
+    ///
+    /// Exit code: 0 = nothing; 1 = something, or they are of two regions; 2 = error.
+    Diff(diff::Diff),
     /// Free the rows and concurrency slots of workers that are proven dead.
     ///
     /// Every worker does the same when it finds no free slot. Workers that are stopped, or whose death
@@ -82,6 +87,7 @@ pub fn run(arguments: Vec<String>) -> u8 {
         Command::Dump(dump) => dump::dump(dump, &mut out),
         Command::Verify(verify) => verify::verify(verify, &mut out),
         Command::Doctor(doctor) => doctor::doctor(doctor, &mut out),
+        Command::Diff(diff) => diff::diff(diff, &mut out),
         Command::Reap(reap) => reap::reap(reap, &mut out),
         Command::Feature(feature) => feature::feature(feature, &mut out),
     };
