@@ -235,11 +235,10 @@ pub(super) fn events(out: &mut impl Write, title: &str, events: &[EventReport]) 
             format!("{} ago", duration(event.age_s)),
             event.event.to_string(),
             event.subject.clone().unwrap_or_else(|| "-".to_string()),
-            event.a.to_string(),
-            event.b.to_string(),
+            event.detail.clone().unwrap_or_else(|| format!("{} {}", event.a, event.b)),
         ]
     });
-    table(out, &["  WHEN", "EVENT", "SUBJECT", "A", "B"], indent(rows))
+    table(out, &["  WHEN", "EVENT", "SUBJECT", "DETAIL"], indent(rows))
 }
 
 fn leaders(out: &mut impl Write, leaders: &[LeaderReport]) -> Result<()> {
