@@ -107,6 +107,13 @@ fn write_data(file: &File, page: &[u8], at: u64) -> std::io::Result<()> {
     if page.iter().all(|&byte| byte == 0) { Ok(()) } else { file.write_all_at(page, at) }
 }
 
+/// What a dump says beside the region's bytes; `None` = the file is none, or cannot be read.
+pub fn moment_in(path: &Path) -> Option<Moment> {
+    let file = File::open(path).ok()?;
+    let len = file.metadata().ok().filter(std::fs::Metadata::is_file)?.len();
+    Some(moment_of(&file, path, len).ok()??.0)
+}
+
 /// The moment of a dump, and the bytes of the region in it; `None` = the file does not end as a dump does.
 pub(super) fn moment_of(
     file: &File,
