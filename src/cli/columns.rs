@@ -1,5 +1,6 @@
 //! The flat columns of a kind of record, as the schema of its JSON form declares them.
 
+use crate::inspect::{Report, Section};
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value};
@@ -92,6 +93,11 @@ pub(super) struct Column {
 pub(super) struct Columns(Vec<Column>);
 
 impl Columns {
+    /// Those of a section's records.
+    pub(super) fn of_section(section: Section) -> Self {
+        section.records(&Report::default()).columns()
+    }
+
     /// Those of a record.
     pub(super) fn of<T: JsonSchema>() -> Self {
         let settings = SchemaSettings::draft2020_12()

@@ -2,8 +2,8 @@
 
 use super::outcome::{Failure, Outcome, json, nothing_found};
 use super::select::{self, Select};
-use super::{NOTHING, OK, output};
-use crate::inspect::{EventReport, Report, SCHEMA};
+use super::{NOTHING, OK, output, text};
+use crate::inspect::{EventReport, Report, SCHEMA, Section};
 use crate::region::attach_read_only;
 use clap::Args;
 use serde::Serialize;
@@ -211,7 +211,8 @@ fn show(out: &mut impl Write, found: &Differences) -> std::io::Result<()> {
     });
     output::table(out, &["SECTION", "RECORD", "CHANGE", "FIELDS"], rows)?;
     if !found.events.is_empty() {
-        output::events(out, "events between", &found.events)?;
+        writeln!(out)?;
+        text::list(out, "events between", Section::Events, &found.events)?;
     }
     Ok(())
 }

@@ -1,17 +1,25 @@
 //! `fl-shm`: looks at live regions from another process, through a mapping that cannot be written. Only
 //! `reap --yes` and `feature` open one for writing.
 
+mod columns;
 mod diff;
 mod doctor;
 mod dump;
 mod feature;
+mod filter;
 mod inspect;
 mod ls;
+mod machine;
 mod outcome;
 mod output;
+mod prom;
 mod reap;
+mod rows;
+mod sections;
 mod select;
+mod text;
 mod verify;
+mod view;
 
 use clap::{Parser, Subcommand};
 use outcome::Failure;

@@ -2,9 +2,9 @@
 
 use super::outcome::{Failure, Outcome, json, nothing_found};
 use super::select::{self, Chosen, Select};
-use super::{OK, output};
+use super::{OK, text};
 use crate::engine::{Engine, Reaped};
-use crate::inspect::{LeaseReport, Report, SCHEMA, WorkerReport};
+use crate::inspect::{LeaseReport, Report, SCHEMA, Section, WorkerReport};
 use crate::region::{Obstacle, Region, Vantage};
 use clap::Args;
 use serde::Serialize;
@@ -116,10 +116,12 @@ fn show(out: &mut impl Write, plan: &Plan<'_>) -> std::io::Result<()> {
     }
     writeln!(out, "region {}: owned by the dead", plan.region)?;
     if !plan.workers.is_empty() {
-        output::dead_workers(out, &plan.workers)?;
+        writeln!(out)?;
+        text::list(out, "workers", Section::Workers, &plan.workers)?;
     }
     if !plan.leases.is_empty() {
-        output::leases(out, &plan.leases)?;
+        writeln!(out)?;
+        text::list(out, "leases", Section::Leases, &plan.leases)?;
     }
     let (what, size) = plan.freed.map_or(("would free", size), |freed| ("freed", freed));
     let plural = |count: u64| if count == 1 { "" } else { "s" };
