@@ -187,11 +187,11 @@ impl Printer<'_> {
         let screen = Screen::of_output();
         let named = !self.arguments.sections.is_empty();
         let mut shown = String::new();
-        for part in parts {
-            let title = match part.section {
+        for (&section, part) in self.sections.iter().zip(parts) {
+            let title = match section {
                 Section::Header => format!("region {}", self.name),
                 Section::Events if part.plan.is_in_order() => "events, newest first".to_string(),
-                section => section.name().to_string(),
+                _ => part.name.to_string(),
             };
             text::section(&mut shown, screen, &title, part, named)
                 .map_err(|error| Failure::Message(error.to_string()))?;

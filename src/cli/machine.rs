@@ -2,17 +2,22 @@
 
 use super::outcome::Failure;
 use super::rows::{Cell, Row};
-use super::sections::{Records, Shape};
+use super::sections::{List, Records, Shape};
 use super::view::{Picks, Plan};
 use crate::inspect::{Report, SCHEMA, Section};
+use schemars::JsonSchema;
+use serde::Serialize;
 use std::io::Write;
 
 /// Bytes that are collected before they are written.
 const CHUNK: usize = 1 << 16;
 
-/// One section and what is shown of it.
+/// Records of one kind and what is shown of them.
 pub(super) struct Part<'a> {
-    pub(super) section: Section,
+    pub(super) name: &'static str,
+    /// Its field in JSON.
+    pub(super) field: &'static str,
+    pub(super) shape: Shape,
     pub(super) records: Box<dyn Records + 'a>,
     pub(super) plan: &'a Plan,
     pub(super) picks: Picks,
@@ -76,7 +81,19 @@ impl<'a> Part<'a> {
     pub(super) fn new(section: Section, report: &'a Report, plan: &'a Plan) -> Self {
         let records = section.records(report);
         let picks = plan.pick(records.as_ref());
-        Self { section, records, plan, picks }
+        let (name, field, shape) = (section.name(), section.field(), section.shape());
+        Self { name, field, shape, records, plan, picks }
+    }
+
+    /// What a plan shows of some records.
+    pub(super) fn of<T: Serialize + JsonSchema>(
+        name: &'static str,
+        records: &'a [T],
+        plan: &'a Plan,
+    ) -> Self {
+        let records = Box::new(List::new(records));
+        let picks = plan.pick(records.as_ref());
+        Self { name, field: name, shape: Shape::Many, records, plan, picks }
     }
 
     /// Its objects, one after the other: records, or rows where columns are chosen.
@@ -105,14 +122,14 @@ pub(super) fn json(out: &mut impl Write, parts: &[Part<'_>]) -> Result<(), Failu
     let mut chunks = Chunks::new(out);
     write!(chunks.bytes, "{{\"schema\":\"{SCHEMA}\"")?;
     for part in parts {
-        let totals = part.section.shape() == Shape::Totals && part.plan.shown.is_none();
+        let totals = part.shape == Shape::Totals && part.plan.shown.is_none();
         if totals {
             totals_of(&mut chunks.bytes, part)?;
             continue;
         }
         let begin = chunks.bytes.len();
-        let one = part.section.shape() == Shape::One && part.plan.shown.is_none();
-        write!(chunks.bytes, ",\"{}\":{}", part.section.field(), if one { "" } else { "[" })?;
+        let one = part.shape == Shape::One && part.plan.shown.is_none();
+        write!(chunks.bytes, ",\"{}\":{}", part.field, if one { "" } else { "[" })?;
         let Chunks { bytes, out } = &mut chunks;
         let mut first = true;
         part.objects(bytes, |bytes| {
@@ -142,7 +159,7 @@ fn totals_of(out: &mut Vec<u8>, part: &Part<'_>) -> Result<(), Failure> {
     let counter = number("counter")?;
     for (field, column) in [("", number("total")?), ("_per_s", number("per_s")?)] {
         let begin = out.len();
-        write!(out, ",\"{}{field}\":{{", part.section.field())?;
+        write!(out, ",\"{}{field}\":{{", part.field)?;
         let empty = out.len();
         part.picks.rows(part.records.as_ref(), columns, |row, _| {
             let (Cell::Text(name), cell) = (row.cell(counter), row.cell(column)) else {
@@ -175,7 +192,7 @@ pub(super) fn ndjson(
 ) -> Result<(), Failure> {
     let mut chunks = Chunks::new(out);
     for part in parts {
-        let mut begin = format!("{{\"section\":\"{}\"", part.section.name());
+        let mut begin = format!("{{\"section\":\"{}\"", part.name);
         if let Some(at_ms) = at_ms {
             begin.push_str(&format!(",\"at_ms\":{at_ms}"));
         }

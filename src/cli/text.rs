@@ -4,9 +4,8 @@ use super::columns::{Column, Columns, Kind, Unit};
 use super::machine::Part;
 use super::output::{bytes, duration};
 use super::rows::{Cell, Row};
-use super::sections::{List, Shape};
-use super::view::{Picks, Plan};
-use crate::inspect::Section;
+use super::sections::Shape;
+use super::view::Plan;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -90,7 +89,7 @@ pub(super) fn section(
     writeln!(text, "{bold}{title}{plain}")?;
     match table.rows {
         0 => writeln!(text, "  none")?,
-        1 if part.section.shape() == Shape::One => table.write_upright(text)?,
+        1 if part.shape == Shape::One => table.write_upright(text)?,
         _ => table.write(text, screen)?,
     }
     if part.picks.more > 0 {
@@ -103,12 +102,10 @@ pub(super) fn section(
 pub(super) fn list<T: Serialize + JsonSchema>(
     out: &mut impl Write,
     title: &str,
-    section: Section,
     records: &[T],
 ) -> Result<()> {
     let plan = Plan::everything(Columns::of::<T>());
-    let records = Box::new(List::new(records));
-    let part = Part { section, records, plan: &plan, picks: Picks::default() };
+    let part = Part::of("", records, &plan);
     let mut text = String::new();
     self::section(&mut text, Screen::of_output(), title, &part, true).map_err(Error::other)?;
     out.write_all(text.as_bytes())
@@ -401,10 +398,8 @@ mod tests {
 
     fn shown(view: &View, screen: Screen) -> Vec<String> {
         let limits = limits();
-        let records = Box::new(List::new(limits.as_slice()));
-        let plan = &view.plan(Columns::of::<LimitReport>()).ok().unwrap();
-        let picks = plan.pick(records.as_ref());
-        let part = Part { section: Section::Limits, records, plan, picks };
+        let plan = view.plan(Columns::of::<LimitReport>()).ok().unwrap();
+        let part = Part::of("limits", &limits, &plan);
         let mut text = String::new();
         section(&mut text, screen, "limits", &part, true).unwrap();
         text.lines().map(str::to_string).collect()

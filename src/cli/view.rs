@@ -190,6 +190,11 @@ impl Plan {
 }
 
 impl Picks {
+    /// Whether nothing of these records is shown.
+    pub(super) fn is_empty(&self, records: &dyn Records) -> bool {
+        self.picked.as_ref().map_or(records.len() == 0, Vec::is_empty)
+    }
+
     /// Every row that is shown. The first row of a record that was not the present one is marked.
     pub(super) fn rows<E>(
         &self,

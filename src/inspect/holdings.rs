@@ -37,7 +37,9 @@ pub(super) fn holdings(region: &Region, prove: &Prove<'_>) -> Holdings {
         let first = *group.first()?;
         let held = group.len() as u64;
         let idle = group.iter().fold(0_u64, |sum, slot| sum.saturating_add(slot.idle));
-        let oldest_s = group.iter().map(|slot| slot.age_s).max()?;
+        // One that is kept without being used is nobody's burden.
+        let counts = |slot: &&Slot| slot.idle == 0 || idle == held;
+        let oldest_s = group.iter().filter(counts).map(|slot| slot.age_s).max()?;
         Some((first.key_slot, first.owner, held, idle, oldest_s))
     };
     let same = |a: &Slot, b: &Slot| (a.key_slot, a.owner) == (b.key_slot, b.owner);

@@ -38,7 +38,8 @@ pub const SCHEMA: &str = "fl-shm/1";
 #[derive(Debug, Clone, Default, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Report {
-    /// [`SCHEMA`].
+    /// Name and version of this form.
+    #[cfg_attr(feature = "cli", schemars(extend("const" = SCHEMA)))]
     pub schema: &'static str,
     /// The region itself.
     pub header: HeaderReport,

@@ -166,8 +166,7 @@ pub struct LeaseReport {
     /// Those of them that are kept without being used: of idle connections.
     #[serde(skip_serializing_if = "is_none")]
     pub idle: u64,
-    /// Seconds that the oldest has been held; of a connection's endpoint in its latest use, of a job since it was last
-    /// renewed.
+    /// Seconds that the oldest in use has been held; an endpoint's in its latest use, a job's since it was renewed.
     pub oldest_s: u64,
 }
 
