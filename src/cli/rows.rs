@@ -1,8 +1,9 @@
 //! Records as rows of cells, one for each of their columns, without building a tree of each record.
 
 use super::columns::Columns;
+use serde::Serialize;
 use serde::ser::{
-    Impossible, Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeTuple, Serializer,
+    Impossible, SerializeMap, SerializeSeq, SerializeStruct, SerializeTuple, Serializer,
 };
 use std::cmp::Ordering;
 use std::fmt::{Display, Error, Formatter, Write};
@@ -127,7 +128,7 @@ impl<'c> Rows<'c> {
     pub(super) fn read(&mut self, record: &(impl Serialize + ?Sized)) -> usize {
         self.texts.clear();
         self.own.clear();
-        self.own.resize(self.columns.len(), Kept::Absent);
+        self.own.extend(self.columns.iter().map(|column| column.default));
         self.listed.clear();
         self.path.clear();
         (self.element, self.next) = (0, 0);
@@ -135,7 +136,8 @@ impl<'c> Rows<'c> {
         let _ = record.serialize(&mut *self);
         let width = self.columns.len().max(1);
         for elements in self.listed.chunks_mut(width) {
-            for ((cell, own), column) in elements.iter_mut().zip(&self.own).zip(self.columns.iter()) {
+            for ((cell, own), column) in elements.iter_mut().zip(&self.own).zip(self.columns.iter())
+            {
                 if !column.listed {
                     *cell = *own;
                 }
@@ -154,7 +156,8 @@ impl<'c> Rows<'c> {
 
     /// Number of the column that the present field is.
     fn column(&mut self) -> Option<usize> {
-        let is = |number: usize| self.columns.get(number).is_some_and(|found| found.name == self.path);
+        let is =
+            |number: usize| self.columns.get(number).is_some_and(|found| found.name == self.path);
         // Fields come in the order of the columns, but some are absent, and a list has several elements.
         let all = self.columns.len();
         let found = (self.next..all).chain(0..self.next.min(all)).find(|&number| is(number))?;
@@ -353,7 +356,7 @@ impl SerializeSeq for &mut Rows<'_> {
 
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
         self.element = self.listed.len() / self.columns.len().max(1) + 1;
-        self.listed.resize(self.element * self.columns.len(), Kept::Absent);
+        self.listed.extend(self.columns.iter().map(|column| column.default));
         let done = value.serialize(&mut **self);
         self.element = 0;
         done
@@ -451,6 +454,8 @@ mod tests {
     #[derive(Serialize, JsonSchema)]
     struct Element {
         name: &'static str,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        #[schemars(extend("default" = false))]
         healthy: bool,
     }
 
@@ -470,7 +475,8 @@ mod tests {
         // The second time shows that nothing is left of the first.
         rows.read(record);
         let count = rows.read(record);
-        let shown = |row: Row<'_>| (0..columns.len()).map(|n| format!("{:?}", row.cell(n))).collect();
+        let shown =
+            |row: Row<'_>| (0..columns.len()).map(|n| format!("{:?}", row.cell(n))).collect();
         (0..count).map(|number| shown(rows.row(number))).collect()
     }
 
@@ -483,10 +489,18 @@ mod tests {
     fn a_record_without_a_list_is_one_row() {
         let columns = Columns::of::<Record>();
         let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
-        let all = ["name", "inner.used", "inner.limit", "list.name", "list.healthy", "share", "made"];
+        let all =
+            ["name", "inner.used", "inner.limit", "made", "list.name", "list.healthy", "share"];
         assert_eq!(names, all);
-        let cells =
-            ["Text(\"n\")", "Signed(-3)", "Absent", "Absent", "Absent", "Float(0.5)", "Unsigned(7)"];
+        let cells = [
+            "Text(\"n\")",
+            "Signed(-3)",
+            "Absent",
+            "Unsigned(7)",
+            "Absent",
+            "Bool(false)",
+            "Float(0.5)",
+        ];
         assert_eq!(rows_of(&record(vec![], None)), [cells]);
         let nothing = Record { inner: None, ..record(vec![], None) };
         assert_eq!(rows_of(&nothing)[0][1..3], ["Absent", "Absent"]);
@@ -497,11 +511,12 @@ mod tests {
     fn each_element_of_a_list_is_a_row_with_what_the_record_has() {
         let list = ["a", "b"].map(|name| Element { name, healthy: name == "b" });
         let rows = rows_of(&record(list.into(), Some(9)));
-        let own = |row: &[String]| [&row[..3], &row[5..]].concat();
+        let own = |row: &[String]| [&row[..4], &row[6..]].concat();
         assert_eq!(own(&rows[0]), own(&rows[1]));
-        assert_eq!(own(&rows[0]), ["Text(\"n\")", "Signed(-3)", "Unsigned(9)", "Float(0.5)", "Unsigned(7)"]);
-        assert_eq!(rows[0][3..5], ["Text(\"a\")", "Bool(false)"]);
-        assert_eq!(rows[1][3..5], ["Text(\"b\")", "Bool(true)"]);
+        let expected = ["Text(\"n\")", "Signed(-3)", "Unsigned(9)", "Unsigned(7)", "Float(0.5)"];
+        assert_eq!(own(&rows[0]), expected);
+        assert_eq!(rows[0][4..6], ["Text(\"a\")", "Bool(false)"]);
+        assert_eq!(rows[1][4..6], ["Text(\"b\")", "Bool(true)"]);
     }
 
     #[test]

@@ -140,6 +140,7 @@ pub struct LimitReport {
     pub denied_per_s: Option<f64>,
     /// True when its record changed under every look, so that its numbers may not be of one moment.
     #[serde(skip_serializing_if = "is_false")]
+    #[cfg_attr(feature = "cli", schemars(extend("default" = false)))]
     pub moving: bool,
     /// Its record, by which two looks are compared.
     #[serde(skip)]
@@ -165,6 +166,7 @@ pub struct LeaseReport {
     pub held: u64,
     /// Those of them that are kept without being used: of idle connections.
     #[serde(skip_serializing_if = "is_none")]
+    #[cfg_attr(feature = "cli", schemars(extend("default" = 0)))]
     pub idle: u64,
     /// Seconds that the oldest in use has been held; an endpoint's in its latest use, a job's since it was renewed.
     pub oldest_s: u64,
