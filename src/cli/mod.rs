@@ -1,17 +1,27 @@
 //! `fl-shm`: looks at live regions from another process, through a mapping that cannot be written. Only
 //! `reap --yes` and `feature` open one for writing.
 
+mod columns;
 mod diff;
 mod doctor;
 mod dump;
 mod feature;
+mod filter;
 mod inspect;
+mod leases;
 mod ls;
+mod machine;
 mod outcome;
 mod output;
+mod prom;
 mod reap;
+mod rows;
+mod schema;
+mod sections;
 mod select;
+mod text;
 mod verify;
+mod view;
 
 use clap::{Parser, Subcommand};
 use outcome::Failure;
@@ -31,6 +41,12 @@ enum Command {
     Ls(ls::Ls),
     /// Show what a region holds.
     Inspect(inspect::Inspect),
+    /// Show who holds which concurrency slots, and which of them may be lost.
+    ///
+    /// Exit code: 0 = done; 1 = --suspect found some, or there is no region; 2 = error.
+    Leases(leases::Leases),
+    /// Describe what the commands print as JSON, the columns of records, or the region's layout.
+    Schema(schema::Schemas),
     /// Copy a region into a file, to be looked at later and elsewhere with --file.
     ///
     /// Time stands still in it, and it says which workers were alive. What is published on the board is left
@@ -80,10 +96,18 @@ pub fn run(arguments: Vec<String>) -> u8 {
             return if error.use_stderr() { ERROR } else { OK };
         }
     };
-    let mut out = std::io::stdout().lock();
+    let mut out = match outcome::standard_output() {
+        Ok(out) => out,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "fl-shm: standard output cannot be used: {error}");
+            return ERROR;
+        }
+    };
     let done = match &parsed.command {
         Command::Ls(ls) => ls::ls(ls, &mut out),
         Command::Inspect(inspect) => inspect::inspect(inspect, &mut out),
+        Command::Leases(leases) => leases::leases(leases, &mut out),
+        Command::Schema(schema) => schema::schemas(schema, &mut out),
         Command::Dump(dump) => dump::dump(dump, &mut out),
         Command::Verify(verify) => verify::verify(verify, &mut out),
         Command::Doctor(doctor) => doctor::doctor(doctor, &mut out),

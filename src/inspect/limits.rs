@@ -1,6 +1,6 @@
 //! Keys with their limits.
 
-use super::{LimitReport, Usage, get, key_of};
+use super::{LimitReport, RecordPlace, Usage, get, key_of};
 use crate::clock::Instant;
 use crate::layout::{Bucket, CounterWord, GcraWord, IdentityWord, KeyKind, SlidingWord};
 use crate::primitives::amount::{Amount, DECIMALS};
@@ -32,7 +32,9 @@ pub(super) fn limit(region: &Region, position: usize, held: u64) -> Option<Limit
         let next = copy(bucket);
         let still = words(&look) == words(&next);
         if still || again == 0 {
-            return report(key, &look, held, region.now(), !still);
+            let mut report = report(key, &look, held, region.now(), !still)?;
+            report.place = RecordPlace { slot: position, identity: get(&look.identity).bits() };
+            return Some(report);
         }
         look = next;
     }
@@ -56,20 +58,10 @@ fn report(
     let mut report = LimitReport {
         key,
         kind: kind.name(),
-        window_s: None,
-        resets_in_s: None,
-        requests: None,
-        tokens: None,
-        parallel: None,
-        spent: None,
-        remaining: None,
-        retry_after_ms: None,
-        used_pct: None,
         allowed: get(&bucket.allowed),
         denied: get(&bucket.denied),
-        allowed_per_s: None,
-        denied_per_s: None,
         moving,
+        ..LimitReport::default()
     };
     match kind {
         KeyKind::Gcra => gcra_report(&mut report, bucket, now),
