@@ -189,7 +189,10 @@ mod tests {
         assert_eq!(names[4..7], ["requests.used", "requests.limit", "tokens.used"]);
         let column = |name: &str| columns.get(columns.find(name).unwrap()).unwrap();
         assert_eq!(column("key").kind, Kind::Text);
-        assert_eq!((column("used_pct").kind, column("used_pct").unit), (Kind::Number, Unit::Percent));
+        assert_eq!(
+            (column("used_pct").kind, column("used_pct").unit),
+            (Kind::Number, Unit::Percent)
+        );
         assert_eq!(column("retry_after_ms").unit, Unit::Duration(1_000_000));
         assert_eq!(column("allowed_per_s").unit, Unit::PerSecond);
         assert_eq!((column("moving").kind, column("denied").kind), (Kind::Bool, Kind::Integer));

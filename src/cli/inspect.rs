@@ -72,7 +72,8 @@ fn interval(text: &str) -> Result<f64, String> {
 impl Inspect {
     /// The sections that are shown, in the order of all.
     fn sections(&self) -> Vec<Section> {
-        let wanted = |section: &Section| self.sections.is_empty() || self.sections.contains(section);
+        let wanted =
+            |section: &Section| self.sections.is_empty() || self.sections.contains(section);
         Section::ALL.into_iter().filter(wanted).collect()
     }
 

@@ -173,7 +173,8 @@ pub(super) fn leases(arguments: &Leases, out: &mut impl Write) -> Outcome {
     } else if format.csv {
         machine::csv(out, &part, None, true)?;
     } else {
-        let title = if arguments.suspect.is_some() { "slots that may be lost" } else { "slots held" };
+        let title =
+            if arguments.suspect.is_some() { "slots that may be lost" } else { "slots held" };
         let title = format!("region {}: {title}", chosen.name());
         let mut shown = String::new();
         text::section(&mut shown, Screen::of_output(), &title, &part, true)
@@ -205,19 +206,22 @@ mod tests {
 
     #[test]
     fn they_are_added_up() {
-        let all = [lease("a", "key", 1, 2, 0), lease("a", "key", 2, 3, 1), lease("b", "job", 1, 1, 0)];
+        let all =
+            [lease("a", "key", 1, 2, 0), lease("a", "key", 2, 3, 1), lease("b", "job", 1, 1, 0)];
         let workers: Vec<_> = by_worker(&all).iter().map(|of| (of.pid, of.held, of.keys)).collect();
         assert_eq!(workers, [(Some(1), 3, 2), (Some(2), 3, 1)]);
         let keys = by_key(&all);
-        let keys: Vec<_> = keys.iter().map(|of| (of.key.as_str(), of.held, of.idle, of.owners)).collect();
+        let keys: Vec<_> =
+            keys.iter().map(|of| (of.key.as_str(), of.held, of.idle, of.owners)).collect();
         assert_eq!(keys, [("a", 5, 1, 2), ("b", 1, 0, 1)]);
     }
 
     #[test]
     fn ages() {
-        assert_eq!(["0", "600", "90s", "10m", "2h", "1d"].map(|text| age(text).unwrap()), [
-            0, 600, 90, 600, 7_200, 86_400
-        ]);
+        assert_eq!(
+            ["0", "600", "90s", "10m", "2h", "1d"].map(|text| age(text).unwrap()),
+            [0, 600, 90, 600, 7_200, 86_400]
+        );
         for text in ["", "s", "-5", "1.5h", "10x", "99999999999999999999", "999999999999999999d"] {
             assert!(age(text).unwrap_err().contains("use seconds"), "{text}");
         }

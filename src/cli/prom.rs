@@ -208,16 +208,14 @@ fn names(reports: &[DeploymentReport]) -> Vec<String> {
             }
         }
     };
-    reports
-        .iter()
-        .map(|report| own(report, seen.entry(&report.deployment).or_default()))
-        .collect()
+    reports.iter().map(|report| own(report, seen.entry(&report.deployment).or_default())).collect()
 }
 
 fn deployments<W: Write>(writer: &mut Writer<'_, W>, reports: &[DeploymentReport]) -> Result<()> {
     let names = names(reports);
     let whole = |value: u64| Some(Number::Float(float(value)));
-    let scaled = |value: Option<u64>, unit: f64| value.map(|value| Number::Float(float(value) * unit));
+    let scaled =
+        |value: Option<u64>, unit: f64| value.map(|value| Number::Float(float(value) * unit));
     type Field<'a> = &'a dyn Fn(&DeploymentReport) -> Option<Number>;
     let fields: [(&str, Kind, &str, Field<'_>); 7] = [
         ("in_flight", Kind::Gauge, "Calls in flight to a deployment.", &|of| whole(of.in_flight)),
@@ -227,7 +225,9 @@ fn deployments<W: Write>(writer: &mut Writer<'_, W>, reports: &[DeploymentReport
         ("successes", Kind::Counter, "Successful calls to a deployment.", &|of| {
             whole(of.successes_total)
         }),
-        ("failures", Kind::Counter, "Failed calls to a deployment.", &|of| whole(of.failures_total)),
+        ("failures", Kind::Counter, "Failed calls to a deployment.", &|of| {
+            whole(of.failures_total)
+        }),
         ("failures_in_a_row", Kind::Gauge, "Failures since the last success.", &|of| {
             whole(of.failures_in_a_row)
         }),
@@ -317,7 +317,14 @@ mod tests {
     fn numbers_are_written_as_python_writes_them() {
         let numbers = [1.28e-7, 1.023e-6, 0.0001, 0.5, 3.0, 1e15, 1e16, 1.5e22];
         let expected = [
-            "1.28e-07", "1.023e-06", "0.0001", "0.5", "3.0", "1000000000000000.0", "1e+16", "1.5e+22",
+            "1.28e-07",
+            "1.023e-06",
+            "0.0001",
+            "0.5",
+            "3.0",
+            "1000000000000000.0",
+            "1e+16",
+            "1.5e+22",
         ];
         assert_eq!(numbers.map(decimal), expected);
     }

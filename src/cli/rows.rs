@@ -135,7 +135,8 @@ impl<'c> Rows<'c> {
         let _ = record.serialize(&mut *self);
         let width = self.columns.len().max(1);
         for elements in self.listed.chunks_mut(width) {
-            for ((cell, own), column) in elements.iter_mut().zip(&self.own).zip(self.columns.iter()) {
+            for ((cell, own), column) in elements.iter_mut().zip(&self.own).zip(self.columns.iter())
+            {
                 if !column.listed {
                     *cell = *own;
                 }
@@ -154,7 +155,8 @@ impl<'c> Rows<'c> {
 
     /// Number of the column that the present field is.
     fn column(&mut self) -> Option<usize> {
-        let is = |number: usize| self.columns.get(number).is_some_and(|found| found.name == self.path);
+        let is =
+            |number: usize| self.columns.get(number).is_some_and(|found| found.name == self.path);
         // Fields come in the order of the columns, but some are absent, and a list has several elements.
         let all = self.columns.len();
         let found = (self.next..all).chain(0..self.next.min(all)).find(|&number| is(number))?;
@@ -470,7 +472,8 @@ mod tests {
         // The second time shows that nothing is left of the first.
         rows.read(record);
         let count = rows.read(record);
-        let shown = |row: Row<'_>| (0..columns.len()).map(|n| format!("{:?}", row.cell(n))).collect();
+        let shown =
+            |row: Row<'_>| (0..columns.len()).map(|n| format!("{:?}", row.cell(n))).collect();
         (0..count).map(|number| shown(rows.row(number))).collect()
     }
 
@@ -483,10 +486,18 @@ mod tests {
     fn a_record_without_a_list_is_one_row() {
         let columns = Columns::of::<Record>();
         let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
-        let all = ["name", "inner.used", "inner.limit", "list.name", "list.healthy", "share", "made"];
+        let all =
+            ["name", "inner.used", "inner.limit", "list.name", "list.healthy", "share", "made"];
         assert_eq!(names, all);
-        let cells =
-            ["Text(\"n\")", "Signed(-3)", "Absent", "Absent", "Absent", "Float(0.5)", "Unsigned(7)"];
+        let cells = [
+            "Text(\"n\")",
+            "Signed(-3)",
+            "Absent",
+            "Absent",
+            "Absent",
+            "Float(0.5)",
+            "Unsigned(7)",
+        ];
         assert_eq!(rows_of(&record(vec![], None)), [cells]);
         let nothing = Record { inner: None, ..record(vec![], None) };
         assert_eq!(rows_of(&nothing)[0][1..3], ["Absent", "Absent"]);
@@ -499,7 +510,10 @@ mod tests {
         let rows = rows_of(&record(list.into(), Some(9)));
         let own = |row: &[String]| [&row[..3], &row[5..]].concat();
         assert_eq!(own(&rows[0]), own(&rows[1]));
-        assert_eq!(own(&rows[0]), ["Text(\"n\")", "Signed(-3)", "Unsigned(9)", "Float(0.5)", "Unsigned(7)"]);
+        assert_eq!(
+            own(&rows[0]),
+            ["Text(\"n\")", "Signed(-3)", "Unsigned(9)", "Float(0.5)", "Unsigned(7)"]
+        );
         assert_eq!(rows[0][3..5], ["Text(\"a\")", "Bool(false)"]);
         assert_eq!(rows[1][3..5], ["Text(\"b\")", "Bool(true)"]);
     }

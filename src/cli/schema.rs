@@ -69,7 +69,8 @@ fn without_nulls(mut object: Map<String, Value>) -> Map<String, Value> {
         object.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
     let fields = object.get_mut("properties").and_then(Value::as_object_mut);
     for (name, field) in fields.into_iter().flatten() {
-        let Some(field) = field.as_object_mut().filter(|_| !required.contains(&Value::from(name.as_str())))
+        let Some(field) =
+            field.as_object_mut().filter(|_| !required.contains(&Value::from(name.as_str())))
         else {
             continue;
         };
@@ -107,7 +108,8 @@ pub(super) fn schemas(arguments: &Schemas, out: &mut impl Write) -> Outcome {
     let Some((name, describe)) = found else {
         return Err(Failure::Message(format!("{:?} prints no JSON", arguments.command)));
     };
-    serde_json::to_writer_pretty(&mut *out, &schema(name, *describe)).map_err(std::io::Error::from)?;
+    serde_json::to_writer_pretty(&mut *out, &schema(name, *describe))
+        .map_err(std::io::Error::from)?;
     writeln!(out)?;
     Ok(OK)
 }

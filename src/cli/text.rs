@@ -29,7 +29,8 @@ impl Screen {
         let set = |name, wanted: &dyn Fn(&std::ffi::OsStr) -> bool| {
             std::env::var_os(name).is_some_and(|value| wanted(&value))
         };
-        let plain = set("NO_COLOR", &|value| !value.is_empty()) || set("TERM", &|value| value == "dumb");
+        let plain =
+            set("NO_COLOR", &|value| !value.is_empty()) || set("TERM", &|value| value == "dumb");
         Self { size: Some((size.0.max(1).into(), size.1.max(2).into())), colour: !plain }
     }
 
@@ -278,11 +279,14 @@ fn telling<'c>(columns: &'c Columns, has: &[bool]) -> Vec<Shown<'c>> {
         columns.position(&format!("{}{other}", of(&column.name, end)?))
     };
     let any = |number: usize| has.get(number).copied().unwrap_or(false);
-    let shown = columns.iter().enumerate().filter(|&(number, column)| {
-        any(number) && partner(column, ".limit", ".used").is_none()
-    });
+    let shown = columns
+        .iter()
+        .enumerate()
+        .filter(|&(number, column)| any(number) && partner(column, ".limit", ".used").is_none());
     headed(
-        shown.map(|(number, column)| (number, column, partner(column, ".used", ".limit"))).collect(),
+        shown
+            .map(|(number, column)| (number, column, partner(column, ".used", ".limit")))
+            .collect(),
     )
 }
 
@@ -293,9 +297,7 @@ fn headed<'c>(shown: Vec<(usize, &'c Column, Option<usize>)>) -> Vec<Shown<'c>> 
     let heads: Vec<String> = heads
         .iter()
         .zip(&shown)
-        .map(|(head, (_, column, _))| {
-            if unique(head) { head.clone() } else { upper(&column.name) }
-        })
+        .map(|(head, (_, column, _))| if unique(head) { head.clone() } else { upper(&column.name) })
         .collect();
     let shown = shown.into_iter().zip(heads).map(|((number, column, limit), head)| Shown {
         width: head.chars().count(),
@@ -373,7 +375,8 @@ fn moment(text: &mut String, unix_s: u64) -> std::fmt::Result {
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
     let day = day - (365 * year + year / 4 - year / 100);
     let month = (5 * day + 2) / 153;
-    let (day, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
+    let (day, month) =
+        (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
     let year = era * 400 + year + u64::from(month <= 2);
     let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
     write!(text, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
@@ -462,7 +465,10 @@ mod tests {
             text
         };
         assert_eq!(span_of(90, 1_000_000_000), "1m30s");
-        assert_eq!(["0", "999ns", "1.5us"], [(0, 1), (999, 1), (1_500, 1)].map(|(v, u)| span_of(v, u)));
+        assert_eq!(
+            ["0", "999ns", "1.5us"],
+            [(0, 1), (999, 1), (1_500, 1)].map(|(v, u)| span_of(v, u))
+        );
         assert_eq!([span_of(12_345, 1_000), span_of(61_000, 1_000_000)], ["12.3ms", "1m01s"]);
         let moment_of = |unix_s| {
             let mut text = String::new();

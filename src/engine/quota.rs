@@ -202,8 +202,8 @@ impl Engine {
 
 /// The same of any region.
 pub(crate) fn limiter_totals(region: &Region, rate: Option<Quota>) -> LimiterTotals {
-    let wanted = rate
-        .map(|quota| PairWord::new(u64::from(quota.per_minute()), u64::from(quota.burst())));
+    let wanted =
+        rate.map(|quota| PairWord::new(u64::from(quota.per_minute()), u64::from(quota.burst())));
     let mut totals = LimiterTotals::default();
     for bucket in region.buckets() {
         let Some(key) = index::key_of(bucket.identity.load(Ordering::Acquire)) else {

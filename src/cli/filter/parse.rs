@@ -121,9 +121,10 @@ pub(super) fn parse(text: &str, columns: &Columns) -> Result<Filter, String> {
     let filter = parser.any()?;
     match parser.tokens.next() {
         None => Ok(filter),
-        Some((at, token)) => {
-            wrong(at, format_args!("{} is not expected here; join comparisons with and, or", token.name()))
-        }
+        Some((at, token)) => wrong(
+            at,
+            format_args!("{} is not expected here; join comparisons with and, or", token.name()),
+        ),
     }
 }
 
@@ -142,7 +143,9 @@ impl Parser<'_> {
 
     fn next(&mut self, wanted: &str) -> Result<Placed, String> {
         let end = self.end;
-        self.tokens.next().ok_or_else(|| format!("at character {end}: {wanted} is missing; {REMEDY}"))
+        self.tokens
+            .next()
+            .ok_or_else(|| format!("at character {end}: {wanted} is missing; {REMEDY}"))
     }
 
     fn any(&mut self) -> Result<Filter, String> {
@@ -176,7 +179,8 @@ impl Parser<'_> {
             match self.next("\")\"")? {
                 (_, Token::Sign(")")) => inside,
                 (at, other) => {
-                    let what = format!("{} is not expected here; close the parenthesis", other.name());
+                    let what =
+                        format!("{} is not expected here; close the parenthesis", other.name());
                     return wrong(at, what);
                 }
             }
@@ -195,7 +199,8 @@ impl Parser<'_> {
         let Some(column) = self.columns.get(number) else {
             return wrong(at, "there is no such column");
         };
-        let is_operator = |token: &Token| matches!(token, Token::Sign(sign) if !"()".contains(sign));
+        let is_operator =
+            |token: &Token| matches!(token, Token::Sign(sign) if !"()".contains(sign));
         let is = match self.takes(is_operator) {
             Some((at, Token::Sign(operator))) => {
                 let (value_at, value) = self.next("a value")?;
@@ -236,7 +241,10 @@ fn is(column: &Column, operator: (usize, &str), value: Placed) -> Result<Is, Str
         }
         (Kind::Text, Some(Order::Equal | Order::NotEqual) | None, other) => {
             let example = format!("{name} {operator} \"abc\"");
-            wrong(value_at, format_args!("{name} is text, {} is not; quote it: {example}", other.name()))
+            wrong(
+                value_at,
+                format_args!("{name} is text, {} is not; quote it: {example}", other.name()),
+            )
         }
         (Kind::Text, Some(_), _) => {
             wrong(operator_at, format_args!("{name} is text; use = != ~ or !~, not {operator}"))
@@ -246,7 +254,10 @@ fn is(column: &Column, operator: (usize, &str), value: Placed) -> Result<Is, Str
         }
         (Kind::Integer | Kind::Number, Some(_), other) => {
             let example = format!("{name} {operator} 80");
-            wrong(value_at, format_args!("{name} is a number, {} is not; write {example}", other.name()))
+            wrong(
+                value_at,
+                format_args!("{name} is a number, {} is not; write {example}", other.name()),
+            )
         }
         (Kind::Integer | Kind::Number, None, _) => {
             let what = format!("{name} is a number; use = != < <= > or >=, not {operator}");
@@ -257,9 +268,10 @@ fn is(column: &Column, operator: (usize, &str), value: Placed) -> Result<Is, Str
         {
             Ok(Is::Bool { equal, value: word == "true" })
         }
-        (Kind::Bool, ..) => {
-            wrong(operator_at, format_args!("{name} is true or false; write {name} = true or {name} = false"))
-        }
+        (Kind::Bool, ..) => wrong(
+            operator_at,
+            format_args!("{name} is true or false; write {name} = true or {name} = false"),
+        ),
     }
 }
 

@@ -28,7 +28,8 @@ fn limit() -> LimitReport {
 
 fn matches(text: &str) -> bool {
     let columns = columns();
-    let filter = Filter::parse(text, &columns).unwrap_or_else(|message| panic!("{text}: {message}"));
+    let filter =
+        Filter::parse(text, &columns).unwrap_or_else(|message| panic!("{text}: {message}"));
     let mut rows = Rows::new(&columns);
     rows.read(&limit());
     filter.matches(rows.row(0))
@@ -152,9 +153,37 @@ fn filter() -> impl Strategy<Value = Filter> {
 /// Bits of the language in any order.
 fn nearly() -> impl Strategy<Value = String> {
     let words = vec![
-        "key", "used_pct", "moving", "window_s", "and", "or", "not", "(", ")", "=", "!=", "<", "~",
-        "!~", "\"", "'", "\\", "\"^a\"", "'('", "80", "8%", "1e", "1e-5", "-", "10m", ".", "µ", " ",
-        "true", "ü", "\u{10ffff}",
+        "key",
+        "used_pct",
+        "moving",
+        "window_s",
+        "and",
+        "or",
+        "not",
+        "(",
+        ")",
+        "=",
+        "!=",
+        "<",
+        "~",
+        "!~",
+        "\"",
+        "'",
+        "\\",
+        "\"^a\"",
+        "'('",
+        "80",
+        "8%",
+        "1e",
+        "1e-5",
+        "-",
+        "10m",
+        ".",
+        "µ",
+        " ",
+        "true",
+        "ü",
+        "\u{10ffff}",
     ];
     prop::collection::vec(prop::sample::select(words), 0..24).prop_map(|words| words.join(" "))
 }
