@@ -19,6 +19,7 @@ mod rows;
 mod schema;
 mod sections;
 mod select;
+mod serve;
 mod text;
 mod verify;
 mod view;
@@ -76,6 +77,12 @@ enum Command {
     /// Workers follow within a second. One that was started with the feature off goes on without it until
     /// it is started anew. Exit code: 0 = done; 1 = no region; 2 = refused, with the reason.
     Feature(feature::Feature),
+    /// Show a region live in a browser: keys, deployments, workers and events with plots.
+    ///
+    /// Prints the address and serves until SIGINT or SIGTERM. Only this machine can reach it, unless --host
+    /// says otherwise, which needs a token in the environment variable FL_SHM_TOKEN. It changes nothing. Exit
+    /// code: 0 = ended; 1 = no region; 2 = it cannot listen there, or the region cannot be read.
+    Serve(serve::Serve),
 }
 
 /// Worked.
@@ -114,6 +121,7 @@ pub fn run(arguments: Vec<String>) -> u8 {
         Command::Diff(diff) => diff::diff(diff, &mut out),
         Command::Reap(reap) => reap::reap(reap, &mut out),
         Command::Feature(feature) => feature::feature(feature, &mut out),
+        Command::Serve(serve) => serve::serve(serve, &mut out),
     };
     let flushed = out.flush();
     match done.and_then(|code| flushed.map(|()| code).map_err(Into::into)) {

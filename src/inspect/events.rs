@@ -29,7 +29,7 @@ pub(super) fn events(region: &Region) -> Vec<EventReport> {
             let name = named.get(&key.bits()).cloned();
             name.unwrap_or_else(|| format!("#{:013x}", key.hash()))
         }),
-        detail: entry.known_kind().and_then(|kind| detail(kind, entry.a, entry.b)),
+        detail: entry.known_kind().map(|kind| detail(kind, entry.a, entry.b)),
         a: entry.a,
         b: entry.b,
     };
@@ -63,8 +63,8 @@ fn names(region: &Region, entries: &[events::Entry]) -> BTreeMap<u64, String> {
     wanted.into_iter().filter_map(|(key, name)| Some((key, name?))).collect()
 }
 
-/// The two details of an event in words; `None` = they are not used.
-fn detail(kind: EventKind, a: u64, b: u64) -> Option<String> {
+/// The two details of an event in words.
+fn detail(kind: EventKind, a: u64, b: u64) -> String {
     let feature = |number: u64| {
         let name = usize::try_from(number).ok().and_then(|number| features::NAMES.get(number));
         name.map_or_else(|| format!("feature {number}"), ToString::to_string)
@@ -78,7 +78,7 @@ fn detail(kind: EventKind, a: u64, b: u64) -> Option<String> {
         let pair = PairWord::from_bits(raw);
         format!("{}/{}", pair.requests(), pair.tokens())
     };
-    Some(match kind {
+    match kind {
         EventKind::CooldownBegun => format!("for {}: {}", seconds(a), failure(b)),
         EventKind::CooldownCleared => format!("{} early", seconds(a)),
         EventKind::WorkerReaped => format!("process {a}: {b} slots freed"),
@@ -99,7 +99,7 @@ fn detail(kind: EventKind, a: u64, b: u64) -> Option<String> {
         EventKind::LimitsChanged => format!("{} to {}", pair(a), pair(b)),
         EventKind::Corrected => format!("{a:#x} to {b:#x}"),
         EventKind::LeaderBegan => format!("process {b}, term {a}"),
-    })
+    }
 }
 
 fn switch(word: FlagWord) -> String {

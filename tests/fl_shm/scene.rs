@@ -255,6 +255,8 @@ fn others(one: &Engine, two: &Engine) {
     one.feature_error(0);
     one.set_flag(1, FlagMode::Percent, 25);
     if let Ok(series) = one.series("routing") {
-        [4_000, 5_000, 9_000].into_iter().for_each(|ns| one.measure(series, ns));
+        for ns in [4_000, 5_000, 9_000] {
+            one.measure(series, ns);
+        }
     }
 }
