@@ -11,6 +11,7 @@ mod inspect;
 mod leases;
 mod ls;
 mod machine;
+mod order;
 mod outcome;
 mod output;
 mod prom;

@@ -5,7 +5,6 @@ use serde::Serialize;
 use serde::ser::{
     Impossible, SerializeMap, SerializeSeq, SerializeStruct, SerializeTuple, Serializer,
 };
-use std::cmp::Ordering;
 use std::fmt::{Display, Error, Formatter, Write};
 
 /// One value.
@@ -17,24 +16,6 @@ pub(super) enum Cell<'a> {
     Signed(i64),
     Float(f64),
     Text(&'a str),
-}
-
-impl Cell<'_> {
-    /// The order of values of one column; those that are absent come last.
-    pub(super) fn order(self, other: Self) -> Ordering {
-        match (self, other) {
-            (Self::Absent, Self::Absent) => Ordering::Equal,
-            (Self::Absent, _) => Ordering::Greater,
-            (_, Self::Absent) => Ordering::Less,
-            (Self::Bool(own), Self::Bool(other)) => own.cmp(&other),
-            (Self::Unsigned(own), Self::Unsigned(other)) => own.cmp(&other),
-            (Self::Signed(own), Self::Signed(other)) => own.cmp(&other),
-            (Self::Float(own), Self::Float(other)) => own.total_cmp(&other),
-            (Self::Text(own), Self::Text(other)) => own.cmp(other),
-            // A column has values of one kind.
-            _ => Ordering::Equal,
-        }
-    }
 }
 
 /// A cell whose text lies in a text that many share.
@@ -61,22 +42,6 @@ impl Kept {
             Self::Signed(value) => Cell::Signed(value),
             Self::Float(value) => Cell::Float(value),
             Self::Text { from, to } => Cell::Text(texts.get(from..to).unwrap_or_default()),
-        }
-    }
-
-    /// Keeps a cell.
-    pub(super) fn of(cell: Cell<'_>, texts: &mut String) -> Self {
-        match cell {
-            Cell::Absent => Self::Absent,
-            Cell::Bool(value) => Self::Bool(value),
-            Cell::Unsigned(value) => Self::Unsigned(value),
-            Cell::Signed(value) => Self::Signed(value),
-            Cell::Float(value) => Self::Float(value),
-            Cell::Text(text) => {
-                let from = texts.len();
-                texts.push_str(text);
-                Self::Text { from, to: texts.len() }
-            }
         }
     }
 }
@@ -256,8 +221,9 @@ impl<'r, 'c> Serializer for &'r mut Rows<'c> {
     }
 
     fn serialize_str(self, value: &str) -> Result<(), Error> {
-        let kept = Kept::of(Cell::Text(value), &mut self.texts);
-        self.put(kept);
+        let from = self.texts.len();
+        self.texts.push_str(value);
+        self.put(Kept::Text { from, to: self.texts.len() });
         Ok(())
     }
 
@@ -517,14 +483,5 @@ mod tests {
         assert_eq!(own(&rows[0]), expected);
         assert_eq!(rows[0][4..6], ["Text(\"a\")", "Bool(false)"]);
         assert_eq!(rows[1][4..6], ["Text(\"b\")", "Bool(true)"]);
-    }
-
-    #[test]
-    fn what_is_absent_comes_last_and_numbers_are_compared_as_such() {
-        let order = |a: Cell<'_>, b: Cell<'_>| a.order(b);
-        assert_eq!(order(Cell::Unsigned(9), Cell::Unsigned(10)), Ordering::Less);
-        assert_eq!(order(Cell::Float(-1.0), Cell::Float(0.5)), Ordering::Less);
-        assert_eq!(order(Cell::Text("b"), Cell::Text("a")), Ordering::Greater);
-        assert_eq!(order(Cell::Absent, Cell::Unsigned(u64::MAX)), Ordering::Greater);
     }
 }
