@@ -3,6 +3,7 @@
 use super::{LimitReport, Usage, get, key_of};
 use crate::clock::Instant;
 use crate::layout::{Bucket, CounterWord, GcraWord, IdentityWord, KeyKind, SlidingWord};
+use crate::primitives::amount::{Amount, DECIMALS};
 use crate::primitives::gcra::{self, Quota};
 use crate::primitives::sliding::{self, SlidingLimit};
 use crate::primitives::window::{self, Pair};
@@ -38,6 +39,12 @@ pub(super) fn limit(region: &Region, position: usize, held: u64) -> Option<Limit
     None
 }
 
+/// How much of its tightest limit the key in a bucket has used, percent; `None` = it has no limit, or there is no
+/// key.
+pub(super) fn used_pct(bucket: &Bucket, held: u64, now: Instant) -> Option<f64> {
+    report(String::new(), &copy(bucket), held, now, false)?.used_pct
+}
+
 fn report(
     key: String,
     bucket: &Bucket,
@@ -54,6 +61,7 @@ fn report(
         requests: None,
         tokens: None,
         parallel: None,
+        spent: None,
         remaining: None,
         retry_after_ms: None,
         used_pct: None,
@@ -75,7 +83,12 @@ fn report(
         KeyKind::Counter => {
             let pair = Pair { window: None, counter: &bucket.requests };
             report.resets_in_s = get(&bucket.requests).loose_left(now.s());
-            report.requests = window::read(pair, now.s()).map(|used| usage(used, 0));
+            let used = window::read(pair, now.s());
+            if get(&bucket.limits).tokens() == u64::from(DECIMALS) {
+                report.spent = used.map(|units| Amount::from_units(units).to_f64());
+            } else {
+                report.requests = used.map(|used| usage(used, 0));
+            }
         }
         KeyKind::Sliding => sliding_report(&mut report, bucket, now),
         KeyKind::Tally | KeyKind::Chunk | KeyKind::Named => return None,

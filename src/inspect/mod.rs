@@ -7,6 +7,7 @@ mod features;
 mod holdings;
 mod leaders;
 mod limits;
+pub mod live;
 mod notices;
 pub mod overview;
 mod pools;
@@ -18,9 +19,10 @@ mod workers;
 
 pub use records::*;
 pub use stats::counters;
+pub use workers::moment;
 
 use crate::layout::IdentityWord;
-use crate::region::{Region, Vantage};
+use crate::region::Region;
 use crate::sync::{Bits, Ordering, Word};
 use crate::tables::index;
 use serde::Serialize;
@@ -65,7 +67,7 @@ impl Report {
     /// Reads a region.
     pub fn of(region: &Region) -> Self {
         let header = region::header(region);
-        let prove = crate::tables::workers::prover(Vantage::of(region.header()));
+        let prove = workers::prover(region);
         let holdings = holdings::holdings(region, &prove);
         Self {
             schema: SCHEMA,
@@ -293,6 +295,9 @@ mod tests {
                 region.buckets().iter().map(|bucket| get(&bucket.identity)).collect();
             let known_chunks: Vec<_> =
                 region.chunks().iter().map(|chunk| get(&chunk.identity)).collect();
+            let mut watcher = live::Watcher::default();
+            watcher.look(region, 5);
+            clock.advance_s(1);
             scramble(region, &mut random);
             // The keys used below stand where they belong, so that their scrambled state is met.
             for (bucket, key) in region.buckets().iter().zip(known.iter()) {
@@ -307,6 +312,10 @@ mod tests {
             }
             let report = Report::of(region);
             serde_json::to_string(&report).unwrap();
+            for hottest in [5, 5_000] {
+                serde_json::to_string(&watcher.look(region, hottest)).unwrap();
+                clock.advance_s(1);
+            }
             for _ in 0..50 {
                 use_all(&engine);
             }

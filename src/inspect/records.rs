@@ -33,6 +33,9 @@ pub struct HeaderReport {
     pub worker_capacity: u64,
     /// False when the region's process ids mean nothing here: `alive` is then unknown.
     pub same_pid_namespace: bool,
+    /// When it was copied, Unix seconds; absent where this is the region itself and not a dump.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dumped_at: Option<u64>,
 }
 
 /// One registered process.
@@ -101,6 +104,9 @@ pub struct LimitReport {
     /// Concurrency slots.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parallel: Option<Usage>,
+    /// `counter` of money: what was spent, in the caller's currency.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spent: Option<f64>,
     /// `gcra`: requests that would be admitted now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remaining: Option<u64>,
@@ -354,6 +360,9 @@ pub struct EventReport {
     /// Name of the deployment or job that it is about, or `#` and a key's hash.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
+    /// What its details say, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
     /// First detail.
     pub a: u64,
     /// Second detail.
