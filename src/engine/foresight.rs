@@ -87,13 +87,12 @@ pub fn rate(bucket: &Bucket, quota: Quota, cost: u64, now: Instant) -> Outlook {
 /// A sliding window asked for `cost` units.
 pub fn sliding(bucket: &Bucket, limit: SlidingLimit, cost: u64, now: Instant) -> Outlook {
     let seen = SlidingWord::from_bits(bucket.requests.load(Ordering::Relaxed).bits());
-    let wait_us = |word| sliding::retry_after_us(word, now.us(), limit, cost);
-    // What a window of the future admits is charged before it is repaired.
+    // What a window of the future admits, the same one of the present admits, too.
     let repaired = sliding::repaired(seen, now.us(), limit);
-    let word = repaired.filter(|_| wait_us(seen) > 0).unwrap_or(seen);
+    let word = repaired.unwrap_or(seen);
     let left = sliding::remaining(word, now.us(), limit);
     Outlook {
-        verdict: Verdict::after(wait_us(word)),
+        verdict: Verdict::after(sliding::retry_after_us(word, now.us(), limit, cost)),
         used: signed(limit.limit().saturating_sub(left)),
         left,
         abandoned: 0,

@@ -19,6 +19,8 @@ pub(super) const NAME_CHECKS: u64 = 256;
 const LOCAL_BUCKETS: usize = 1 << 10;
 /// What all keys of a limiter are called that share one bucket for want of room.
 pub(crate) const SHARED_KEY: &[u8] = b"\0shared";
+/// What that bucket is called.
+pub(crate) const SHARED_NAME: &str = "(keys without room)";
 /// Hash domain of [`KeyKind::Tally`].
 const TALLIES: u64 = 0x7461_6c6c;
 
@@ -281,7 +283,7 @@ impl Engine {
                 let inserted = self.insert(shared, names, probe, identity).ok();
                 inserted.map(|slot| {
                     let key = Key { slot: buckets.len() + slot, identity, bucket: &shared[slot] };
-                    self.look_after_key_name(&key, || "(keys without room)".to_string());
+                    self.look_after_key_name(&key, || SHARED_NAME.to_string());
                     self.count(|row| &row.overflow_shared);
                     key
                 })

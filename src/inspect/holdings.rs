@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 #[derive(Default)]
 pub(super) struct Holdings {
     pub(super) leases: Vec<LeaseReport>,
+    /// The `key_slot` of each of them.
+    pub(super) key_slots: Vec<u64>,
     pub(super) by_owner: BTreeMap<u64, u64>,
     /// By `key_slot`.
     pub(super) by_key: BTreeMap<u64, u64>,
@@ -43,6 +45,7 @@ pub(super) fn holdings(region: &Region, prove: &Prove<'_>) -> Holdings {
         *holdings.by_owner.entry(owner).or_default() += held;
         *holdings.by_key.entry(key).or_default() += held;
         *holdings.idle.entry(key).or_default() += idle;
+        holdings.key_slots.push(key);
         let (row, pid, state) = owner_of(region, owner, prove);
         let key = holder_name(region, key);
         holdings.leases.push(LeaseReport { key, row, pid, owner: state, held, idle, oldest_s });

@@ -3,8 +3,10 @@
 
 mod deployments;
 mod events;
+
 mod features;
 mod holdings;
+
 mod leaders;
 mod limits;
 pub mod live;
@@ -13,6 +15,7 @@ pub mod overview;
 mod pools;
 mod records;
 mod region;
+pub mod search;
 mod series;
 mod stats;
 mod workers;

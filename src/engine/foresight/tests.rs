@@ -21,16 +21,12 @@ use std::ops::Range;
 
 /// Longer than a process waits before it looks for the dead again.
 const REST_NS: u64 = 60_000_000;
-const SUBJECTS: [&str; 3] = ["{user:a}", "{team:b}", "{tag:c}"];
-const WINDOWS: [&str; 3] = ["{user:a}:window", "{team:b}:window", "{tag:c}:window"];
-const REQUESTS: [&str; 3] = ["{user:a}:requests", "{team:b}:requests", "{tag:c}:requests"];
-const TOKENS: [&str; 3] = ["{user:a}:tokens", "{team:b}:tokens", "{tag:c}:tokens"];
-const SLOTS: [&str; 3] = [
-    "{user:a}:max_parallel_requests",
-    "{team:b}:max_parallel_requests",
-    "{tag:c}:max_parallel_requests",
-];
-const NAMES: [&str; 3] = ["a", "b", "c"];
+const SUBJECTS: [&str; 2] = ["{user:a}", "{team:b}"];
+const WINDOWS: [&str; 2] = ["{user:a}:window", "{team:b}:window"];
+const REQUESTS: [&str; 2] = ["{user:a}:requests", "{team:b}:requests"];
+const TOKENS: [&str; 2] = ["{user:a}:tokens", "{team:b}:tokens"];
+const SLOTS: [&str; 2] = ["{user:a}:max_parallel_requests", "{team:b}:max_parallel_requests"];
+const NAMES: [&str; 2] = ["a", "b"];
 
 /// A region in use, and a worker that does not do what is asked about.
 struct Ground {
@@ -54,7 +50,7 @@ struct Step {
 }
 
 fn steps(count: Range<usize>) -> impl Strategy<Value = Vec<Step>> {
-    let step = (0_u8..24, 0_usize..3, 0_usize..6, prop_oneof![0_u64..12, any::<u64>()]);
+    let step = (0_u8..26, 0_usize..2, 0_usize..6, prop_oneof![0_u64..12, any::<u64>()]);
     let step = step.prop_map(|(what, key, which, amount)| Step { what, key, which, amount });
     prop::collection::vec(step, count)
 }
@@ -88,6 +84,12 @@ impl Ground {
 
     fn region(&self) -> &Region {
         self.engine.region()
+    }
+
+    fn bucket(&self, kind: KeyKind, domain: u64, bytes: &[u8]) -> Option<&Bucket> {
+        let (identity, probe) = keys::identify(self.region(), kind, domain, bytes);
+        let (table, _) = self.region().key_buckets();
+        index::find(table, probe, identity).map(|slot| &table[slot])
     }
 
     fn any_bucket(&self, step: Step) -> Option<&Bucket> {
@@ -174,14 +176,19 @@ impl Ground {
                 // Chunks that are all held.
                 (0..small).for_each(|n| done(engine.depart(&format!("crowd:{n}"), None)));
             }
-            22 => self.damage(step),
+            22..24 => self.damage(step),
+            // Slots are too old from their last second on.
+            24 => self.clock.advance_s([20, 1, 60][which % 3]),
+            25 => done(engine.add(TOKENS[key], -signed_small, 60)),
             _ => {}
         }
     }
 
     /// A state that nobody can have written, or one of long ago.
     fn damage(&self, step: Step) {
-        let Some(bucket) = self.any_bucket(step) else { return };
+        let subject = self.bucket(KeyKind::Window, 0, SUBJECTS[step.key].as_bytes());
+        let chosen = if step.what == 22 { subject } else { self.any_bucket(step) };
+        let Some(bucket) = chosen else { return };
         let now = self.engine.now();
         let kind = KeyKind::from_raw(bucket.identity.load(Ordering::Relaxed).kind());
         let word = match (kind, step.which) {
@@ -192,7 +199,7 @@ impl Ground {
                 SlidingWord::new(number, step.amount % 12, step.amount >> 60).bits()
             }
             _ => {
-                let start_s = now.s() + (step.amount >> 57);
+                let start_s = now.s() + (step.amount >> 57) + step.which as u64 % 2;
                 bucket.window.store(WindowWord::new(start_s, 60), Ordering::SeqCst);
                 CounterWord::of_window(start_s, (step.amount % 12).cast_signed()).bits()
             }
@@ -427,4 +434,69 @@ fn what_is_foreseen_is_what_is_decided() {
     let enough = seen.len() == 6 && seen.values().all(|&times| times >= 3);
     assert!(cfg!(miri) || enough, "{seen:?}");
     eprintln!("{seen:?}");
+}
+
+/// In a region with few chunks: slots of a key are found by giving up those of others, if they are of the dead.
+#[test]
+fn room_for_slots_is_made_where_the_dead_held_them() {
+    let clock = FakeClock::at(1_000_000_000_000);
+    let capacity = Capacity { keys: 40, lease_chunks: 8, workers: 12, deployments: 8 };
+    let engine = Engine::new(create_heap(capacity, Box::new(clock.clone())).expect("heap"));
+    let region = engine.region();
+    let held = |key: &str, slot_id: &str| {
+        let ask = SlotAsk { key, limit: 33, ttl_s: 9, slot_id };
+        matches!(engine.acquire_all(&[ask]), Ok(Grant::Held(_)))
+    };
+    let foreseen = |name: &str| {
+        clock.advance_ns(REST_NS);
+        let (identity, probe) = keys::identify(region, KeyKind::Window, 0, name.as_bytes());
+        let slot = index::find(region.key_buckets().0, probe, identity);
+        let bucket = Bucket::zeroed();
+        let bucket = slot.map_or(&bucket, |slot| &region.buckets()[slot]);
+        let key = Key { slot: slot.unwrap_or(usize::MAX), identity, bucket };
+        let dead = Dead::of(region, workers::prover(Vantage::of(region.header())));
+        slots(region, &keys::leases_of(region, &key), 33, 9, &dead, engine.now())
+    };
+    // One chunk full of the key's own slots, all others with one of somebody else.
+    (0..32).for_each(|n| assert!(held(SLOTS[0], &n.to_string())));
+    let others = (0..7).filter(|n| held(&format!("{{other:{n}}}:max_parallel_requests"), "x"));
+    assert_eq!(others.count(), 7);
+    assert_eq!(foreseen(SUBJECTS[0]).verdict, Verdict::UntilReleased);
+    assert!(!held(SLOTS[0], "32"));
+    assert_eq!(foreseen(SUBJECTS[1]).verdict, Verdict::NoRoom);
+    // Too old is for each key to say of its own slots.
+    clock.advance_s(9);
+    let me = engine.me().unwrap().raw();
+    let now_s = engine.now().s();
+    let own = region.chunks().iter().find(|chunk| held_in(chunk) == 32).expect("the key's");
+    for holder in &own.holders {
+        holder.store(LeaseWord::new(me, now_s, 0), Ordering::SeqCst);
+    }
+    assert_eq!(foreseen(SUBJECTS[0]).verdict, Verdict::UntilReleased);
+    assert!(!held(SLOTS[0], "32"));
+    // Those of others pass to a worker that dies.
+    let dead = OwnerTag::new(9, 1).unwrap();
+    let claim = ClaimWord::new(WorkerState::Live as u64, 4_000_000, 1, 1);
+    region.workers()[9].claim.store(claim, Ordering::SeqCst);
+    for chunk in region.chunks().iter().filter(|chunk| held_in(chunk) == 1) {
+        let holder =
+            chunk.holders.iter().find(|holder| holder.load(Ordering::SeqCst).owner() == me);
+        holder.unwrap().store(LeaseWord::new(dead.raw(), now_s, 0), Ordering::SeqCst);
+    }
+    // A key that holds nothing is not decided where there is no room; who is full looks for the dead.
+    assert_eq!(foreseen(SUBJECTS[1]).verdict, Verdict::NoRoom);
+    assert_eq!(foreseen(SUBJECTS[0]).verdict, Verdict::Admits);
+    assert_eq!(
+        engine.acquire_all(&[SlotAsk { key: SLOTS[1], limit: 33, ttl_s: 9, slot_id: "x" }]),
+        Err(OpError::LeasesFull)
+    );
+    assert!(held(SLOTS[0], "32"));
+}
+
+fn held_in(chunk: &crate::layout::LeaseChunk) -> usize {
+    chunk
+        .holders
+        .iter()
+        .filter(|holder| holder.load(Ordering::SeqCst) != LeaseWord::default())
+        .count()
 }
