@@ -59,6 +59,14 @@ impl Chosen {
         }
     }
 
+    /// Its name, or the path that it was chosen by.
+    pub(super) fn place(&self) -> String {
+        match self {
+            Self::Live(found) => found.name.clone(),
+            Self::File(path, _) => path.display().to_string(),
+        }
+    }
+
     /// A process that uses it, if that is known.
     pub(super) fn pid(&self) -> Option<i32> {
         match self {

@@ -3,9 +3,11 @@
 
 mod deployments;
 mod events;
+pub mod explain;
 
 mod features;
 mod holdings;
+pub mod known;
 
 mod leaders;
 mod limits;

@@ -87,6 +87,11 @@ impl Wanted {
         self.spellings().into_iter().flat_map(subject).collect()
     }
 
+    /// Whether only a subject of windows can be meant.
+    pub(super) fn is_subject(&self) -> bool {
+        self.token.is_some() || (self.text.starts_with('{') && self.text.ends_with('}'))
+    }
+
     fn hash(&self) -> Option<u64> {
         let digits = self.text.strip_prefix('#').filter(|digits| digits.len() == DIGITS)?;
         u64::from_str_radix(digits, 16).ok()
@@ -154,20 +159,16 @@ impl Hit {
 
 /// All that is known under a name: keys, deployments, pools, jobs and notices, surest first.
 pub fn search(region: &Region, wanted: &Wanted) -> Vec<Hit> {
-    let mut hits = match wanted.hash() {
-        Some(hash) => by_hash(region, hash),
-        None => {
-            let mut hits = keys(region, wanted);
-            hits.extend(named(region, wanted));
-            hits
-        }
-    };
+    let mut hits = wanted.hash().map_or_else(
+        || [keys(region, wanted), named(region, wanted)].concat(),
+        |hash| by_hash(region, hash),
+    );
     hits.sort_by_key(|hit| (hit.matched, hit.table, hit.slot));
     hits
 }
 
-/// Every record with its name, as far as it has one.
-fn all(region: &Region) -> impl Iterator<Item = (Table, usize, IdentityWord)> {
+/// Every record.
+pub fn all(region: &Region) -> impl Iterator<Item = Hit> {
     let keys = region.buckets().iter().map(|record| (Table::Keys, &record.identity)).enumerate();
     let deployments = region.deployments().iter();
     let deployments = deployments.map(|record| (Table::Deployments, &record.identity)).enumerate();
@@ -177,8 +178,8 @@ fn all(region: &Region) -> impl Iterator<Item = (Table, usize, IdentityWord)> {
     let notices = region.board().iter().map(|record| (Table::Notices, &record.identity));
     let others = deployments.chain(endpoints).chain(jobs).chain(notices.enumerate());
     keys.chain(others)
-        .filter_map(|(slot, (table, word))| Some((table, slot, key_of(word)?)))
-        .filter(|(_, _, identity)| identity.kind() != KeyKind::Tally as u64)
+        .filter_map(|(slot, (table, word))| Some(hit(table, slot, key_of(word)?, Match::Key)))
+        .filter(|hit| hit.identity.kind() != KeyKind::Tally as u64)
 }
 
 fn hit(table: Table, slot: usize, identity: IdentityWord, matched: Match) -> Hit {
@@ -186,8 +187,7 @@ fn hit(table: Table, slot: usize, identity: IdentityWord, matched: Match) -> Hit
 }
 
 fn by_hash(region: &Region, hash: u64) -> Vec<Hit> {
-    let found = all(region).filter(|(_, _, identity)| identity.hash() == hash);
-    found.map(|(table, slot, identity)| hit(table, slot, identity, Match::Key)).collect()
+    all(region).filter(|hit| hit.identity.hash() == hash).collect()
 }
 
 fn keys(region: &Region, wanted: &Wanted) -> Vec<Hit> {
@@ -349,8 +349,8 @@ fn named(region: &Region, wanted: &Wanted) -> Vec<Hit> {
     };
     let (deployments, jobs) = (identities(health::DEPLOYMENTS), identities(leader::JOBS));
     let (pools, notices) = (identities(pool::POOLS), identities(board::NOTICES));
-    let known = all(region).filter(|(table, ..)| *table != Table::Keys);
-    let found = known.filter_map(|(table, slot, identity)| {
+    let known = all(region).filter(|hit| hit.table != Table::Keys);
+    let found = known.filter_map(|Hit { table, slot, identity, .. }| {
         let (names, is) = match table {
             Table::Keys => return None,
             Table::Deployments => {
