@@ -69,7 +69,8 @@ pub(super) fn permit(command: &str, region: &Region, chosen: &Chosen) -> Result<
 /// Opens a region for changing it, as its owner: root takes on the owner's ids for the rest of the process, because
 /// nobody else may write what is his.
 pub(super) fn open(region: &Region, chosen: &Chosen) -> Result<Engine, Failure> {
-    if let Some(owner) = owner_of(region)?.filter(|meta| meta.uid() != Uid::effective().as_raw()) {
+    let owner = owner_of(region)?.filter(|meta| meta.uid() != Uid::effective().as_raw());
+    if let Some(owner) = owner {
         // The group first: without being root it could not be changed.
         let (uid, gid) = (owner.uid(), owner.gid());
         let become_owner = setegid(Gid::from_raw(gid)).and_then(|()| seteuid(Uid::from_raw(uid)));
@@ -79,6 +80,7 @@ pub(super) fn open(region: &Region, chosen: &Chosen) -> Result<Engine, Failure> 
                  e.g. sudo -u '#{uid}' fl-shm"
             ))
         })?;
+        return Ok(Engine::unregistered(chosen.open_again(region)?));
     }
     Ok(Engine::unregistered(chosen.open()?))
 }
