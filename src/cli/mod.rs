@@ -36,7 +36,7 @@ use std::io::Write;
 
 /// Look at the shared state of preforked workers, and free what the dead among them own.
 #[derive(Debug, Parser)]
-#[command(name = "fl-shm", version, about)]
+#[command(name = "fl-shm", version)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
