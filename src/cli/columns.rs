@@ -89,6 +89,8 @@ pub(super) struct Column {
     pub(super) listed: bool,
     /// Its value where JSON leaves it out.
     pub(super) default: Kept,
+    /// Text has it only when it is asked for.
+    pub(super) detail: bool,
 }
 
 /// All columns of a record, in the order in which it declares them.
@@ -151,7 +153,8 @@ impl Columns {
             Some(Value::Number(value)) => value.as_u64().map_or(Kept::Absent, Kept::Unsigned),
             _ => Kept::Absent,
         };
-        self.0.push(Column { unit: Unit::of(&name), name, kind, about, listed, default });
+        let detail = field.contains_key("x-detail");
+        self.0.push(Column { unit: Unit::of(&name), name, kind, about, listed, default, detail });
     }
 
     pub(super) fn len(&self) -> usize {

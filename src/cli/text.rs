@@ -276,11 +276,11 @@ fn telling<'c>(columns: &'c Columns, has: &[bool]) -> Vec<Shown<'c>> {
     let partner = |column: &Column, end: &str, other: &str| {
         columns.position(&format!("{}{other}", of(&column.name, end)?))
     };
-    let any = |number: usize| has.get(number).copied().unwrap_or(false);
-    let shown = columns
-        .iter()
-        .enumerate()
-        .filter(|&(number, column)| any(number) && partner(column, ".limit", ".used").is_none());
+    let tells = |(number, column): (usize, &Column)| {
+        has.get(number).is_some_and(|&has| has && !column.detail)
+            && partner(column, ".limit", ".used").is_none()
+    };
+    let shown = columns.iter().enumerate().filter(|&column| tells(column));
     headed(
         shown
             .map(|(number, column)| (number, column, partner(column, ".used", ".limit")))
@@ -312,7 +312,8 @@ fn upper(name: &str) -> String {
 }
 
 fn head(column: &Column, limit: Option<usize>) -> String {
-    let name = column.name.as_str();
+    let full = column.name.as_str();
+    let name = if column.listed { full.split_once('.').map_or(full, |(_, own)| own) } else { full };
     let without = |end: &str| name.strip_suffix(end).unwrap_or(name);
     match column.unit {
         _ if limit.is_some() => upper(without(".used")),

@@ -230,6 +230,7 @@ pub struct EndpointReport {
     /// False after three failures in a row, until one success or half a minute without a failure.
     pub healthy: bool,
     /// Failures in a row that are not yet forgotten.
+    #[cfg_attr(feature = "cli", schemars(extend("x-detail" = true)))]
     pub failures_in_a_row: u64,
     /// Failures since it is known.
     pub failures_total: u64,
@@ -238,9 +239,11 @@ pub struct EndpointReport {
     pub last_failure: Option<&'static str>,
     /// Its HTTP status.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", schemars(extend("x-detail" = true)))]
     pub last_status: Option<u64>,
     /// Seconds since then.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", schemars(extend("x-detail" = true)))]
     pub last_failure_s: Option<u64>,
 }
 
@@ -302,6 +305,7 @@ pub struct DeploymentReport {
     pub cooldown_reason: Option<&'static str>,
     /// Milliseconds that the cooldown was meant to last.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", schemars(extend("x-detail" = true)))]
     pub cooldown_for_ms: Option<u64>,
     /// HTTP status of what caused it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -314,19 +318,24 @@ pub struct DeploymentReport {
     /// Failures in the present window.
     pub failures: u64,
     /// Failures since the latest success.
+    #[cfg_attr(feature = "cli", schemars(extend("x-detail" = true)))]
     pub failures_in_a_row: u64,
     /// Successes since it is known.
+    #[cfg_attr(feature = "cli", schemars(extend("x-detail" = true)))]
     pub successes_total: u64,
     /// Failures since it is known.
+    #[cfg_attr(feature = "cli", schemars(extend("x-detail" = true)))]
     pub failures_total: u64,
     /// Kind of the latest failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<&'static str>,
     /// Its HTTP status.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", schemars(extend("x-detail" = true)))]
     pub last_status: Option<u64>,
     /// Seconds since then.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", schemars(extend("x-detail" = true)))]
     pub last_failure_s: Option<u64>,
     /// Average latency in microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -405,8 +414,10 @@ pub struct EventReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// First detail.
+    #[cfg_attr(feature = "cli", schemars(extend("x-detail" = true)))]
     pub a: u64,
     /// Second detail.
+    #[cfg_attr(feature = "cli", schemars(extend("x-detail" = true)))]
     pub b: u64,
 }
 
