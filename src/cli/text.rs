@@ -46,10 +46,10 @@ impl Screen {
         let fits = lines.len() < height;
         let shown = if fits { lines.len() } else { height - 2 };
         for line in lines.iter().take(shown) {
-            write!(out, "{line}\x1b[K\r\n")?;
+            write!(out, "{line}\x1b[K\n")?;
         }
         if !fits {
-            write!(out, "… and {} more lines: use --top\x1b[K\r\n", lines.len() - shown)?;
+            write!(out, "… and {} more lines: use --top\x1b[K\n", lines.len() - shown)?;
         }
         write!(out, "\x1b[J")
     }
@@ -448,10 +448,10 @@ mod tests {
         };
         assert_eq!(drawn(PIPE, "a\n", true), "\na\n");
         let screen = Screen { size: Some((80, 4)), colour: false };
-        assert_eq!(drawn(screen, "a\n", true), "\x1b[Ha\x1b[K\r\n\x1b[J");
+        assert_eq!(drawn(screen, "a\n", true), "\x1b[Ha\x1b[K\n\x1b[J");
         assert_eq!(
             drawn(screen, "1\n2\n3\n4\n5\n", false),
-            "\x1b[2J\x1b[H1\x1b[K\r\n2\x1b[K\r\n… and 3 more lines: use --top\x1b[K\r\n\x1b[J"
+            "\x1b[2J\x1b[H1\x1b[K\n2\x1b[K\n… and 3 more lines: use --top\x1b[K\n\x1b[J"
         );
     }
 
