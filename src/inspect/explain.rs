@@ -242,7 +242,8 @@ impl Asked<'_> {
     fn window(&self, look: &Look, hit: &Hit, now: Instant) -> Vec<LimitOutlook> {
         let (bucket, limits) = (&look.bucket, get(&look.bucket.limits));
         let asked = |part| self.part.is_none_or(|only| only == part);
-        let size_s = get(&bucket.window).size_s().max(1);
+        let length_s = get(&bucket.window).size_s();
+        let (size_s, known) = (length_s.max(1), length_s > 0);
         let mut found = Vec::new();
         for (part, name, limit, cost) in [
             (Part::Requests, "requests", limits.requests(), 1),
@@ -254,7 +255,7 @@ impl Asked<'_> {
             let outlook = foresight::window(bucket, part, (limit, size_s), cost, Entry::Batch, now);
             if limit > 0 {
                 let mut told = self.told(name, cost, limit, outlook, now);
-                told.reason = told.reason.or_else(|| Some(format!("in {size_s} s")));
+                told.reason = told.reason.or_else(|| known.then(|| format!("in {size_s} s")));
                 found.push(told);
             } else if outlook.used != 0 || self.part == Some(part) {
                 let reason = "no limit has been seen";
