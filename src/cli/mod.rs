@@ -2,22 +2,33 @@
 //! commands with `--yes` open one for writing, see [`by_hand`].
 
 mod by_hand;
+mod columns;
 mod cooldown;
 mod diff;
 mod doctor;
 mod dump;
 mod explain;
 mod feature;
+mod filter;
 mod get;
 mod inspect;
 mod keys;
+mod leases;
 mod ls;
+mod machine;
 mod outcome;
 mod output;
+mod prom;
 mod reap;
 mod reset;
+mod rows;
+mod schema;
+mod sections;
 mod select;
+mod serve;
+mod text;
 mod verify;
+mod view;
 
 use clap::{Parser, Subcommand};
 use outcome::Failure;
@@ -25,7 +36,7 @@ use std::io::Write;
 
 /// Look at the shared state of preforked workers, and free what the dead among them own.
 #[derive(Debug, Parser)]
-#[command(name = "fl-shm", version, about)]
+#[command(name = "fl-shm", version)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -37,6 +48,12 @@ enum Command {
     Ls(ls::Ls),
     /// Show what a region holds.
     Inspect(inspect::Inspect),
+    /// Show who holds which concurrency slots, and which of them may be lost.
+    ///
+    /// Exit code: 0 = done; 1 = --suspect found some, or there is no region; 2 = error.
+    Leases(leases::Leases),
+    /// Describe what the commands print as JSON, the columns of records, or the region's layout.
+    Schema(schema::Schemas),
     /// Copy a region into a file, to be looked at later and elsewhere with --file.
     ///
     /// Time stands still in it, and it says which workers were alive. What is published on the board is left
@@ -86,6 +103,12 @@ enum Command {
     /// Workers follow within a second. One that was started with the feature off goes on without it until
     /// it is started anew. Exit code: 0 = done; 1 = no region; 2 = refused, with the reason.
     Feature(feature::Feature),
+    /// Show a region live in a browser: keys, deployments, workers and events with plots.
+    ///
+    /// Prints the address and serves until SIGINT or SIGTERM. Only this machine can reach it, unless --host
+    /// says otherwise, which needs a token in the environment variable FL_SHM_TOKEN. It changes nothing. Exit
+    /// code: 0 = ended; 1 = no region; 2 = it cannot listen there, or the region cannot be read.
+    Serve(serve::Serve),
 }
 
 /// Worked.
@@ -106,10 +129,18 @@ pub fn run(arguments: Vec<String>) -> u8 {
             return if error.use_stderr() { ERROR } else { OK };
         }
     };
-    let mut out = std::io::stdout().lock();
+    let mut out = match outcome::standard_output() {
+        Ok(out) => out,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "fl-shm: standard output cannot be used: {error}");
+            return ERROR;
+        }
+    };
     let done = match &parsed.command {
         Command::Ls(ls) => ls::ls(ls, &mut out),
         Command::Inspect(inspect) => inspect::inspect(inspect, &mut out),
+        Command::Leases(leases) => leases::leases(leases, &mut out),
+        Command::Schema(schema) => schema::schemas(schema, &mut out),
         Command::Dump(dump) => dump::dump(dump, &mut out),
         Command::Verify(verify) => verify::verify(verify, &mut out),
         Command::Doctor(doctor) => doctor::doctor(doctor, &mut out),
@@ -120,6 +151,7 @@ pub fn run(arguments: Vec<String>) -> u8 {
         Command::Cooldown(cooldown) => cooldown::cooldown(cooldown, &mut out),
         Command::Reap(reap) => reap::reap(reap, &mut out),
         Command::Feature(feature) => feature::feature(feature, &mut out),
+        Command::Serve(serve) => serve::serve(serve, &mut out),
     };
     let flushed = out.flush();
     match done.and_then(|code| flushed.map(|()| code).map_err(Into::into)) {

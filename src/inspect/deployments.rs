@@ -3,6 +3,7 @@
 use super::{DeploymentReport, get, key_of};
 use crate::engine::health;
 use crate::region::Region;
+use crate::sync::Bits;
 use crate::tables::names;
 use std::collections::BTreeMap;
 
@@ -41,6 +42,9 @@ pub(super) fn deployment(
         latency_us: health.latency_us,
         first_token_us: health.first_token_us,
         score_us: health.scores_us.first().copied(),
+        successes_per_s: None,
+        failures_per_s: None,
+        id: identity.bits(),
     })
 }
 

@@ -1,6 +1,6 @@
 //! Keys with their limits.
 
-use super::{LimitReport, Usage, get, key_of};
+use super::{LimitReport, RecordPlace, Usage, get, key_of};
 use crate::clock::Instant;
 use crate::layout::{Bucket, CounterWord, GcraWord, IdentityWord, KeyKind, SlidingWord};
 use crate::primitives::amount::{Amount, DECIMALS};
@@ -24,7 +24,9 @@ pub(super) fn limits(region: &Region, held: &BTreeMap<u64, u64>) -> Vec<LimitRep
 /// The key in one bucket, of which so many slots are held; `None` = there is none.
 pub(super) fn limit(region: &Region, position: usize, held: u64) -> Option<LimitReport> {
     let Look { key, bucket, moving, .. } = look(region, position)?;
-    report(key, &bucket, held, region.now(), moving)
+    let mut report = report(key, &bucket, held, region.now(), moving)?;
+    report.place = RecordPlace { slot: position, identity: get(&bucket.identity).bits() };
+    Some(report)
 }
 
 /// A key's record as it was at one moment.
@@ -76,20 +78,10 @@ fn report(
     let mut report = LimitReport {
         key,
         kind: kind.name(),
-        window_s: None,
-        resets_in_s: None,
-        requests: None,
-        tokens: None,
-        parallel: None,
-        spent: None,
-        remaining: None,
-        retry_after_ms: None,
-        used_pct: None,
         allowed: get(&bucket.allowed),
         denied: get(&bucket.denied),
-        allowed_per_s: None,
-        denied_per_s: None,
         moving,
+        ..LimitReport::default()
     };
     match kind {
         KeyKind::Gcra => gcra_report(&mut report, bucket, now),

@@ -7,7 +7,7 @@
 //! told from others that are shown alike.
 
 use super::deployments::deployment_name;
-use super::holdings::holder_name;
+use super::holdings::holder;
 use super::leaders::job_name;
 use super::limits::key_name;
 use super::notices::notice_name;
@@ -368,7 +368,7 @@ fn named(region: &Region, wanted: &Wanted) -> Vec<Hit> {
                     region.endpoints().iter().find(|pool| key_of(&pool.identity) == Some(of));
                 let domain = pool.map(|pool| pool::domain(region, &pool::name_of(pool)));
                 let own = domain.is_some_and(|domain| identities(domain).contains(&identity));
-                let full = holder_name(region, pool::key_slot(slot));
+                let (_, full) = holder(region, pool::key_slot(slot));
                 (vec![pool::name_of(record), full], own || pools.contains(&identity))
             }
         };

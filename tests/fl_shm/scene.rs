@@ -191,6 +191,12 @@ impl Scene {
     }
 }
 
+/// A region of that name that nothing has happened in.
+pub fn inherited(name: &str) -> Region {
+    let capacity = Capacity::checked(1_000, 64, 16).expect("valid");
+    create(&Placement::inherited(name), capacity, Box::new(MonotonicClock)).expect("created")
+}
+
 /// One request of a key with both limits.
 fn request(engine: &Engine, subject: &str, requests: i64, tokens: i64) -> bool {
     let key = |part: &str| format!("{subject}:{part}");
@@ -255,6 +261,8 @@ fn others(one: &Engine, two: &Engine) {
     one.feature_error(0);
     one.set_flag(1, FlagMode::Percent, 25);
     if let Ok(series) = one.series("routing") {
-        [4_000, 5_000, 9_000].into_iter().for_each(|ns| one.measure(series, ns));
+        for ns in [4_000, 5_000, 9_000] {
+            one.measure(series, ns);
+        }
     }
 }
