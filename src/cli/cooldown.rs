@@ -11,6 +11,7 @@ use crate::inspect::{DeploymentReport, SCHEMA};
 use crate::layout::HandCommand;
 use crate::region::Region;
 use clap::{Args, Subcommand};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::io::Write;
 
@@ -44,9 +45,11 @@ struct Clear {
 }
 
 /// Which cooldowns are ended.
-#[derive(Serialize)]
-struct Plan<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Plan<'a> {
+    /// `fl-shm/1`.
     schema: &'static str,
+    /// The region's name.
     region: &'a str,
     /// Those that are cooled down.
     deployments: Vec<Found<DeploymentReport>>,

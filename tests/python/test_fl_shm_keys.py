@@ -1,4 +1,4 @@
-"""Proves what `fl-shm` says of single keys, and changes in them, against real limiters in another process."""
+"""Proves what `fl-shm` says of single keys, and changes in them, beside real limiters."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_fl_shm import command
 
 from support import fresh_environment
-from test_fl_shm import command
 
 SECRET = "sk-verysecret-1234567890abcdef"
 TOKEN = hashlib.sha256(SECRET.encode()).hexdigest()
@@ -74,7 +74,8 @@ class Program:
 
     def __call__(self, name: str, *arguments: object) -> Any:
         stdin, stdout = self.process.stdin, self.process.stdout
-        assert stdin is not None and stdout is not None
+        assert stdin is not None
+        assert stdout is not None
         stdin.write(json.dumps([name, *arguments]) + "\n")
         stdin.flush()
         return json.loads(stdout.readline())
@@ -155,7 +156,8 @@ def test_what_explain_says_is_what_the_limiters_do(program: Program) -> None:
     assert not program("charge", TOKEN, 1)
     # More than the limit is never admitted.
     _, answer = program.told("explain", "-", "--cost", 101, keys=SECRET)
-    assert "retry_after_us" not in answer and not answer["admitted"]
+    assert "retry_after_us" not in answer
+    assert not answer["admitted"]
 
 
 def test_explain_agrees_with_a_rate_and_says_when_it_admits_again(program: Program) -> None:
@@ -177,7 +179,8 @@ def test_a_slot_of_a_dead_worker_is_foreseen_as_free(program: Program) -> None:
     (limit,) = answer["limits"]
     assert (code, limit["used"], limit["left"]) == (0, 2, 2)
     assert "dead" in limit["reason"]
-    assert program("acquire", "c") and program("acquire", "d")
+    assert program("acquire", "c")
+    assert program("acquire", "d")
     code, answer = program.told("explain", "user:u")
     assert (code, answer["limits"][0]["reason"]) == (1, "until a slot is released")
     assert "retry_after_us" not in answer
@@ -202,7 +205,8 @@ def test_get_finds_a_key_by_all_its_names_and_keeps_it_to_itself(program: Progra
     shown = f"api_key:{TOKEN[:6]}.."
     _, found = program.told("get", shown)
     (answer,) = found["asked"]
-    assert answer["ambiguous"] and len(answer["limits"]) == 2
+    assert answer["ambiguous"]
+    assert len(answer["limits"]) == 2
     ids = {each["id"] for each in answer["limits"]}
     assert [program.told("get", each)[1]["asked"][0]["limits"][0]["id"] for each in ids] == [*ids]
     _, found = program.told("get", "user:u")
@@ -210,7 +214,8 @@ def test_get_finds_a_key_by_all_its_names_and_keeps_it_to_itself(program: Progra
     assert (lease["pid"], lease["held"], lease["owner"]) == (program.pid, 1, "alive")
     assert "cannot be told apart" in program.fl_shm("get", shown).stdout
     nothing = program.fl_shm("get", "user:u", "user:nobody")
-    assert nothing.returncode == 1 and "nothing is known of user:nobody" in nothing.stderr
+    assert nothing.returncode == 1
+    assert "nothing is known of user:nobody" in nothing.stderr
 
 
 def test_reset_does_nothing_without_yes_and_with_it_frees_the_key(program: Program) -> None:
@@ -224,9 +229,11 @@ def test_reset_does_nothing_without_yes_and_with_it_frees_the_key(program: Progr
     assert "--yes" in done.stderr
     assert program.fl_shm("reset", "-", "--dry-run", keys=SECRET).returncode == 0
     refused = program.fl_shm("reset", f"api_key:{TOKEN[:6]}..", "--yes")
-    assert refused.returncode == 2 and "cannot be told apart" in refused.stderr
+    assert refused.returncode == 2
+    assert "cannot be told apart" in refused.stderr
     unknown = program.fl_shm("reset", "user:nobody", "-", "--yes", keys=SECRET)
-    assert unknown.returncode == 1 and "user:nobody" in unknown.stderr
+    assert unknown.returncode == 1
+    assert "user:nobody" in unknown.stderr
     assert program.bytes() == before
     assert not program("charge", TOKEN, 1)
     code, plan = program.told("reset", "-", "--yes", keys=SECRET)
@@ -235,9 +242,12 @@ def test_reset_does_nothing_without_yes_and_with_it_frees_the_key(program: Progr
     assert [program("charge", TOKEN, 1) for _ in range(4)] == [True, True, True, False]
     assert [program("charge", TWIN, 1) for _ in range(3)] == [True, True, False]
     code, plan = program.told("reset", "--all", "--yes")
-    assert code == 0 and plan["reset"] >= 3
-    assert program("charge", TOKEN, 1) and program("charge", TWIN, 1)
-    assert program("acquire", "y") and not program("acquire", "z")
+    assert code == 0
+    assert plan["reset"] >= 3
+    assert program("charge", TOKEN, 1)
+    assert program("charge", TWIN, 1)
+    assert program("acquire", "y")
+    assert not program("acquire", "z")
     assert program.by_hand() == [f"user {os.getuid()}: reset"] * 2
 
 
@@ -248,7 +258,8 @@ def test_a_cooldown_is_cleared_by_hand(program: Program) -> None:
     assert (code, answer["limits"][0]["reason"]) == (1, "rate_limited 429: no more")
     before = program.bytes()
     dry = program.fl_shm("cooldown", "clear", "gpt-a", "--dry-run")
-    assert dry.returncode == 0 and "would end 1 cooldown" in dry.stdout
+    assert dry.returncode == 0
+    assert "would end 1 cooldown" in dry.stdout
     assert program.fl_shm("cooldown", "clear", "gpt-a").returncode == 2
     assert program.fl_shm("cooldown", "clear", "gpt-c", "--yes").returncode == 1
     assert program.bytes() == before
@@ -301,7 +312,7 @@ def test_a_dump_is_explained_and_never_changed(program: Program, tmp_path: Path)
         ["feature", "rust_routing", "off"],
     ):
         done = on_dump(*arguments, "--yes")
-        assert done.returncode == 2 and "is a dump" in done.stderr, done
+        assert (done.returncode, "is a dump" in done.stderr) == (2, True), done
     assert file.read_bytes() == before
 
 
@@ -330,4 +341,5 @@ def test_bad_arguments_are_exit_code_two(arguments: list[str], named: str) -> No
         text=True,
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert named in done.stderr and "panicked" not in done.stderr
+    assert named in done.stderr
+    assert "panicked" not in done.stderr
