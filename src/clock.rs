@@ -53,6 +53,25 @@ pub fn wall_ns() -> u64 {
     })
 }
 
+/// A clock that stands still for good: of a region that was copied.
+#[derive(Debug, Clone, Copy)]
+pub struct StoppedClock {
+    /// Nanoseconds, by the clock that it was.
+    pub now_ns: u64,
+    /// Number of that clock.
+    pub id: u64,
+}
+
+impl Clock for StoppedClock {
+    fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    fn id(&self) -> u64 {
+        self.id
+    }
+}
+
 /// A clock that stands still until it is told to move.
 #[derive(Debug, Default)]
 pub struct FakeClock {

@@ -58,6 +58,14 @@ pub enum AttachError {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// It ends as a dump does, but is none.
+    #[error("{path} is no whole dump: {why}; it was cut off or overwritten, take another")]
+    Dump {
+        /// Its path.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// It cannot be mapped.
     #[error("cannot map region: {0}")]
     Map(std::io::Error),

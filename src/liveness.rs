@@ -2,7 +2,8 @@
 //! that a model checker can stand in for one; `region::Vantage` asks the kernel.
 
 /// Whether a process is alive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Liveness {
     /// It runs, sleeps or is stopped.
     Alive,

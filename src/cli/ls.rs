@@ -3,7 +3,7 @@
 use super::outcome::{Outcome, json};
 use super::{NOTHING, OK, output};
 use crate::inspect::Report;
-use crate::region::{Found, attach_read_only, discover};
+use crate::region::{Found, attach_read_only, discover, orphans};
 use clap::Args;
 use serde::Serialize;
 use std::io::Write;
@@ -32,6 +32,13 @@ struct Listed {
     dead: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
+}
+
+impl Listed {
+    fn remark(&self) -> Option<String> {
+        let remark = "nobody uses it: its processes have ended";
+        self.pids.is_empty().then(|| remark.to_string())
+    }
 }
 
 fn listed(found: Found) -> Listed {
@@ -63,7 +70,10 @@ fn listed(found: Found) -> Listed {
 
 /// `fl-shm ls`
 pub(super) fn ls(arguments: &Ls, out: &mut impl Write) -> Outcome {
-    let regions: Vec<Listed> = discover().into_iter().map(listed).collect();
+    let live = discover();
+    let orphans = orphans(&live);
+    let any = !live.is_empty();
+    let regions: Vec<Listed> = live.into_iter().chain(orphans).map(listed).collect();
     if arguments.json {
         json(out, &regions)?;
     } else if regions.is_empty() {
@@ -72,17 +82,17 @@ pub(super) fn ls(arguments: &Ls, out: &mut impl Write) -> Outcome {
         let rows = regions.iter().map(|region| {
             vec![
                 region.name.clone(),
-                region.pids.first().map_or_else(String::new, ToString::to_string),
+                region.pids.first().map_or_else(|| "-".into(), ToString::to_string),
                 region.age_s.map_or_else(|| "-".into(), output::duration),
                 output::bytes(region.size),
                 region.layout.clone().unwrap_or_else(|| "-".into()),
                 region.keys.map_or_else(|| "-".into(), |keys| keys.to_string()),
                 format!("{} alive, {} dead", region.alive, region.dead),
-                region.problem.clone().unwrap_or_default(),
+                region.problem.clone().or_else(|| region.remark()).unwrap_or_default(),
             ]
         });
         let head = ["REGION", "PID", "AGE", "SIZE", "LAYOUT", "KEYS", "WORKERS", ""];
         output::table(out, &head, rows)?;
     }
-    Ok(if regions.is_empty() { NOTHING } else { OK })
+    Ok(if any { OK } else { NOTHING })
 }

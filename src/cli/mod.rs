@@ -1,6 +1,9 @@
 //! `fl-shm`: looks at live regions from another process, through a mapping that cannot be written. Only
 //! `reap --yes` and `feature` open one for writing.
 
+mod diff;
+mod doctor;
+mod dump;
 mod feature;
 mod inspect;
 mod ls;
@@ -8,6 +11,7 @@ mod outcome;
 mod output;
 mod reap;
 mod select;
+mod verify;
 
 use clap::{Parser, Subcommand};
 use outcome::Failure;
@@ -27,6 +31,24 @@ enum Command {
     Ls(ls::Ls),
     /// Show what a region holds.
     Inspect(inspect::Inspect),
+    /// Copy a region into a file, to be looked at later and elsewhere with --file.
+    ///
+    /// Time stands still in it, and it says which workers were alive. What is published on the board is left
+    /// out: it may be secret.
+    Dump(dump::Dump),
+    /// Check every record of a region against what can have been written there.
+    ///
+    /// A live region is clean, also where workers were killed. Exit code: 0 = clean, or only what heals by
+    /// itself; 1 = damage, or no region; 2 = error.
+    Verify(verify::Verify),
+    /// Say what may go wrong with this host's regions, or already does, and what helps.
+    ///
+    /// Exit code: 0 = no problem; 1 = one or more; 2 = error.
+    Doctor(doctor::Doctor),
+    /// Say what changed between two dumps, or since a dump.
+    ///
+    /// Exit code: 0 = nothing; 1 = something, or they are of two regions; 2 = error.
+    Diff(diff::Diff),
     /// Free the rows and concurrency slots of workers that are proven dead.
     ///
     /// Every worker does the same when it finds no free slot. Workers that are stopped, or whose death
@@ -62,6 +84,10 @@ pub fn run(arguments: Vec<String>) -> u8 {
     let done = match &parsed.command {
         Command::Ls(ls) => ls::ls(ls, &mut out),
         Command::Inspect(inspect) => inspect::inspect(inspect, &mut out),
+        Command::Dump(dump) => dump::dump(dump, &mut out),
+        Command::Verify(verify) => verify::verify(verify, &mut out),
+        Command::Doctor(doctor) => doctor::doctor(doctor, &mut out),
+        Command::Diff(diff) => diff::diff(diff, &mut out),
         Command::Reap(reap) => reap::reap(reap, &mut out),
         Command::Feature(feature) => feature::feature(feature, &mut out),
     };

@@ -97,6 +97,13 @@ pub(super) fn report(
             header.chunks,
             header.chunk_capacity,
         )?;
+        if let Some(at) = header.dumped_at {
+            writeln!(
+                out,
+                "a dump, copied {} after it was made",
+                duration(at.saturating_sub(header.created_at))
+            )?;
+        }
         if !header.same_pid_namespace {
             writeln!(
                 out,
@@ -149,7 +156,7 @@ pub(super) fn report(
         notices(out, &report.notices)?;
     }
     if wanted(Section::Events) && !report.events.is_empty() {
-        events(out, &report.events)?;
+        events(out, "events, newest first", &report.events)?;
     }
     if wanted(Section::Stats) {
         writeln!(out, "\nstatistics")?;
@@ -221,8 +228,8 @@ fn deployments(out: &mut impl Write, deployments: &[DeploymentReport]) -> Result
     table(out, &head, indent(rows))
 }
 
-fn events(out: &mut impl Write, events: &[EventReport]) -> Result<()> {
-    writeln!(out, "\nevents, newest first")?;
+pub(super) fn events(out: &mut impl Write, title: &str, events: &[EventReport]) -> Result<()> {
+    writeln!(out, "\n{title}")?;
     let rows = events.iter().map(|event| {
         vec![
             format!("{} ago", duration(event.age_s)),

@@ -7,17 +7,37 @@ use clap::Args;
 use std::path::PathBuf;
 
 /// Which region; needed only when there are several.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct Select {
-    /// The region of this name, as `fl-shm ls` prints it.
+    /// The region of this name, as `fl-shm ls` prints it (environment: `FL_SHM_REGION`).
     #[arg(long, conflicts_with_all = ["pid", "file"])]
     pub(super) region: Option<String>,
     /// The region that this process uses.
     #[arg(long, conflicts_with = "file")]
     pub(super) pid: Option<i32>,
-    /// The region in this file.
+    /// The region or dump in this file (environment: `FL_SHM_FILE`).
     #[arg(long)]
     pub(super) file: Option<PathBuf>,
+}
+
+impl Select {
+    /// Whether one was asked for, by argument or environment.
+    pub(super) fn is_given(&self) -> bool {
+        let select = self.or_environment();
+        select.region.is_some() || select.pid.is_some() || select.file.is_some()
+    }
+
+    /// Itself, or what the environment says where nothing was typed.
+    fn or_environment(&self) -> Self {
+        if self.region.is_some() || self.pid.is_some() || self.file.is_some() {
+            return self.clone();
+        }
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let file = variable("FL_SHM_FILE").map(PathBuf::from);
+        let region = variable("FL_SHM_REGION").filter(|_| file.is_none());
+        let region = region.map(|name| name.to_string_lossy().into_owned());
+        Self { region, pid: None, file }
+    }
 }
 
 /// The region that was asked for, not yet opened.
@@ -64,6 +84,7 @@ impl Chosen {
 
 /// Finds it; `None` = there is none at all.
 pub(super) fn choose(select: &Select) -> Result<Option<Chosen>, Failure> {
+    let select = &select.or_environment();
     if let Some(path) = &select.file {
         return Ok(Some(Chosen::File(path.clone(), path.display().to_string())));
     }

@@ -7,7 +7,7 @@ use super::{
     PoolReport, SCHEMA, WorkerReport, get, key_of,
 };
 use crate::layout::KeyKind;
-use crate::region::{Region, Vantage};
+use crate::region::Region;
 use crate::sync::Bits;
 use serde::Serialize;
 use std::cmp::Ordering;
@@ -209,7 +209,7 @@ impl Watcher {
         let now = region.now();
         let before = self.before.take().filter(|look| look.origin == origin);
         let since_s = before.as_ref().map_or(0.0, |look| seconds(look.at_us, now.us()));
-        let prove = crate::tables::workers::prover(Vantage::of(header));
+        let prove = super::workers::prover(region);
         let holdings = super::holdings::holdings(region, &prove);
         let stats = super::stats::stats(region);
         let (old, old_stats) = match &before {

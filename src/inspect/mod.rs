@@ -19,9 +19,10 @@ mod workers;
 
 pub use records::*;
 pub use stats::counters;
+pub use workers::moment;
 
 use crate::layout::IdentityWord;
-use crate::region::{Region, Vantage};
+use crate::region::Region;
 use crate::sync::{Bits, Ordering, Word};
 use crate::tables::index;
 use serde::Serialize;
@@ -66,7 +67,7 @@ impl Report {
     /// Reads a region.
     pub fn of(region: &Region) -> Self {
         let header = region::header(region);
-        let prove = crate::tables::workers::prover(Vantage::of(region.header()));
+        let prove = workers::prover(region);
         let holdings = holdings::holdings(region, &prove);
         Self {
             schema: SCHEMA,

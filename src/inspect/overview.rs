@@ -5,7 +5,7 @@ use super::{
     DeploymentReport, FeatureReport, HeaderReport, SCHEMA, WorkerReport, deployments, features,
     holdings, region, stats, workers,
 };
-use crate::region::{Region, Vantage};
+use crate::region::Region;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ pub struct Overview {
 impl Overview {
     /// Reads a region.
     pub fn of(region: &Region) -> Self {
-        let prove = crate::tables::workers::prover(Vantage::of(region.header()));
+        let prove = workers::prover(region);
         let held = holdings::holdings(region, &prove);
         Self {
             schema: SCHEMA,

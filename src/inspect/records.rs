@@ -33,6 +33,9 @@ pub struct HeaderReport {
     pub worker_capacity: u64,
     /// False when the region's process ids mean nothing here: `alive` is then unknown.
     pub same_pid_namespace: bool,
+    /// When it was copied, Unix seconds; absent where this is the region itself and not a dump.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dumped_at: Option<u64>,
 }
 
 /// One registered process.

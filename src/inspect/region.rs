@@ -25,6 +25,8 @@ pub(super) fn header(region: &Region) -> HeaderReport {
             region.chunks().iter().filter(|chunk| key_of(&chunk.identity).is_some()).count(),
         ),
         worker_capacity: region.sections().capacity().workers,
-        same_pid_namespace: get(&header.pid_namespace) == host::namespace("pid"),
+        same_pid_namespace: region.moment().is_some()
+            || get(&header.pid_namespace) == host::namespace("pid"),
+        dumped_at: region.moment().map(|moment| moment.taken_ms / 1_000),
     }
 }

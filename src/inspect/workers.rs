@@ -3,11 +3,29 @@
 use super::{WorkerReport, get};
 use crate::layout::{ClaimWord, OwnerTag, WorkerRow};
 use crate::liveness::Liveness;
-use crate::region::Region;
+use crate::region::{Moment, Region, Vantage};
+use crate::sync::Bits;
 use crate::tables::workers;
 use std::collections::BTreeMap;
 
 pub(super) type Prove<'a> = dyn Fn(&WorkerRow, ClaimWord) -> Liveness + 'a;
+
+/// Who of a region's processes lives; in a dump, who lived.
+pub(super) fn prover(region: &Region) -> Box<Prove<'_>> {
+    match region.moment() {
+        Some(moment) => Box::new(|_, claim: ClaimWord| moment.liveness(claim.bits())),
+        None => Box::new(workers::prover(Vantage::of(region.header()))),
+    }
+}
+
+/// What a dump that is made now must say beside the region's bytes.
+pub fn moment(region: &Region, name: &str) -> Moment {
+    let prove = prover(region);
+    let rows = region.workers().iter().map(|row| (row, get(&row.claim)));
+    let used = rows.filter(|(_, claim)| claim.pid() > 0);
+    let processes = used.map(|(row, claim)| (claim.bits(), prove(row, claim))).collect();
+    Moment::now(region, name, processes)
+}
 
 pub(super) fn liveness_name(liveness: Liveness) -> &'static str {
     match liveness {

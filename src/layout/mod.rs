@@ -14,7 +14,7 @@ pub use header::{BYTE_ORDER, HEADER_LEN, Header, MAGIC, SectionRow, State, secti
 pub use packed::BitField;
 pub use records::{
     Bucket, CHUNK_SLOTS, Deployment, Endpoint, Event, Feature, HISTOGRAM_BUCKETS, Histogram, Job,
-    LeaseChunk, NAME_BYTES, Name, Notice, SAMPLES, SHEET_BYTES, Series, Sheet, StatsRow,
+    LeaseChunk, Line, NAME_BYTES, Name, Notice, SAMPLES, SHEET_BYTES, Series, Sheet, StatsRow,
     TEXT_BYTES, WorkerRow,
 };
 pub use words::{

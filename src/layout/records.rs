@@ -378,3 +378,12 @@ super::record! {
         words: [Word<u64>; 16384],
     }
 }
+
+super::record! {
+    /// Sixty-four bytes of a region, whatever they say.
+    #[size(64)] #[align(64)]
+    pub struct Line {
+        /// As they stand.
+        words: [Word<u64>; 8],
+    }
+}

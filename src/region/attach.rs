@@ -3,7 +3,7 @@
 
 use super::backing::{Backing, BackingKind};
 use super::mapping::Mapping;
-use super::{Found, Region, Sections, host};
+use super::{Found, Region, Sections, dump, host};
 use crate::clock::{Clock, MonotonicClock};
 use crate::config::Capacity;
 use crate::error::AttachError;
@@ -53,11 +53,19 @@ pub fn attach_open(file: File, clock: Box<dyn Clock>) -> Result<Region, AttachEr
 }
 
 /// Attaches for looking only: the mapping cannot be written, and a region of another namespace is
-/// accepted, because nothing is decided from it.
+/// accepted, because nothing is decided from it. So is a dump, wherever it was made: time stands still in it.
 pub fn attach_read_only(path: &Path) -> Result<Region, AttachError> {
     let file = open(path, false, 0)?;
-    regular(&file, path)?;
-    attach(file, unchecked(path), Access::Look, Box::new(MonotonicClock))
+    let meta = regular(&file, path)?;
+    match dump::moment_of(&file, path, meta.len())? {
+        None => attach(file, unchecked(path), Access::Look, Box::new(MonotonicClock)),
+        Some((moment, len)) => {
+            let clock = Box::new(moment.clock());
+            let mut region = map(file, unchecked(path), len, Access::Dump, clock)?;
+            region.moment = Some(moment);
+            Ok(region)
+        }
+    }
 }
 
 fn open(path: &Path, write: bool, flags: libc::c_int) -> Result<File, AttachError> {
@@ -104,11 +112,13 @@ fn unchecked(path: &Path) -> Backing {
 enum Access {
     Use,
     Look,
+    /// At what was copied from another host, perhaps.
+    Dump,
 }
 
 fn attach(
     file: File,
-    mut backing: Backing,
+    backing: Backing,
     access: Access,
     clock: Box<dyn Clock>,
 ) -> Result<Region, AttachError> {
@@ -119,17 +129,30 @@ fn attach(
             return Err(AttachError::Owner { found: meta.uid(), expected });
         }
     }
-    if meta.len() < HEADER_LEN {
-        return Err(AttachError::TooShort { found: meta.len(), expected: HEADER_LEN });
+    map(file, backing, meta.len(), access, clock)
+}
+
+/// The gates behind the file's: of the `len` bytes at its beginning.
+fn map(
+    file: File,
+    mut backing: Backing,
+    len: u64,
+    access: Access,
+    clock: Box<dyn Clock>,
+) -> Result<Region, AttachError> {
+    if len < HEADER_LEN {
+        return Err(AttachError::TooShort { found: len, expected: HEADER_LEN });
     }
     // Only the header is mapped until it has been believed.
     let head = Mapping::of_file_read_only(&file, HEADER_LEN).map_err(AttachError::Map)?;
     check_identity(head.header())?;
-    check_host(head.header(), &*clock, access)?;
-    let sections = check_lengths(head.header(), meta.len())?;
+    if access != Access::Dump {
+        check_host(head.header(), &*clock, access)?;
+    }
+    let sections = check_lengths(head.header(), len)?;
     let map = match access {
         Access::Use => Mapping::of_file,
-        Access::Look => Mapping::of_file_read_only,
+        Access::Look | Access::Dump => Mapping::of_file_read_only,
     };
     let mapping = map(&file, sections.total_len()).map_err(AttachError::Map)?;
     check_sections(&mapping, &sections)?;

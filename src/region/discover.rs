@@ -50,6 +50,26 @@ pub fn discover() -> Vec<Found> {
     found
 }
 
+/// Where named regions usually are.
+const MEMORY_FILES: &str = "/dev/shm";
+
+/// Files of regions that no process holds open, below `/dev/shm`, as far as this user can open them: left by
+/// processes that have ended. `live` = what [`discover`] found.
+pub fn orphans(live: &[Found]) -> Vec<Found> {
+    let paths = entries(MEMORY_FILES).map(|name| PathBuf::from(format!("{MEMORY_FILES}/{name}")));
+    let orphan = |path: PathBuf| {
+        has_magic(&path).filter(|&ours| ours)?;
+        let meta = std::fs::symlink_metadata(&path).ok()?;
+        let id = (meta.dev(), meta.ino());
+        let alone = meta.is_file() && !live.iter().any(|region| region.id == id);
+        let name = path.display().to_string();
+        alone.then(|| Found { name, path, pids: Vec::new(), id, len: meta.len() })
+    };
+    let mut found: Vec<Found> = paths.filter_map(orphan).collect();
+    found.sort_by(|one, other| one.name.cmp(&other.name));
+    found
+}
+
 fn entries(folder: &str) -> impl Iterator<Item = String> {
     std::fs::read_dir(folder)
         .into_iter()

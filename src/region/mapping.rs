@@ -13,7 +13,7 @@
 
 #![allow(unsafe_code, reason = "the only file with unsafe code; see the module's text")]
 
-use crate::layout::{Bucket, Header, Record};
+use crate::layout::{Bucket, Header, Line, Record};
 use crate::sync::{Ordering, Word};
 use memmap2::{MmapOptions, MmapRaw};
 use std::fs::File;
@@ -35,10 +35,6 @@ enum Memory {
     Shared { start: NonNull<u8>, len: usize },
     Heap(Box<[Line]>),
 }
-
-/// Heap memory with the alignment of the largest record.
-#[repr(C, align(64))]
-struct Line([Word<u64>; 8]);
 
 // SAFETY: atomic words only, of which all zeroes is a value.
 unsafe impl bytemuck::Zeroable for Line {}

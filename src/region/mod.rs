@@ -4,6 +4,7 @@ mod attach;
 mod backing;
 mod create;
 mod discover;
+mod dump;
 pub mod host;
 mod mapping;
 mod sections;
@@ -13,7 +14,8 @@ mod vantage;
 pub use attach::{attach_file, attach_live, attach_open, attach_read_only};
 pub use backing::{Backing, BackingKind, Placement};
 pub use create::{create, create_heap};
-pub use discover::{Found, discover};
+pub use discover::{Found, discover, orphans};
+pub use dump::{Moment, dump};
 pub use mapping::{fork_generation, watch_forks};
 pub use sections::Sections;
 pub(crate) use touched::Touched;
@@ -22,8 +24,8 @@ pub use vantage::{Obstacle, Vantage};
 use crate::clock::{Clock, Instant};
 use crate::config::Overflow;
 use crate::layout::{
-    Bucket, Deployment, Endpoint, Event, Feature, Header, Histogram, Job, LeaseChunk, Name, Notice,
-    SectionRow, Series, Sheet, StatsRow, WorkerRow, section,
+    Bucket, Deployment, Endpoint, Event, Feature, Header, Histogram, Job, LeaseChunk, Line, Name,
+    Notice, SectionRow, Series, Sheet, StatsRow, WorkerRow, section,
 };
 use crate::sync::{Ordering, Word};
 use crate::verify::Counts;
@@ -38,6 +40,7 @@ use std::sync::Arc;
 /// this one sees. A region mapped read-only must not be written; [`crate::inspect`] never does.
 pub struct Region {
     header: Table<Header>,
+    lines: Table<Line>,
     section_rows: Table<SectionRow>,
     tables: Tables,
     sections: Sections,
@@ -47,6 +50,7 @@ pub struct Region {
     wall_base_s: u64,
     seed: [u64; 2],
     findings: Option<Counts>,
+    moment: Option<Moment>,
 }
 
 /// The sections, each checked once.
@@ -79,6 +83,7 @@ impl Region {
         let sections = *sections;
         let mapping = Arc::new(mapping);
         let header = mapping.table::<Header>(Span { offset: 0, count: 1 });
+        let lines = mapping.table(Span { offset: 0, count: sections.total_len() / 64 });
         let section_rows = mapping.table::<SectionRow>(sections.table());
         let read = |word: &Word<u64>| word.load(Ordering::Relaxed);
         let base_ns = read(&header[0].clock_base_ns);
@@ -102,6 +107,7 @@ impl Region {
         };
         Self {
             header,
+            lines,
             section_rows,
             tables,
             sections,
@@ -111,6 +117,7 @@ impl Region {
             wall_base_s,
             seed,
             findings: None,
+            moment: None,
         }
     }
 
@@ -143,6 +150,16 @@ impl Region {
     /// region, or only looks.
     pub fn findings(&self) -> Option<Counts> {
         self.findings
+    }
+
+    /// When it was copied; `None` = this is no dump, but the region itself.
+    pub fn moment(&self) -> Option<&Moment> {
+        self.moment.as_ref()
+    }
+
+    /// All of it, 64 bytes by 64 bytes.
+    fn lines(&self) -> &[Line] {
+        &self.lines
     }
 
     /// Where the memory comes from.
