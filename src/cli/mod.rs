@@ -11,6 +11,7 @@ mod outcome;
 mod output;
 mod reap;
 mod select;
+mod top;
 mod verify;
 
 use clap::{Parser, Subcommand};
@@ -31,6 +32,10 @@ enum Command {
     Ls(ls::Ls),
     /// Show what a region holds.
     Inspect(inspect::Inspect),
+    /// Watch a region live: hottest keys, refusals, workers, cooldowns, breakers and events.
+    ///
+    /// Needs a terminal; ? shows the keys. Exit code: 0 = somebody quit; 1 = no region; 2 = error.
+    Top(top::Top),
     /// Copy a region into a file, to be looked at later and elsewhere with --file.
     ///
     /// Time stands still in it, and it says which workers were alive. What is published on the board is left
@@ -84,6 +89,7 @@ pub fn run(arguments: Vec<String>) -> u8 {
     let done = match &parsed.command {
         Command::Ls(ls) => ls::ls(ls, &mut out),
         Command::Inspect(inspect) => inspect::inspect(inspect, &mut out),
+        Command::Top(top) => top::top(top, &mut out),
         Command::Dump(dump) => dump::dump(dump, &mut out),
         Command::Verify(verify) => verify::verify(verify, &mut out),
         Command::Doctor(doctor) => doctor::doctor(doctor, &mut out),

@@ -167,6 +167,12 @@ impl Region {
         &self.backing
     }
 
+    /// Closes the file: who only looks must not be found where the region's processes are searched for. The mapping
+    /// stays.
+    pub fn close_file(&mut self) {
+        self.backing.file = None;
+    }
+
     /// Capacities and offsets.
     pub fn sections(&self) -> &Sections {
         &self.sections
