@@ -1,12 +1,14 @@
 //! `fl-shm`: looks at live regions from another process, through a mapping that cannot be written. Only
 //! `reap --yes` and `feature` open one for writing.
 
+mod completions;
 mod diff;
 mod doctor;
 mod dump;
 mod feature;
 mod inspect;
 mod ls;
+mod man;
 mod outcome;
 mod output;
 mod reap;
@@ -20,7 +22,7 @@ use std::io::Write;
 
 /// Look at the shared state of preforked workers, and free what the dead among them own.
 #[derive(Debug, Parser)]
-#[command(name = "fl-shm", version, about)]
+#[command(name = "fl-shm", version)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -65,6 +67,13 @@ enum Command {
     /// Workers follow within a second. One that was started with the feature off goes on without it until
     /// it is started anew. Exit code: 0 = done; 1 = no region; 2 = refused, with the reason.
     Feature(feature::Feature),
+    /// Print what makes a shell complete this command line.
+    ///
+    /// For bash: source <(fl-shm completions bash), or into a file in
+    /// ~/.local/share/bash-completion/completions.
+    Completions(completions::Completions),
+    /// Print the manual page, or write one for each command.
+    Man(man::Manual),
 }
 
 /// Worked.
@@ -96,6 +105,8 @@ pub fn run(arguments: Vec<String>) -> u8 {
         Command::Diff(diff) => diff::diff(diff, &mut out),
         Command::Reap(reap) => reap::reap(reap, &mut out),
         Command::Feature(feature) => feature::feature(feature, &mut out),
+        Command::Completions(completions) => completions::completions(completions, &mut out),
+        Command::Man(manual) => man::man(manual, &mut out),
     };
     let flushed = out.flush();
     match done.and_then(|code| flushed.map(|()| code).map_err(Into::into)) {

@@ -66,7 +66,7 @@ fn places(state: &State, area: Rect) -> Places {
         places.hints = Rect { y: rest.bottom(), height: 1, ..rest };
     }
     if let Some(notice) = &state.notice {
-        let lines = notice.chars().count().div_ceil(usize::from(area.width.max(1)));
+        let lines = wrapped(notice, usize::from(area.width)).len();
         let most = (rest.height / 4).max(1);
         places.notice = top(&mut rest, u16::try_from(lines).unwrap_or(most).min(most));
     }
@@ -170,17 +170,26 @@ fn clock(at_ms: u64) -> String {
     format!("{:02}:{:02}:{:02} UTC", seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60)
 }
 
-/// As many lines as it has.
+/// Words in lines of that width.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let long = |line: &String| line.chars().count() + 1 + word.chars().count() > width;
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if !long(line) => line.extend([" ", word]),
+            _ => lines.push(word.to_string()),
+        }
+    }
+    lines
+}
+
+/// As many lines as there is room for.
 fn notice(state: &State, area: Rect, buffer: &mut Buffer, theme: Theme) {
-    let Some(text) = state.notice.as_deref().filter(|_| area.width > 0) else { return };
-    let characters: Vec<char> = plain(text).chars().collect();
-    let mut rest = characters.as_slice();
-    for (number, line) in area.rows().enumerate() {
-        let last = number + 1 == usize::from(area.height);
-        let (now, later) = rest.split_at(rest.len().min(usize::from(area.width)));
-        let text: String = if last { rest.iter().collect() } else { now.iter().collect() };
-        put(buffer, line.x, line.y, &Line::styled(text, theme.bad()), line.width);
-        rest = later;
+    let Some(text) = &state.notice else { return };
+    let lines = wrapped(&plain(text), usize::from(area.width));
+    for (place, text) in area.rows().zip(lines) {
+        put(buffer, place.x, place.y, &Line::styled(text, theme.bad()), place.width);
     }
 }
 

@@ -180,7 +180,11 @@ impl<W: Write> Screen<W> {
     pub(super) fn retake(&mut self) -> Result<()> {
         // The shell has changed its modes; they are ours again only if they were not thought to be.
         let _ = disable_raw_mode();
-        take(self.out())?;
+        if TAKEN.load(Ordering::SeqCst) {
+            enable_raw_mode()?;
+        } else {
+            take(self.out())?;
+        }
         self.forget()
     }
 

@@ -349,6 +349,8 @@ fn what_ended_says_so_and_shows_the_last() {
     state.notice = Some("its last process has ended".into());
     let seen = text(&state, 80, 24);
     assert!(seen.contains("its last process has ended") && seen.contains("sk-hot"), "{seen}");
+    let narrow = text(&state, 20, 24);
+    assert!(narrow.contains("\nits last process has\nended\n"), "{narrow}");
 }
 
 #[test]
