@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         SimpleRateLimiter,
         TokenCounter,
         UnavailableError,
+        Watcher,
         default_region,
         set_default_region,
         set_sampling,
@@ -56,6 +57,7 @@ else:
             SimpleRateLimiter,
             TokenCounter,
             UnavailableError,
+            Watcher,
             default_region,
             set_default_region,
             set_sampling,
@@ -88,6 +90,8 @@ else:
 
         # Plain Python has none: there tiktoken's own is at hand wherever this one would be of use.
         CoreBPE = None
+        # Without a region there is nothing to look at.
+        Watcher = None
         RUST_ACCELERATION_AVAILABLE = False
         warnings.warn(
             f"fast_litellm's extension cannot be loaded ({error}): limits hold within one process only "
@@ -122,6 +126,7 @@ __all__ = [
     "SimpleRateLimiter",
     "TokenCounter",
     "UnavailableError",
+    "Watcher",
     "__version__",
     "default_region",
     "set_default_region",

@@ -26,6 +26,7 @@ __all__ = [
     "SimpleRateLimiter",
     "TokenCounter",
     "UnavailableError",
+    "Watcher",
     "cli_main",
     "default_region",
     "noop",
@@ -227,6 +228,11 @@ class Monitor:
     def due() -> bool: ...
     def snapshot(self) -> list[tuple[str, int, int, int, int, int, list[int]]]: ...
     def overview(self) -> str: ...
+
+@final
+class Watcher:
+    def __new__(cls, region: Region) -> Watcher: ...
+    def look(self, hottest: int) -> str: ...
 
 @final
 class Flight:

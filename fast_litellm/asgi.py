@@ -1,4 +1,4 @@
-"""An ASGI application with the region's metrics and its health, to be mounted beside a program's own.
+"""ASGI applications to be mounted beside a program's own: metrics and health, and a page to look at.
 
 In LiteLLM's proxy::
 
@@ -9,7 +9,7 @@ In LiteLLM's proxy::
 
 The proxy's own authentication does not cover mounted applications: without a token everybody who
 reaches the proxy can read them. `/metrics` has names of deployments, components and operations, and no
-keys.
+keys. `inspector` is the page of `fl-shm serve`, which has redacted names of keys, too.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from __future__ import annotations
 import hmac
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fast_litellm._native import FAULTS
+
+if TYPE_CHECKING:
+    from fast_litellm._inspector import Authorize
 
 _Message: TypeAlias = MutableMapping[str, Any]
 _Receive: TypeAlias = Callable[[], Awaitable[_Message]]
@@ -46,11 +49,7 @@ def app(*, token: str | None = None) -> Application:
         ValueError: the token is empty, or not ASCII.
         TypeError: it is not a str.
     """
-    if token is not None and not isinstance(token, str):
-        raise TypeError(f"token must be a str or None, not {type(token).__name__}")
-    if token is not None and not (token and token.isascii() and token == token.strip()):
-        raise ValueError("the token is empty, has spaces around it or is not ASCII")
-    expected = None if token is None else token.encode()
+    expected = _checked(token)
 
     async def application(scope: _Message, receive: _Receive, send: _Send) -> None:
         if scope["type"] == "lifespan":
@@ -61,6 +60,73 @@ def app(*, token: str | None = None) -> Application:
             await _answer(scope, send, expected)
 
     return application
+
+
+def inspector(
+    *,
+    token: str | None = None,
+    authorize: Authorize | None = None,
+    interval_s: float = 1.0,
+) -> Application:
+    """Make the application with the page that shows the region live.
+
+    * `GET /`: the page. It says nothing of the region, so it is shown to everybody; it asks for a key,
+      which it sends as `Authorization: Bearer <key>` with all that follows.
+    * `GET /api/frame`: what is going on, as JSON: what `fl-shm serve` answers there.
+    * `GET /api/stream`: the same as server-sent events, one in each interval, for ten seconds.
+
+    `HEAD` is answered likewise, without a body; other methods with 405, other paths with 404. What cannot
+    be shown is answered with 503 and the reason. The region is looked at by the worker that answers, at
+    most once in each interval and only while somebody asks, in a few milliseconds.
+
+    For LiteLLM's proxy and its admins see `fast_litellm.integrations.litellm.inspector.mount`.
+
+    Args:
+        token: what is to be sent as the key.
+        authorize: called with the ASGI scope of each request but those for the page, and awaited: True
+            admits; a tuple of a status (401, 403 or 503) and a reason refuses. Anything else refuses as
+            well, and so does an exception.
+        interval_s: seconds between two looks, 0.1 to 60.
+
+    Raises:
+        ValueError: there is neither a token nor an authorize, or both; the token is empty, or not ASCII;
+            the interval is out of range.
+        TypeError: the token is not a str.
+    """
+    expected = _checked(token)
+    if (expected is None) == (authorize is None):
+        raise ValueError("give a token or an authorize: without one everybody could look")
+    if not 0.1 <= interval_s <= 60:
+        raise ValueError(f"interval_s={interval_s} is out of range: use 0.1 to 60 seconds")
+    from fast_litellm._inspector import Inspector
+
+    async def by_token(scope: _Message) -> bool | tuple[int, str]:
+        admitted = expected is not None and _authorized(scope, expected)
+        return admitted or (401, "a bearer token is needed")
+
+    shown = Inspector(authorize or by_token, interval_s)
+
+    async def application(scope: _Message, receive: _Receive, send: _Send) -> None:
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+        elif scope["type"] == "http":
+            known = ("", "/api/frame", "/api/stream")
+            places = [place for place in _places(scope) if place in known]
+            await shown.answer(places[0] if places else "?", scope, receive, send)
+
+    return application
+
+
+def _checked(token: str | None) -> bytes | None:
+    if token is None:
+        return None
+    if not isinstance(token, str):
+        raise TypeError(f"token must be a str or None, not {type(token).__name__}")
+    if not (token and token.isascii() and token == token.strip()):
+        raise ValueError("the token is empty, has spaces around it or is not ASCII")
+    return token.encode()
 
 
 async def _live(receive: _Receive, send: _Send) -> None:
@@ -103,14 +169,15 @@ async def _answer(scope: _Message, send: _Send, token: bytes | None) -> None:
 
 
 def _page(scope: _Message) -> Callable[[], tuple[int, str, str]] | None:
-    """What answers a path; frameworks differ in whether it has that of the mount in it."""
+    return next((_PAGES[place] for place in _places(scope) if place in _PAGES), None)
+
+
+def _places(scope: _Message) -> tuple[str, str]:
+    """Which path is asked for; frameworks differ in whether it has that of the mount in it."""
     path, mount = scope["path"], scope.get("root_path", "").rstrip("/")
-    inner = path[len(mount) :] if mount and path.startswith(mount + "/") else path
-    for candidate in (inner, path):
-        page = _PAGES.get(candidate.rstrip("/"))
-        if page is not None:
-            return page
-    return None
+    within = mount and (path + "/").startswith(mount + "/")
+    inner = path[len(mount) :] if within else path
+    return inner.rstrip("/"), path.rstrip("/")
 
 
 def _metrics() -> tuple[int, str, str]:

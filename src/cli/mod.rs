@@ -1,20 +1,31 @@
 //! `fl-shm`: looks at live regions from another process, through a mapping that cannot be written. Only
 //! `reap --yes` and `feature` open one for writing.
 
+mod columns;
 mod completions;
 mod diff;
 mod doctor;
 mod dump;
 mod feature;
+mod filter;
 mod inspect;
+mod leases;
 mod ls;
+mod machine;
 mod man;
 mod outcome;
 mod output;
+mod prom;
 mod reap;
+mod rows;
+mod schema;
+mod sections;
 mod select;
+mod serve;
+mod text;
 mod top;
 mod verify;
+mod view;
 
 use clap::{Parser, Subcommand};
 use outcome::Failure;
@@ -34,6 +45,12 @@ enum Command {
     Ls(ls::Ls),
     /// Show what a region holds.
     Inspect(inspect::Inspect),
+    /// Show who holds which concurrency slots, and which of them may be lost.
+    ///
+    /// Exit code: 0 = done; 1 = --suspect found some, or there is no region; 2 = error.
+    Leases(leases::Leases),
+    /// Describe what the commands print as JSON, the columns of records, or the region's layout.
+    Schema(schema::Schemas),
     /// Watch a region live: hottest keys, refusals, workers, cooldowns, breakers and events.
     ///
     /// Needs a terminal; ? shows the keys. Exit code: 0 = somebody quit; 1 = no region; 2 = error.
@@ -67,6 +84,12 @@ enum Command {
     /// Workers follow within a second. One that was started with the feature off goes on without it until
     /// it is started anew. Exit code: 0 = done; 1 = no region; 2 = refused, with the reason.
     Feature(feature::Feature),
+    /// Show a region live in a browser: keys, deployments, workers and events with plots.
+    ///
+    /// Prints the address and serves until SIGINT or SIGTERM. Only this machine can reach it, unless --host
+    /// says otherwise, which needs a token in the environment variable FL_SHM_TOKEN. It changes nothing. Exit
+    /// code: 0 = ended; 1 = no region; 2 = it cannot listen there, or the region cannot be read.
+    Serve(serve::Serve),
     /// Print what makes a shell complete this command line.
     ///
     /// For bash: source <(fl-shm completions bash), or into a file in
@@ -94,10 +117,18 @@ pub fn run(arguments: Vec<String>) -> u8 {
             return if error.use_stderr() { ERROR } else { OK };
         }
     };
-    let mut out = std::io::stdout().lock();
+    let mut out = match outcome::standard_output() {
+        Ok(out) => out,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "fl-shm: standard output cannot be used: {error}");
+            return ERROR;
+        }
+    };
     let done = match &parsed.command {
         Command::Ls(ls) => ls::ls(ls, &mut out),
         Command::Inspect(inspect) => inspect::inspect(inspect, &mut out),
+        Command::Leases(leases) => leases::leases(leases, &mut out),
+        Command::Schema(schema) => schema::schemas(schema, &mut out),
         Command::Top(top) => top::top(top, &mut out),
         Command::Dump(dump) => dump::dump(dump, &mut out),
         Command::Verify(verify) => verify::verify(verify, &mut out),
@@ -105,6 +136,7 @@ pub fn run(arguments: Vec<String>) -> u8 {
         Command::Diff(diff) => diff::diff(diff, &mut out),
         Command::Reap(reap) => reap::reap(reap, &mut out),
         Command::Feature(feature) => feature::feature(feature, &mut out),
+        Command::Serve(serve) => serve::serve(serve, &mut out),
         Command::Completions(completions) => completions::completions(completions, &mut out),
         Command::Man(manual) => man::man(manual, &mut out),
     };

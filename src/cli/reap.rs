@@ -2,11 +2,12 @@
 
 use super::outcome::{Failure, Outcome, json, nothing_found};
 use super::select::{self, Chosen, Select};
-use super::{OK, output};
+use super::{OK, text};
 use crate::engine::{Engine, Reaped};
 use crate::inspect::{LeaseReport, Report, SCHEMA, WorkerReport};
 use crate::region::{Obstacle, Region, Vantage};
 use clap::Args;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
@@ -27,8 +28,10 @@ pub(super) struct Reap {
 }
 
 /// What the dead own.
-#[derive(Serialize)]
-struct Plan<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Plan<'a> {
+    /// Name and version of this form.
+    #[schemars(extend("const" = SCHEMA))]
     schema: &'static str,
     region: &'a str,
     workers: Vec<WorkerReport>,
@@ -116,10 +119,12 @@ fn show(out: &mut impl Write, plan: &Plan<'_>) -> std::io::Result<()> {
     }
     writeln!(out, "region {}: owned by the dead", plan.region)?;
     if !plan.workers.is_empty() {
-        output::dead_workers(out, &plan.workers)?;
+        writeln!(out)?;
+        text::list(out, "workers", &plan.workers)?;
     }
     if !plan.leases.is_empty() {
-        output::leases(out, &plan.leases)?;
+        writeln!(out)?;
+        text::list(out, "leases", &plan.leases)?;
     }
     let (what, size) = plan.freed.map_or(("would free", size), |freed| ("freed", freed));
     let plural = |count: u64| if count == 1 { "" } else { "s" };

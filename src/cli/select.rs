@@ -2,7 +2,9 @@
 
 use super::outcome::Failure;
 use crate::error::AttachError;
-use crate::region::{Found, Region, attach_file, attach_live, attach_read_only, discover};
+use crate::region::{
+    Found, Region, attach_file, attach_live, attach_read_only, discover, moment_in,
+};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -86,7 +88,8 @@ impl Chosen {
 pub(super) fn choose(select: &Select) -> Result<Option<Chosen>, Failure> {
     let select = &select.or_environment();
     if let Some(path) = &select.file {
-        return Ok(Some(Chosen::File(path.clone(), path.display().to_string())));
+        let name = moment_in(path).map_or_else(|| path.display().to_string(), |moment| moment.name);
+        return Ok(Some(Chosen::File(path.clone(), name)));
     }
     let mut found = discover();
     if let Some(name) = &select.region {

@@ -80,6 +80,7 @@ impl std::fmt::Debug for Local {
 
 /// What was freed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Reaped {
     /// Rows of dead workers.
     pub workers: u64,

@@ -3,6 +3,7 @@
 use super::{DeploymentReport, get, key_of};
 use crate::engine::health;
 use crate::region::Region;
+use crate::sync::Bits;
 use crate::tables::names;
 use std::collections::BTreeMap;
 
@@ -33,6 +34,9 @@ pub(super) fn deployments(region: &Region, held: &BTreeMap<u64, u64>) -> Vec<Dep
             latency_us: health.latency_us,
             first_token_us: health.first_token_us,
             score_us: health.scores_us.first().copied(),
+            successes_per_s: None,
+            failures_per_s: None,
+            id: identity.bits(),
         })
     };
     region.deployments().iter().enumerate().filter_map(report).collect()

@@ -1,8 +1,9 @@
 //! Keys with their limits.
 
-use super::{LimitReport, Usage, get, key_of};
+use super::{LimitReport, RecordPlace, Usage, get, key_of};
 use crate::clock::Instant;
 use crate::layout::{Bucket, CounterWord, GcraWord, IdentityWord, KeyKind, SlidingWord};
+use crate::primitives::amount::{Amount, DECIMALS};
 use crate::primitives::gcra::{self, Quota};
 use crate::primitives::sliding::{self, SlidingLimit};
 use crate::primitives::window::{self, Pair};
@@ -31,7 +32,9 @@ pub(super) fn limit(region: &Region, position: usize, held: u64) -> Option<Limit
         let next = copy(bucket);
         let still = words(&look) == words(&next);
         if still || again == 0 {
-            return report(key, &look, held, region.now(), !still);
+            let mut report = report(key, &look, held, region.now(), !still)?;
+            report.place = RecordPlace { slot: position, identity: get(&look.identity).bits() };
+            return Some(report);
         }
         look = next;
     }
@@ -55,19 +58,10 @@ fn report(
     let mut report = LimitReport {
         key,
         kind: kind.name(),
-        window_s: None,
-        resets_in_s: None,
-        requests: None,
-        tokens: None,
-        parallel: None,
-        remaining: None,
-        retry_after_ms: None,
-        used_pct: None,
         allowed: get(&bucket.allowed),
         denied: get(&bucket.denied),
-        allowed_per_s: None,
-        denied_per_s: None,
         moving,
+        ..LimitReport::default()
     };
     match kind {
         KeyKind::Gcra => gcra_report(&mut report, bucket, now),
@@ -81,7 +75,12 @@ fn report(
         KeyKind::Counter => {
             let pair = Pair { window: None, counter: &bucket.requests };
             report.resets_in_s = get(&bucket.requests).loose_left(now.s());
-            report.requests = window::read(pair, now.s()).map(|used| usage(used, 0));
+            let used = window::read(pair, now.s());
+            if get(&bucket.limits).tokens() == u64::from(DECIMALS) {
+                report.spent = used.map(|units| Amount::from_units(units).to_f64());
+            } else {
+                report.requests = used.map(|used| usage(used, 0));
+            }
         }
         KeyKind::Sliding => sliding_report(&mut report, bucket, now),
         KeyKind::Tally | KeyKind::Chunk | KeyKind::Named => return None,

@@ -19,6 +19,7 @@ mod region;
 mod router;
 mod scripts;
 mod tokens;
+mod watcher;
 
 use pyo3::prelude::*;
 
@@ -56,6 +57,8 @@ mod _rust {
     use super::scripts::LimiterScripts;
     #[pymodule_export]
     use super::tokens::TokenCounter;
+    #[pymodule_export]
+    use super::watcher::Watcher;
 
     /// Version of the extension; equals the package's.
     #[pymodule_export]

@@ -107,6 +107,13 @@ fn write_data(file: &File, page: &[u8], at: u64) -> std::io::Result<()> {
     if page.iter().all(|&byte| byte == 0) { Ok(()) } else { file.write_all_at(page, at) }
 }
 
+/// What a dump says beside the region's bytes; `None` = the file is none, or cannot be read.
+pub fn moment_in(path: &Path) -> Option<Moment> {
+    let file = File::open(path).ok()?;
+    let len = file.metadata().ok().filter(std::fs::Metadata::is_file)?.len();
+    Some(moment_of(&file, path, len).ok()??.0)
+}
+
 /// The moment of a dump, and the bytes of the region in it; `None` = the file does not end as a dump does.
 pub(super) fn moment_of(
     file: &File,
@@ -132,4 +139,93 @@ pub(super) fn moment_of(
         return Err(refused(format!("it is of the form {:?}, known is {FORM:?}", moment.form)));
     }
     Ok(Some((moment, region_len)))
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use super::*;
+    use crate::clock::FakeClock;
+    use crate::config::Capacity;
+    use crate::engine::Engine;
+    use crate::inspect::{self, Report};
+    use crate::region::{Placement, attach_read_only, create};
+    use proptest::prelude::*;
+    use std::os::fd::AsRawFd;
+
+    /// A region in which something happened, and a dump of it.
+    fn dumped() -> (Engine, FakeClock, File) {
+        let clock = FakeClock::at(9_000_000_000);
+        let capacity = Capacity::checked(1_000, 64, 4).unwrap();
+        let made = create(&Placement::inherited("dump"), capacity, Box::new(clock.clone()));
+        let engine = Engine::new(made.unwrap());
+        engine.hit_all(&[("{user:u}:window", "{user:u}:requests")], 60).unwrap();
+        engine.publish("notice", b"secret enough", 0).unwrap();
+        let file = memory_file();
+        let moment = inspect::moment(engine.region(), "dump");
+        dump(engine.region(), &moment, &file).unwrap();
+        (engine, clock, file)
+    }
+
+    fn memory_file() -> File {
+        nix::sys::memfd::memfd_create("dump", nix::sys::memfd::MFdFlags::empty()).unwrap().into()
+    }
+
+    fn path(file: &File) -> std::path::PathBuf {
+        format!("/proc/self/fd/{}", file.as_raw_fd()).into()
+    }
+
+    fn bytes(file: &File) -> Vec<u8> {
+        let mut bytes = vec![0; usize::try_from(file.metadata().unwrap().len()).unwrap()];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn time_stands_still_in_a_dump_and_it_says_who_lived() {
+        let (engine, clock, file) = dumped();
+        let before = Report::of(engine.region());
+        clock.advance_s(1_000);
+        let again = attach_read_only(&path(&file)).unwrap();
+        assert_eq!(again.moment().map(|moment| moment.name.as_str()), Some("dump"));
+        let then = Report::of(&again);
+        assert_eq!(then.limits[0].resets_in_s, before.limits[0].resets_in_s);
+        assert_eq!((then.workers[0].alive, then.workers[0].age_s), ("alive", 0));
+        assert!(then.header.dumped_at.is_some() && then.header.same_pid_namespace);
+        assert_eq!(crate::verify::count(&again).all(), 0);
+        assert_eq!((before.notices[0].bytes, then.notices[0].bytes), (Some(13), None));
+        assert!(!bytes(&file).windows(6).any(|window| window == b"secret"));
+    }
+
+    #[test]
+    fn pages_that_were_never_written_are_holes() {
+        use std::os::unix::fs::MetadataExt;
+        let (engine, _, file) = dumped();
+        let meta = file.metadata().unwrap();
+        assert!(meta.blocks() * 512 < engine.region().len() / 4, "{}", meta.blocks());
+        assert!(meta.len() > engine.region().len());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        /// Whatever the end of a dump says, it is refused or read.
+        #[test]
+        fn a_damaged_end_harms_nobody(
+            flips in proptest::collection::vec((0_usize..400, any::<u8>()), 0..8),
+            cut in 0_usize..300,
+        ) {
+            let (_, _, file) = dumped();
+            let mut bytes = bytes(&file);
+            bytes.truncate(bytes.len() - cut);
+            let len = bytes.len();
+            for (back, value) in flips {
+                bytes[len - 1 - back] = value;
+            }
+            let damaged = memory_file();
+            damaged.write_all_at(&bytes, 0).unwrap();
+            if let Ok(region) = attach_read_only(&path(&damaged)) {
+                let _ = Report::of(&region);
+            }
+        }
+    }
 }

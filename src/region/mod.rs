@@ -15,7 +15,7 @@ pub use attach::{attach_file, attach_live, attach_open, attach_read_only};
 pub use backing::{Backing, BackingKind, Placement};
 pub use create::{create, create_heap};
 pub use discover::{Found, discover, orphans};
-pub use dump::{Moment, dump};
+pub use dump::{Moment, dump, moment_in};
 pub use mapping::{fork_generation, watch_forks};
 pub use sections::Sections;
 pub(crate) use touched::Touched;
@@ -167,10 +167,10 @@ impl Region {
         &self.backing
     }
 
-    /// Closes the file: who only looks must not be found where the region's processes are searched for. The mapping
-    /// stays.
-    pub fn close_file(&mut self) {
-        self.backing.file = None;
+    /// Gives its file up; the mapping stays. Whoever only looks for long is else taken for one that uses the
+    /// region, by the descriptor that it holds open.
+    pub fn let_go_of_file(&mut self) -> Option<std::fs::File> {
+        self.backing.file.take()
     }
 
     /// Capacities and offsets.

@@ -888,3 +888,82 @@ def counts_natively() -> bool:
         return bool(catalog.decision(context) is not catalog.Decision.PYTHON)
     except (AttributeError, TypeError, ValueError):
         return False
+
+
+# Who is an admin
+
+_AUTH_MODULE, _AUTH_FUNCTION = "litellm.proxy.auth.user_api_key_auth", "user_api_key_auth"
+_TYPES_MODULE, _ROLES_CLASS = "litellm.proxy._types", "LitellmUserRoles"
+_PROXY_MODULE = "litellm.proxy.proxy_server"
+
+
+def probe_admin() -> str:
+    """Why LiteLLM cannot be asked who is an admin; empty = it can."""
+    reason = _probe_version() or _probe_authentication()
+    if reason:
+        return reason
+    proxy = sys.modules.get(_PROXY_MODULE)
+    if proxy is None:
+        return f"{_PROXY_MODULE} is not loaded"
+    # Without one every request is let through, as whoever LiteLLM likes.
+    if not getattr(proxy, "master_key", None):
+        return "the proxy has no master key"
+    return ""
+
+
+@functools.cache
+def _probe_authentication() -> str:
+    try:
+        authenticate = getattr(importlib.import_module(_AUTH_MODULE), _AUTH_FUNCTION)
+        roles = getattr(importlib.import_module(_TYPES_MODULE), _ROLES_CLASS)
+        requests = importlib.import_module("starlette.requests")
+    except (ImportError, AttributeError) as error:
+        return f"{_AUTH_MODULE}.{_AUTH_FUNCTION} cannot be had: {error}"
+    if not hasattr(roles, "PROXY_ADMIN") or not hasattr(requests, "Request"):
+        return f"{_ROLES_CLASS} has no PROXY_ADMIN"
+    first, *others = inspect.signature(authenticate).parameters.values()
+    if first.name != "request":
+        return f"{_AUTH_FUNCTION} does not begin with request"
+    for each in others:
+        # FastAPI fills these in from a header each; here they are filled in likewise.
+        if not hasattr(getattr(each.default, "dependency", None), "model"):
+            return f"{_AUTH_FUNCTION} takes {each.name}, which is no header"
+    return ""
+
+
+async def ask_for_admin(scope: Mapping[str, Any]) -> bool | tuple[int, str]:
+    """Have LiteLLM authenticate a request; True = it is a proxy admin's, else a status and a reason."""
+    authenticate = getattr(importlib.import_module(_AUTH_MODULE), _AUTH_FUNCTION)
+    admin = getattr(importlib.import_module(_TYPES_MODULE), _ROLES_CLASS).PROXY_ADMIN
+    request = importlib.import_module("starlette.requests").Request(
+        # What LiteLLM notes about a request belongs to this one only.
+        {**scope, "state": {}},
+        _nothing_more,
+    )
+    _, *headers = inspect.signature(authenticate).parameters.values()
+    given = {each.name: await each.default.dependency(request) for each in headers}
+    if not any(given.values()):
+        # LiteLLM would log it as an attempt.
+        return 401, "the key of a proxy admin is needed"
+    try:
+        user = await authenticate(request, **given)
+    except Exception as error:  # noqa: BLE001  # LiteLLM refuses by several of its own
+        return _refusal(error)
+    if user.user_role == admin:
+        return True
+    return 403, "that key is not a proxy admin's"
+
+
+def _refusal(error: Exception) -> tuple[int, str]:
+    """What an exception of LiteLLM's authentication means; its text may have parts of the key."""
+    status = str(getattr(error, "status_code", None) or getattr(error, "code", None))
+    if status == "403":
+        return 403, "that key is not a proxy admin's"
+    if re.fullmatch(r"4\d\d", status):
+        return 401, "LiteLLM does not accept that key"
+    return 503, f"LiteLLM's authentication failed: {type(error).__name__}"
+
+
+async def _nothing_more() -> dict[str, Any]:
+    """The body of a request that has none."""
+    return {"type": "http.request", "body": b"", "more_body": False}

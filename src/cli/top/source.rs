@@ -38,8 +38,7 @@ impl Source {
             Chosen::Live(found) => (found.path.clone(), true),
             Chosen::File(path, _) => (path.clone(), false),
         };
-        let opened = region.backing().file.as_ref().and_then(|file| file.metadata().ok());
-        region.close_file();
+        let opened = region.let_go_of_file().and_then(|file| file.metadata().ok());
         Self {
             name: chosen.name().to_string(),
             id: opened.map(|meta| (meta.dev(), meta.ino())).unwrap_or_default(),

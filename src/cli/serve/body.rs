@@ -1,0 +1,87 @@
+//! Bodies of answers: a whole one, or frames without end as server-sent events.
+
+use super::looks::Look;
+use hyper::body::{Body, Bytes, Frame, SizeHint};
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+
+type Frames = watch::Receiver<Option<Look>>;
+type Next = Pin<Box<dyn Future<Output = Option<(Bytes, Frames)>>>>;
+
+/// What is sent.
+pub(super) enum Answer {
+    /// This.
+    Whole(Option<Bytes>),
+    /// The latest frame whenever the one before has been sent: nothing piles up for a client that is slow.
+    Frames(Next),
+}
+
+/// An answer and its place among those that may be on their way at once.
+pub(super) struct Sent {
+    answer: Answer,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Sent {
+    /// A whole body.
+    pub(super) fn whole(body: impl Into<Bytes>, place: Option<OwnedSemaphorePermit>) -> Self {
+        Self { answer: Answer::Whole(Some(body.into())), _place: place }
+    }
+
+    /// Frames, from now on.
+    pub(super) fn frames(frames: Frames, place: OwnedSemaphorePermit) -> Self {
+        Self { answer: Answer::Frames(Box::pin(next(frames))), _place: Some(place) }
+    }
+}
+
+/// The next frame as an event.
+async fn next(mut frames: Frames) -> Option<(Bytes, Frames)> {
+    frames.changed().await.ok()?;
+    let text = frames.borrow_and_update().as_ref().map(|look| look.text.clone())?;
+    let event = [b"data: ", text.as_ref(), b"\n\n"].concat();
+    Some((event.into(), frames))
+}
+
+impl Body for Sent {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next_frame = match &mut self.answer {
+            Answer::Whole(body) => {
+                return Poll::Ready(body.take().map(|body| Ok(Frame::data(body))));
+            }
+            Answer::Frames(next_frame) => next_frame,
+        };
+        match next_frame.as_mut().poll(context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) => {
+                self.answer = Answer::Whole(None);
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some((event, frames))) => {
+                self.answer = Answer::Frames(Box::pin(next(frames)));
+                Poll::Ready(Some(Ok(Frame::data(event))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.answer, Answer::Whole(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.answer {
+            Answer::Whole(body) => {
+                SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64))
+            }
+            Answer::Frames(_) => SizeHint::default(),
+        }
+    }
+}

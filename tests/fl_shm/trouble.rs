@@ -1,0 +1,180 @@
+//! What happens when something is wrong: a clear message on standard error, the right exit code, and not one
+//! changed byte.
+
+use super::command::{done, fl_shm, run};
+use super::scene::{FIRST, Folder, Scene};
+use std::fs::{File, Permissions};
+use std::io::Read;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+/// Commands that look at a region, without what says which.
+const LOOKS: [&str; 5] = ["inspect", "inspect --json", "verify", "doctor", "doctor --json"];
+
+/// Commands that would change a region, and do not without `--yes`.
+const UNSAID: [&str; 1] = ["reap"];
+
+fn words(text: &str) -> Vec<&str> {
+    text.split(' ').collect()
+}
+
+/// A live region's bytes.
+fn content(path: &Path) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).expect("readable");
+    bytes
+}
+
+/// Files that are no region, and what must be said of each.
+fn no_regions(folder: &Folder) -> Vec<(PathBuf, &'static str)> {
+    let scene = Scene::live(folder.path().join("whole"));
+    scene.play();
+    let dump = folder.path().join("dump");
+    scene.dump(&dump);
+    let (whole, dumped) = (content(scene.path()), content(&dump));
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).expect("written");
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("mine");
+        path
+    };
+    let future = file("future", &whole);
+    File::options().write(true).open(&future).expect("mine").write_all_at(&[9], 12).expect("mine");
+    let overwritten = file("overwritten", &dumped);
+    let at = dumped.len() as u64 - 60;
+    let writer = File::options().write(true).open(&overwritten).expect("mine");
+    writer.write_all_at(b"\0\0\0\0", at).expect("mine");
+    vec![
+        (folder.path().join("nowhere"), "No such file"),
+        (folder.path().to_path_buf(), "not a regular file"),
+        (file("empty", b""), "0 bytes"),
+        (file("text", &b"not a region at all\n".repeat(400)), "magic"),
+        (file("short", &whole[..whole.len() / 2]), "truncated"),
+        (file("cut", &dumped[..dumped.len() - 9]), "truncated"),
+        (overwritten, "no whole dump"),
+        (future, "restart all workers"),
+        (PathBuf::from("/dev/zero"), "not a regular file"),
+    ]
+}
+
+#[test]
+fn what_is_no_region_is_refused_with_the_reason() {
+    let folder = Folder::new("no-region");
+    for (path, reason) in no_regions(&folder) {
+        for look in LOOKS.iter().filter(|look| !look.starts_with("doctor")) {
+            let (code, out, err) = run(Some(&path), &words(look));
+            let said = format!("{look} of {}: {code} {out} {err}", path.display());
+            assert!(code == 2 && out.is_empty(), "{said}");
+            assert!(err.starts_with("fl-shm: ") && err.contains(reason), "{said}");
+            assert!(!err.contains("panicked") && err.lines().count() == 1, "{said}");
+        }
+        let (code, out, _) = run(Some(&path), &["doctor"]);
+        assert!(code == 1 && out.contains("PROBLEM"), "{out}");
+    }
+}
+
+#[test]
+fn looking_changes_nothing_and_neither_does_saying_what_would_be_done() {
+    let folder = Folder::new("unchanged");
+    let scene = Scene::live(folder.path().join("region"));
+    scene.play();
+    let before = content(scene.path());
+    for look in LOOKS {
+        let (code, out, err) = run(Some(scene.path()), &words(look));
+        assert!(code < 2 && err.is_empty() && !out.is_empty(), "{look}: {code} {err}");
+    }
+    for command in UNSAID {
+        let (code, _, err) = run(Some(scene.path()), &words(command));
+        assert!(code == 2 && err.contains("--yes"), "{command}: {code} {err}");
+    }
+    let dump = folder.path().join("dump");
+    let (code, ..) = run(Some(scene.path()), &["dump", &dump.to_string_lossy()]);
+    assert_eq!(code, 0);
+    assert!(before == content(scene.path()), "a byte of the region has changed");
+}
+
+#[test]
+fn a_dump_says_what_the_region_said_and_shows_no_secret() {
+    let folder = Folder::new("dumped");
+    let scene = Scene::live(folder.path().join("region"));
+    scene.play();
+    let dump = folder.path().join("dump");
+    let path = dump.to_string_lossy();
+    assert_eq!(run(Some(scene.path()), &["dump", &path]).0, 0);
+    let mode = std::fs::metadata(&dump).expect("there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    // Time goes on in one of them: nothing that says how long ago.
+    for (section, columns) in [
+        ("workers", "pid,role,alive,leases,decisions"),
+        ("limits", "key,kind,tokens.used,tokens.limit,parallel.used,allowed,denied"),
+        ("leases", "key,pid,owner,held"),
+        ("deployments", "deployment,in_flight,cooldown_reason,failures,latency_us"),
+    ] {
+        let of = |file: &Path| run(Some(file), &["inspect", section, "--columns", columns]);
+        let [live, dumped] = [scene.path(), &dump].map(of);
+        assert_eq!((live.0, dumped.0), (0, 0));
+        assert_eq!(live.1, dumped.1);
+    }
+    let bytes = content(&dump);
+    let secret = b"what is published is not shown".as_slice();
+    let holds = |bytes: &[u8], part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
+    assert!(holds(&content(scene.path()), secret), "this test looks for the wrong bytes");
+    assert!(!holds(&bytes, secret));
+    let key = FIRST.trim_matches(['{', '}']).rsplit(':').next().expect("a key");
+    assert!(holds(&bytes, &key.as_bytes()[..6]) && !holds(&bytes, &key.as_bytes()[..8]));
+    // A second one does not take the place of the first.
+    let (code, _, err) = run(Some(scene.path()), &["dump", &path]);
+    assert!(code == 2 && err.contains("exists"), "{err}");
+    assert!(bytes == content(&dump));
+}
+
+#[test]
+fn somebody_elses_region_is_refused() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("only root can be somebody else");
+        return;
+    }
+    let folder = Folder::new("else");
+    let scene = Scene::live(folder.path().join("region"));
+    // Where everybody can start it.
+    let program = std::env::temp_dir().join(format!("fl-shm-{}", std::process::id()));
+    std::fs::copy(env!("CARGO_BIN_EXE_fl-shm"), &program).expect("copied");
+    std::fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("mine");
+    let copy = std::env::temp_dir().join(format!("fl-shm-{}.region", std::process::id()));
+    std::fs::copy(scene.path(), &copy).expect("copied");
+    std::fs::set_permissions(&copy, Permissions::from_mode(0o600)).expect("mine");
+    for look in ["inspect", "verify", "reap --yes"] {
+        let mut command = std::process::Command::new(&program);
+        command.args(words(look)).env_clear().env("FL_SHM_FILE", &copy).uid(65_534).gid(65_534);
+        let (code, out, err) = done(&command.output().expect("started"));
+        assert!(code == 2 && out.is_empty(), "{look}: {code} {out}");
+        assert!(err.contains("Permission denied"), "{look}: {err}");
+    }
+    let _ = (std::fs::remove_file(program), std::fs::remove_file(copy));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let folder = Folder::new("pipe");
+    let scene = Scene::live(folder.path().join("region"));
+    scene.play();
+    for look in LOOKS.into_iter().chain(["inspect --watch 0.01", "--help"]) {
+        let mut command = fl_shm(Some(scene.path()));
+        command.args(words(look)).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("started");
+        drop(child.stdout.take());
+        let (code, _, err) = done(&child.wait_with_output().expect("ended"));
+        assert!(code < 2 && err.is_empty(), "{look}: {code} {err}");
+    }
+}
+
+#[test]
+fn what_cannot_be_typed_is_refused() {
+    for typed in ["", "nonsense", "inspect nonsense", "inspect --watch 0", "diff", "dump"] {
+        let typed: Vec<&str> = typed.split_ascii_whitespace().collect();
+        let (code, out, err) = run(None, &typed);
+        assert!(code == 2 && out.is_empty() && !err.is_empty(), "{typed:?}: {code} {out}");
+    }
+}
