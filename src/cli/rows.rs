@@ -437,6 +437,7 @@ impl SerializeMap for Fields<'_, '_> {
 mod tests {
     use super::*;
     use schemars::JsonSchema;
+    use serde::Serialize;
 
     #[derive(Serialize, JsonSchema)]
     struct Inner {

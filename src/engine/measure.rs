@@ -2,7 +2,7 @@
 
 use super::Engine;
 use crate::error::OpError;
-use crate::layout::{EventKind, IdentityWord, KeyKind};
+use crate::layout::{EventKind, HandCommand, IdentityWord, KeyKind};
 use crate::region::Region;
 use crate::sync::Ordering;
 use crate::tables::events::{self, Entry, Fact};
@@ -89,6 +89,12 @@ impl Engine {
         let fact = Fact { at_us: self.now().us(), kind, owner, subject, a, b };
         events::record(self.region.events(), &self.region.header().event_head, &fact);
         self.stats_of(owner).events.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Records that the user `uid` has changed something by a command: the subject, or the region.
+    pub fn note_by_hand(&self, subject: Option<IdentityWord>, uid: u32, command: HandCommand) {
+        let subject = subject.unwrap_or_default();
+        self.event_about(subject, EventKind::ByHand, uid.into(), command as u64);
     }
 
     /// The latest events, newest first.

@@ -70,9 +70,7 @@ impl Limiter {
 impl Engine {
     /// A limiter named `name` with that quota.
     pub fn limiter(&self, name: &str, quota: Quota) -> Limiter {
-        let text = format!("{}/{}:{name}", quota.per_minute(), quota.burst());
-        let domain = self.region.hash(0, text.as_bytes());
-        Limiter { quota, label: name.to_string(), domain }
+        Limiter { quota, label: name.to_string(), domain: domain(&self.region, name, quota) }
     }
 
     /// Charges one request to `key`, or refuses it.
@@ -220,6 +218,11 @@ pub(crate) fn limiter_totals(region: &Region, rate: Option<Quota>) -> LimiterTot
         totals.denied = totals.denied.wrapping_add(bucket.denied.load(Ordering::Relaxed));
     }
     totals
+}
+
+/// Hash domain of the keys of a limiter of that name and quota.
+pub(crate) fn domain(region: &Region, name: &str, quota: Quota) -> u64 {
+    region.hash(0, format!("{}/{}:{name}", quota.per_minute(), quota.burst()).as_bytes())
 }
 
 fn label(limiter: &Limiter, key: &[u8]) -> String {

@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 #[derive(Default)]
 pub(super) struct Holdings {
     pub(super) leases: Vec<LeaseReport>,
+    /// The `key_slot` of each of them.
+    pub(super) key_slots: Vec<u64>,
     pub(super) by_owner: BTreeMap<u64, u64>,
     /// By `key_slot`.
     pub(super) by_key: BTreeMap<u64, u64>,
@@ -56,6 +58,7 @@ pub(super) fn holdings(region: &Region, prove: &Prove<'_>) -> Holdings {
         *holdings.by_owner.entry(owner).or_default() += held;
         *holdings.by_key.entry(key_slot).or_default() += held;
         *holdings.idle.entry(key_slot).or_default() += idle;
+        holdings.key_slots.push(key_slot);
     }
     holdings
 }
@@ -78,7 +81,7 @@ fn slots(region: &Region) -> Vec<Slot> {
 }
 
 /// What a chunk's `key_slot` names: its kind, and its name.
-fn holder(region: &Region, key_slot: u64) -> (&'static str, String) {
+pub(super) fn holder(region: &Region, key_slot: u64) -> (&'static str, String) {
     let endpoint = pool::slot_of(key_slot).and_then(|slot| region.endpoints().get(slot));
     if let Some(record) = endpoint {
         let own = key_of(&record.identity);

@@ -23,20 +23,40 @@ pub(super) fn limits(region: &Region, held: &BTreeMap<u64, u64>) -> Vec<LimitRep
 
 /// The key in one bucket, of which so many slots are held; `None` = there is none.
 pub(super) fn limit(region: &Region, position: usize, held: u64) -> Option<LimitReport> {
+    let Look { key, bucket, moving, .. } = look(region, position)?;
+    let mut report = report(key, &bucket, held, region.now(), moving)?;
+    report.place = RecordPlace { slot: position, identity: get(&bucket.identity).bits() };
+    Some(report)
+}
+
+/// A key's record as it was at one moment.
+pub(super) struct Look {
+    /// Its redacted name.
+    pub(super) key: String,
+    pub(super) kind: KeyKind,
+    /// A copy of the record.
+    pub(super) bucket: Bucket,
+    /// It changed under every look.
+    pub(super) moving: bool,
+}
+
+/// The key in one bucket; `None` = there is none.
+pub(super) fn look(region: &Region, position: usize) -> Option<Look> {
     let bucket = region.buckets().get(position)?;
-    let kind = key_of(&bucket.identity).and_then(|key| KeyKind::from_raw(key.kind()));
-    kind.filter(|&kind| kind != KeyKind::Tally)?;
-    let mut look = copy(bucket);
+    let kind = |bucket: &Bucket| {
+        let kind = key_of(&bucket.identity).and_then(|key| KeyKind::from_raw(key.kind()))?;
+        (kind != KeyKind::Tally).then_some(kind)
+    };
+    kind(bucket)?;
+    let mut seen = copy(bucket);
     for again in (0..LOOKS).rev() {
         let key = key_name(region, position);
         let next = copy(bucket);
-        let still = words(&look) == words(&next);
-        if still || again == 0 {
-            let mut report = report(key, &look, held, region.now(), !still)?;
-            report.place = RecordPlace { slot: position, identity: get(&look.identity).bits() };
-            return Some(report);
+        let moving = words(&seen) != words(&next);
+        if !moving || again == 0 {
+            return Some(Look { key, kind: kind(&seen)?, bucket: seen, moving });
         }
-        look = next;
+        seen = next;
     }
     None
 }

@@ -3,8 +3,12 @@
 
 mod deployments;
 mod events;
+pub mod explain;
+
 mod features;
 mod holdings;
+pub mod known;
+
 mod leaders;
 mod limits;
 pub mod live;
@@ -14,6 +18,7 @@ mod pools;
 mod rates;
 mod records;
 mod region;
+pub mod search;
 mod section;
 mod series;
 mod stats;
