@@ -15,9 +15,11 @@ pub(super) struct Completions {
 
 /// `fl-shm completions`
 pub(super) fn completions(arguments: &Completions, out: &mut impl Write) -> Outcome {
-    // The generator gives up with a panic when what it writes to is closed.
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut Arguments::command(), "fl-shm", &mut script);
-    out.write_all(&script).map_err(Failure::from)?;
+    // Where a command is found and where it is completed, clap_complete 4.6 has different names for one with a
+    // hyphen, and bash would complete nothing behind the first word.
+    let script = String::from_utf8_lossy(&script).replace("fl__subcmd__shm", "fl__shm");
+    out.write_all(script.as_bytes()).map_err(Failure::from)?;
     Ok(OK)
 }

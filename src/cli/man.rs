@@ -41,7 +41,7 @@ pub(super) fn man(arguments: &Manual, out: &mut impl Write) -> Outcome {
     };
     std::fs::create_dir_all(directory).map_err(|error| failed(directory, &error))?;
     let pages = pages(&command);
-    for command in std::iter::once(&command).chain(command.get_subcommands()) {
+    for command in all(&command) {
         let path = directory.join(format!("{}.1", name(command)));
         let text = page(command, &pages)?;
         std::fs::write(&path, text).map_err(|error| failed(&path, &error))?;
@@ -50,13 +50,19 @@ pub(super) fn man(arguments: &Manual, out: &mut impl Write) -> Outcome {
     Ok(OK)
 }
 
+/// A command and those below it.
+fn all(command: &Command) -> Vec<&Command> {
+    let below = command.get_subcommands().filter(|below| !below.is_hide_set()).flat_map(all);
+    std::iter::once(command).chain(below).collect()
+}
+
 /// A page's name: `fl-shm-ls` is that of `fl-shm ls`.
 fn name(command: &Command) -> String {
     command.get_display_name().unwrap_or_else(|| command.get_name()).to_string()
 }
 
 fn pages(command: &Command) -> Vec<String> {
-    std::iter::once(command).chain(command.get_subcommands()).map(name).collect()
+    all(command).into_iter().map(name).collect()
 }
 
 fn page(command: &Command, pages: &[String]) -> Result<Vec<u8>, Failure> {
@@ -70,7 +76,7 @@ fn page(command: &Command, pages: &[String]) -> Result<Vec<u8>, Failure> {
     man.render_synopsis_section(&mut text)?;
     man.render_description_section(&mut text)?;
     man.render_options_section(&mut text)?;
-    if pages.first() == Some(&own) {
+    if command.has_subcommands() {
         man.render_subcommands_section(&mut text)?;
     }
     text.extend_from_slice(EXIT_STATUS.as_bytes());

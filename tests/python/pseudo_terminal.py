@@ -122,7 +122,9 @@ class Terminal:
         """Read until that is so; fails with the screen if it does not become so."""
         deadline = time.monotonic() + WAIT_S
         while not condition():
-            assert time.monotonic() < deadline, f"not {what}:\n{self.text()}\n{self.written[-300:]!r}"
+            assert time.monotonic() < deadline, (
+                f"not {what}:\n{self.text()}\n{self.written[-300:]!r}"
+            )
             assert self.process.poll() is None or select.select([self._master], [], [], 0)[0], (
                 f"ended with {self.process.poll()}, not {what}:\n{self.written!r}"
             )

@@ -125,7 +125,13 @@ def refused_per_s(terminal: Terminal) -> float:
 
 def refusal(*, env: dict[str, str], **streams: Any) -> str:
     done = subprocess.run(
-        [*COMMAND, "top"], cwd="/", env=env, text=True, timeout=20, stderr=subprocess.PIPE, **streams
+        [*COMMAND, "top"],
+        cwd="/",
+        env=env,
+        text=True,
+        timeout=20,
+        stderr=subprocess.PIPE,
+        **streams,
     )
     assert done.returncode == 2
     assert done.stdout in (None, "")
@@ -209,7 +215,11 @@ def test_a_terminal_that_does_not_tell_its_size_is_taken_for_a_usual_one(proxy: 
 
 @pytest.mark.parametrize(
     ("changes", "coloured", "ascii_only"),
-    [({}, True, False), ({"NO_COLOR": "1"}, False, False), ({"LANG": "C", "LC_CTYPE": ""}, True, True)],
+    [
+        ({}, True, False),
+        ({"NO_COLOR": "1"}, False, False),
+        ({"LANG": "C", "LC_CTYPE": ""}, True, True),
+    ],
 )
 def test_colours_and_signs_are_those_the_terminal_has(
     proxy: Proxy, changes: dict[str, str], coloured: bool, ascii_only: bool
