@@ -40,9 +40,8 @@ impl Access {
     /// Access to a server on this address with this token.
     pub(super) fn new(host: IpAddr, token: Option<OsString>) -> Result<Self, Failure> {
         let token = token.map(OsString::into_encoded_bytes);
-        let usable = |token: &Vec<u8>| {
-            token.len() >= SHORTEST && token.iter().all(u8::is_ascii_graphic)
-        };
+        let usable =
+            |token: &Vec<u8>| token.len() >= SHORTEST && token.iter().all(u8::is_ascii_graphic);
         let loopback = host.is_loopback();
         match token {
             Some(token) if !usable(&token) => Err(Failure::Message(format!(
@@ -145,15 +144,29 @@ mod tests {
     #[test]
     fn only_names_of_this_machine_are_answered() {
         let access = new(LOOPBACK, None).unwrap();
-        for host in [
-            "localhost", "LocalHost:1", "127.0.0.1", "127.9.9.9:65535", "[::1]", "[::1]:80",
-        ] {
+        for host in
+            ["localhost", "LocalHost:1", "127.0.0.1", "127.9.9.9:65535", "[::1]", "[::1]:80"]
+        {
             assert_eq!(status(&access, &[("host", host)]), 200, "{host}");
         }
         for host in [
-            "", "example.org", "example.org:80", "127.0.0.1.example.org", "localhost.example.org",
-            "0.0.0.0", "[::]", "[::1", "[::1]x", "::1", "localhost:", "localhost:http",
-            "localhost:65536", "127.0.0.1@example.org", "10.0.0.1", "127.1", "user@localhost",
+            "",
+            "example.org",
+            "example.org:80",
+            "127.0.0.1.example.org",
+            "localhost.example.org",
+            "0.0.0.0",
+            "[::]",
+            "[::1",
+            "[::1]x",
+            "::1",
+            "localhost:",
+            "localhost:http",
+            "localhost:65536",
+            "127.0.0.1@example.org",
+            "10.0.0.1",
+            "127.1",
+            "user@localhost",
         ] {
             assert_eq!(status(&access, &[("host", host)]), 421, "{host}");
         }
@@ -186,12 +199,20 @@ mod tests {
     #[test]
     fn a_token_is_asked_for_with_everything_but_the_page() {
         let access = new(ANY, Some(SECRET)).unwrap();
-        let with = |given: &str| status(&access, &[("host", "example.org"), ("authorization", given)]);
+        let with =
+            |given: &str| status(&access, &[("host", "example.org"), ("authorization", given)]);
         assert_eq!(with(&format!("Bearer {SECRET}")), 200);
         assert_eq!(with(&format!("bearer  {SECRET} ")), 200);
         for given in [
-            "", "Bearer", "Bearer ", SECRET, "Basic 0123456789abcdef", "Bearer 0123456789abcdeX",
-            "Bearer X123456789abcdef", "Bearer 0123456789abcde", "Bearer 0123456789abcdef0",
+            "",
+            "Bearer",
+            "Bearer ",
+            SECRET,
+            "Basic 0123456789abcdef",
+            "Bearer 0123456789abcdeX",
+            "Bearer X123456789abcdef",
+            "Bearer 0123456789abcde",
+            "Bearer 0123456789abcdef0",
         ] {
             assert_eq!(with(given), 401, "{given}");
         }

@@ -70,10 +70,9 @@ impl Service {
                 }
                 Err(_) => busy("too many clients follow already"),
             },
-            _ => plain(
-                StatusCode::NOT_FOUND,
-                "there are /, /api/frame, /api/stream and /api/report",
-            ),
+            _ => {
+                plain(StatusCode::NOT_FOUND, "there are /, /api/frame, /api/stream and /api/report")
+            }
         }
     }
 

@@ -18,6 +18,13 @@ pub(super) struct Look {
     pub(super) text: Bytes,
 }
 
+impl Look {
+    /// What is seen now.
+    pub(super) fn now(there: bool, text: String) -> Self {
+        Self { at: Instant::now(), there, text: text.into() }
+    }
+}
+
 /// What was seen last, and who waits for the next.
 pub(super) struct Looks {
     source: RefCell<Source>,
@@ -95,7 +102,7 @@ impl Looks {
     fn look(&self, way: fn(&mut Source) -> Seen) -> Look {
         let Seen { there, text } = way(&mut self.source.borrow_mut());
         // The time after it, so that looks that take long are not made without a pause.
-        Look { at: Instant::now(), there, text: text.into() }
+        Look::now(there, text)
     }
 
     fn is_fresh(&self, look: &Look) -> bool {

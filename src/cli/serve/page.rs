@@ -44,8 +44,13 @@ mod tests {
     #[test]
     fn base64_is_that_of_the_standard() {
         for (plain, coded) in [
-            ("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="),
-            ("fooba", "Zm9vYmE="), ("foobar", "Zm9vYmFy"),
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+            ("foobar", "Zm9vYmFy"),
         ] {
             assert_eq!(base64(plain.as_bytes()), coded);
         }
@@ -75,7 +80,9 @@ mod tests {
     /// Everything that comes from a region is put into the page as text.
     #[test]
     fn the_page_never_makes_markup_of_text() {
-        for way in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function("] {
+        for way in
+            ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function("]
+        {
             assert!(!PAGE.contains(way), "{way}");
         }
     }

@@ -34,7 +34,8 @@ pub(super) fn told_to_end() -> std::io::Result<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     Ok(poll_fn(move |context| {
-        let told = interrupt.poll_recv(context).is_ready() || terminate.poll_recv(context).is_ready();
+        let told =
+            interrupt.poll_recv(context).is_ready() || terminate.poll_recv(context).is_ready();
         if told { Poll::Ready(()) } else { Poll::Pending }
     }))
 }
