@@ -25,7 +25,7 @@ from support import WAIT_S, fresh_environment, until
 _SCRIPT = shutil.which("fl-shm", path=str(Path(sys.executable).parent))
 
 _PROGRAM = """
-    import os, sys
+    import os, signal, sys
     import fast_litellm
     from fast_litellm import _native
 
@@ -46,9 +46,7 @@ _PROGRAM = """
                 gauge = "{user:holder}:max_parallel_requests"
                 scripts.parallel_acquire([gauge], [50, 3600, f"{os.getpid()}-{n}"])
             os.write(done, b".")
-            os.read(ready, 1)
-            import time
-            time.sleep(600)
+            signal.pause()
         os.read(ready, 1)
         return pid
 
