@@ -279,7 +279,12 @@ fn every_public_operation_is_driven() {
     let folder = format!("{}/src/engine", env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
     for file in std::fs::read_dir(folder).expect("the engine's sources") {
-        let text = std::fs::read_to_string(file.expect("readable").path()).expect("readable");
+        let path = file.expect("readable").path();
+        // What is in folders are tests.
+        if path.is_dir() {
+            continue;
+        }
+        let text = std::fs::read_to_string(path).expect("readable");
         let blocks = text.split("\nimpl Engine {").skip(1);
         for block in blocks.filter_map(|rest| rest.split("\n}\n").next()) {
             let functions = block.split("\n    pub fn ").skip(1);

@@ -2,10 +2,11 @@
 
 use super::outcome::{Failure, Outcome, json, nothing_found};
 use super::select::{self, Select};
-use super::{NOTHING, OK, output};
+use super::{NOTHING, OK, output, text};
 use crate::inspect::{EventReport, Report, SCHEMA};
 use crate::region::attach_read_only;
 use clap::Args;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -26,8 +27,10 @@ pub(super) struct Diff {
 }
 
 /// What is different.
-#[derive(Debug, Serialize)]
-struct Differences {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Differences {
+    /// Name and version of this form.
+    #[schemars(extend("const" = SCHEMA))]
     schema: &'static str,
     /// False when the two are of different regions, so that little can be said by comparing them.
     same_region: bool,
@@ -39,7 +42,7 @@ struct Differences {
 }
 
 /// One record that is not as it was.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Change {
     section: &'static str,
     /// The key, process or deployment.
@@ -211,7 +214,8 @@ fn show(out: &mut impl Write, found: &Differences) -> std::io::Result<()> {
     });
     output::table(out, &["SECTION", "RECORD", "CHANGE", "FIELDS"], rows)?;
     if !found.events.is_empty() {
-        output::events(out, "events between", &found.events)?;
+        writeln!(out)?;
+        text::list(out, "events between", &found.events)?;
     }
     Ok(())
 }

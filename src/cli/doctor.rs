@@ -9,6 +9,7 @@ use super::{NOTHING, OK, output, select};
 use crate::inspect::SCHEMA;
 use crate::region::discover;
 use clap::Args;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::io::Write;
 
@@ -22,7 +23,7 @@ pub(super) struct Doctor {
 }
 
 /// How one thing is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum State {
     /// As it should be.
@@ -34,7 +35,7 @@ enum State {
 }
 
 /// One thing that was looked at.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Check {
     state: State,
     /// What was looked at.
@@ -65,8 +66,10 @@ impl Check {
     }
 }
 
-#[derive(Serialize)]
-struct Diagnosis<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Diagnosis<'a> {
+    /// Name and version of this form.
+    #[schemars(extend("const" = SCHEMA))]
     schema: &'static str,
     problems: usize,
     checks: &'a [Check],

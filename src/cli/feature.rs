@@ -1,12 +1,10 @@
 //! `fl-shm feature`: moves a feature's switch, or forgets its errors, as a worker could.
 
-use super::OK;
+use super::by_hand::{self, Consent};
 use super::outcome::{Failure, Outcome, nothing_found};
-use super::reap::refusal;
 use super::select::{self, Select};
-use crate::engine::Engine;
 use crate::engine::features::NAMES;
-use crate::layout::FlagMode;
+use crate::layout::{FlagMode, HandCommand};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use std::io::Write;
@@ -24,6 +22,8 @@ pub(super) struct Feature {
     pub(super) reset_errors: bool,
     #[command(flatten)]
     pub(super) select: Select,
+    #[command(flatten)]
+    pub(super) consent: Consent,
 }
 
 /// Where a switch is moved to.
@@ -58,28 +58,34 @@ pub(super) fn feature(arguments: &Feature, out: &mut impl Write) -> Outcome {
     let Some(chosen) = select::choose(&arguments.select)? else {
         return nothing_found();
     };
-    if let Some(reason) = refusal("feature", &chosen.look()?, &chosen)? {
-        return Err(Failure::Message(reason));
-    }
+    let looked_at = chosen.look()?;
+    by_hand::permit("feature", &looked_at, &chosen)?;
     let Some(number) = NAMES.iter().position(|&name| name == arguments.name) else {
         return Err(Failure::Message(format!("{} is no feature", arguments.name)));
     };
-    let engine = Engine::unregistered(chosen.open()?);
+    let engine = if arguments.consent.yes {
+        let engine = by_hand::open(&looked_at, &chosen)?;
+        by_hand::note(&engine, None, HandCommand::Feature);
+        Some(engine)
+    } else {
+        None
+    };
     let (region, name) = (chosen.name(), &arguments.name);
     if let Some(value) = arguments.value {
         let (mode, percent, said) = match value {
-            Switch::Own => (FlagMode::Own, 0, "follows each worker's own configuration".into()),
-            Switch::Percent(0) => (FlagMode::Off, 0, "is off".into()),
-            Switch::Percent(100) => (FlagMode::On, 0, "is on".into()),
-            Switch::Percent(percent) => (FlagMode::Percent, percent, format!("is at {percent}%")),
+            Switch::Own => (FlagMode::Own, 0, "each worker's own configuration".to_string()),
+            Switch::Percent(0) => (FlagMode::Off, 0, "off".to_string()),
+            Switch::Percent(100) => (FlagMode::On, 0, "on".to_string()),
+            Switch::Percent(percent) => (FlagMode::Percent, percent, format!("{percent}%")),
         };
-        let said: String = said;
-        engine.set_flag(number, mode, percent);
-        writeln!(out, "region {region}: {name} {said}")?;
+        let set = engine.as_ref().map(|engine| engine.set_flag(number, mode, percent));
+        let verb = if set.is_some() { "is switched to" } else { "would be switched to" };
+        writeln!(out, "region {region}: {name} {verb} {said}")?;
     }
     if arguments.reset_errors {
-        engine.reset_feature(number);
-        writeln!(out, "region {region}: errors of {name} are forgotten")?;
+        let reset = engine.as_ref().map(|engine| engine.reset_feature(number));
+        let verb = if reset.is_some() { "are forgotten" } else { "would be forgotten" };
+        writeln!(out, "region {region}: errors of {name} {verb}")?;
     }
-    Ok(OK)
+    arguments.consent.end(out)
 }

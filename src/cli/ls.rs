@@ -5,6 +5,7 @@ use super::{NOTHING, OK, output};
 use crate::inspect::Report;
 use crate::region::{Found, attach_read_only, discover, orphans};
 use clap::Args;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
@@ -16,8 +17,8 @@ pub(super) struct Ls {
     pub(super) json: bool,
 }
 
-#[derive(Serialize)]
-struct Listed {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Listed {
     name: String,
     path: PathBuf,
     pids: Vec<i32>,

@@ -1,18 +1,34 @@
 //! `fl-shm`: looks at live regions from another process, through a mapping that cannot be written. Only
-//! `reap --yes` and `feature` open one for writing.
+//! commands with `--yes` open one for writing, see [`by_hand`].
 
+mod by_hand;
+mod columns;
+mod cooldown;
 mod diff;
 mod doctor;
 mod dump;
+mod explain;
 mod feature;
+mod filter;
+mod get;
 mod inspect;
+mod keys;
+mod leases;
 mod ls;
+mod machine;
 mod outcome;
 mod output;
+mod prom;
 mod reap;
+mod reset;
+mod rows;
+mod schema;
+mod sections;
 mod select;
 mod serve;
+mod text;
 mod verify;
+mod view;
 
 use clap::{Parser, Subcommand};
 use outcome::Failure;
@@ -20,7 +36,7 @@ use std::io::Write;
 
 /// Look at the shared state of preforked workers, and free what the dead among them own.
 #[derive(Debug, Parser)]
-#[command(name = "fl-shm", version, about)]
+#[command(name = "fl-shm", version)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -32,6 +48,12 @@ enum Command {
     Ls(ls::Ls),
     /// Show what a region holds.
     Inspect(inspect::Inspect),
+    /// Show who holds which concurrency slots, and which of them may be lost.
+    ///
+    /// Exit code: 0 = done; 1 = --suspect found some, or there is no region; 2 = error.
+    Leases(leases::Leases),
+    /// Describe what the commands print as JSON, the columns of records, or the region's layout.
+    Schema(schema::Schemas),
     /// Copy a region into a file, to be looked at later and elsewhere with --file.
     ///
     /// Time stands still in it, and it says which workers were alive. What is published on the board is left
@@ -50,6 +72,26 @@ enum Command {
     ///
     /// Exit code: 0 = nothing; 1 = something, or they are of two regions; 2 = error.
     Diff(diff::Diff),
+    /// Show all that is known under a name: limits, slots, deployments, pools, jobs, notices.
+    ///
+    /// A key is confirmed by its hash, so that another one that looks the same when it is redacted is not taken
+    /// for it. Exit code: 0 = something is known of each; 1 = not, or no region; 2 = error.
+    Get(get::Get),
+    /// Say whether a request would be admitted now, which limit decides, and until when it refuses.
+    ///
+    /// Several keys are asked together, as for one request that all of them limit. Nothing is charged. Exit code:
+    /// 0 = admitted; 1 = refused, no such key, or no region; 2 = error.
+    Explain(explain::Explain),
+    /// Forget what keys were charged, as if they had never been used.
+    ///
+    /// Counters, windows and rates are forgotten; slots stay held, and what was counted stays counted. Exit code:
+    /// 0 = done; 1 = no such key, or no region; 2 = refused, with the reason.
+    Reset(reset::Reset),
+    /// End cooldowns of deployments.
+    ///
+    /// Exit code: 0 = done, or there was nothing to do; 1 = no such deployment, or no region; 2 = refused, with the
+    /// reason.
+    Cooldown(cooldown::Cooldown),
     /// Free the rows and concurrency slots of workers that are proven dead.
     ///
     /// Every worker does the same when it finds no free slot. Workers that are stopped, or whose death
@@ -87,14 +129,26 @@ pub fn run(arguments: Vec<String>) -> u8 {
             return if error.use_stderr() { ERROR } else { OK };
         }
     };
-    let mut out = std::io::stdout().lock();
+    let mut out = match outcome::standard_output() {
+        Ok(out) => out,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "fl-shm: standard output cannot be used: {error}");
+            return ERROR;
+        }
+    };
     let done = match &parsed.command {
         Command::Ls(ls) => ls::ls(ls, &mut out),
         Command::Inspect(inspect) => inspect::inspect(inspect, &mut out),
+        Command::Leases(leases) => leases::leases(leases, &mut out),
+        Command::Schema(schema) => schema::schemas(schema, &mut out),
         Command::Dump(dump) => dump::dump(dump, &mut out),
         Command::Verify(verify) => verify::verify(verify, &mut out),
         Command::Doctor(doctor) => doctor::doctor(doctor, &mut out),
         Command::Diff(diff) => diff::diff(diff, &mut out),
+        Command::Get(get) => get::get(get, &mut out),
+        Command::Explain(explain) => explain::explain(explain, &mut out),
+        Command::Reset(reset) => reset::reset(reset, &mut out),
+        Command::Cooldown(cooldown) => cooldown::cooldown(cooldown, &mut out),
         Command::Reap(reap) => reap::reap(reap, &mut out),
         Command::Feature(feature) => feature::feature(feature, &mut out),
         Command::Serve(serve) => serve::serve(serve, &mut out),

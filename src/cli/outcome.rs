@@ -3,7 +3,8 @@
 use super::NOTHING;
 use crate::error::AttachError;
 use serde::Serialize;
-use std::io::{ErrorKind, Write};
+use std::io::{BufWriter, ErrorKind, Write};
+use std::os::fd::AsFd;
 
 /// Why a command stopped.
 pub(super) enum Failure {
@@ -38,6 +39,13 @@ pub(super) fn nothing_found() -> Outcome {
     Ok(NOTHING)
 }
 
+/// Standard output, in large writes: nothing is written at the end of a line only because it is one.
+pub(super) fn standard_output() -> std::io::Result<impl Write> {
+    let file = std::fs::File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
+    Ok(BufWriter::with_capacity(1 << 16, file))
+}
+
+/// Prints a value in one line.
 pub(super) fn json(out: &mut impl Write, value: &impl Serialize) -> Result<(), Failure> {
     serde_json::to_writer(&mut *out, value).map_err(std::io::Error::from)?;
     Ok(writeln!(out)?)

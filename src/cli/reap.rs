@@ -1,34 +1,34 @@
 //! `fl-shm reap`: frees what the dead own, as any worker would.
 
+use super::by_hand::{self, Consent};
 use super::outcome::{Failure, Outcome, json, nothing_found};
-use super::select::{self, Chosen, Select};
-use super::{OK, output};
-use crate::engine::{Engine, Reaped};
+use super::select::{self, Select};
+use super::text;
+use crate::engine::Reaped;
 use crate::inspect::{LeaseReport, Report, SCHEMA, WorkerReport};
-use crate::region::{Obstacle, Region, Vantage};
+use crate::layout::HandCommand;
+use crate::region::{Obstacle, Region};
 use clap::Args;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
 
 #[derive(Debug, Args)]
 pub(super) struct Reap {
     #[command(flatten)]
     pub(super) select: Select,
-    /// Only say what would be freed.
-    #[arg(long, conflicts_with = "yes")]
-    pub(super) dry_run: bool,
-    /// Do it.
-    #[arg(long)]
-    pub(super) yes: bool,
+    #[command(flatten)]
+    pub(super) consent: Consent,
     /// Print JSON.
     #[arg(long)]
     pub(super) json: bool,
 }
 
 /// What the dead own.
-#[derive(Serialize)]
-struct Plan<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Plan<'a> {
+    /// Name and version of this form.
+    #[schemars(extend("const" = SCHEMA))]
     schema: &'static str,
     region: &'a str,
     workers: Vec<WorkerReport>,
@@ -64,11 +64,10 @@ pub(super) fn reap(arguments: &Reap, out: &mut impl Write) -> Outcome {
         return nothing_found();
     };
     let looked_at = chosen.look()?;
-    if let Some(reason) = refusal("reap", &looked_at, &chosen)? {
-        return Err(Failure::Message(reason));
-    }
-    let plan = if arguments.yes {
-        let engine = Engine::unregistered(chosen.open()?);
+    by_hand::permit("reap", &looked_at, &chosen)?;
+    let plan = if arguments.consent.yes {
+        let engine = by_hand::open(&looked_at, &chosen)?;
+        by_hand::note(&engine, None, HandCommand::Reap);
         let plan = Plan::of(engine.region(), chosen.name());
         Plan { freed: Some(engine.reap_all()), ..plan }
     } else {
@@ -79,33 +78,7 @@ pub(super) fn reap(arguments: &Reap, out: &mut impl Write) -> Outcome {
     } else {
         show(out, &plan)?;
     }
-    if arguments.yes || arguments.dry_run {
-        return Ok(OK);
-    }
-    out.flush()?;
-    let message = "nothing was changed: --yes frees it, --dry-run only says what would be freed";
-    Err(Failure::Message(message.to_string()))
-}
-
-/// Why this process must leave the region alone; `None` = it may write.
-pub(super) fn refusal(
-    command: &str,
-    region: &Region,
-    chosen: &Chosen,
-) -> Result<Option<String>, Failure> {
-    let own = nix::unistd::geteuid().as_raw();
-    let owner = region.backing().file.as_ref().map(std::fs::File::metadata).transpose()?;
-    if let Some(owner) = owner.map(|meta| meta.uid()).filter(|&owner| owner != own) {
-        return Ok(Some(format!(
-            "the region belongs to user {owner}, this process runs as {own}: run it as that user, \
-             e.g. sudo -u '#{owner}' fl-shm {command}"
-        )));
-    }
-    let obstacle = Vantage::of(region.header()).obstacle();
-    Ok(obstacle.map(|obstacle| match (obstacle, chosen.pid()) {
-        (Obstacle::Namespace { .. }, Some(pid)) => format!("{obstacle} --target {pid} --all"),
-        _ => obstacle.to_string(),
-    }))
+    arguments.consent.end(out)
 }
 
 fn show(out: &mut impl Write, plan: &Plan<'_>) -> std::io::Result<()> {
@@ -116,10 +89,12 @@ fn show(out: &mut impl Write, plan: &Plan<'_>) -> std::io::Result<()> {
     }
     writeln!(out, "region {}: owned by the dead", plan.region)?;
     if !plan.workers.is_empty() {
-        output::dead_workers(out, &plan.workers)?;
+        writeln!(out)?;
+        text::list(out, "workers", &plan.workers)?;
     }
     if !plan.leases.is_empty() {
-        output::leases(out, &plan.leases)?;
+        writeln!(out)?;
+        text::list(out, "leases", &plan.leases)?;
     }
     let (what, size) = plan.freed.map_or(("would free", size), |freed| ("freed", freed));
     let plural = |count: u64| if count == 1 { "" } else { "s" };

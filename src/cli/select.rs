@@ -6,6 +6,7 @@ use crate::region::{
     Found, Region, attach_file, attach_live, attach_read_only, discover, moment_in,
 };
 use clap::Args;
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
 /// Which region; needed only when there are several.
@@ -59,6 +60,14 @@ impl Chosen {
         }
     }
 
+    /// Its name, or the path that it was chosen by.
+    pub(super) fn place(&self) -> String {
+        match self {
+            Self::Live(found) => found.name.clone(),
+            Self::File(path, _) => path.display().to_string(),
+        }
+    }
+
     /// A process that uses it, if that is known.
     pub(super) fn pid(&self) -> Option<i32> {
         match self {
@@ -80,6 +89,18 @@ impl Chosen {
         match self {
             Self::Live(found) => attach_live(found),
             Self::File(path, _) => attach_file(path),
+        }
+    }
+
+    /// As [`Self::open`], for a process that looked at it with more rights than it has left: the file that it has
+    /// open may no longer be within its reach by another process's descriptor.
+    pub(super) fn open_again(&self, looked_at: &Region) -> Result<Region, AttachError> {
+        match (self, &looked_at.backing().file) {
+            (Self::Live(found), Some(file)) => {
+                let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+                attach_live(&Found { path, ..found.clone() })
+            }
+            _ => self.open(),
         }
     }
 }

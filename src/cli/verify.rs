@@ -6,6 +6,7 @@ use super::{NOTHING, OK, output};
 use crate::inspect::SCHEMA;
 use crate::verify::{self, Finding, MAX_FINDINGS, Severity};
 use clap::Args;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::io::Write;
 
@@ -18,8 +19,10 @@ pub(super) struct Verify {
     json: bool,
 }
 
-#[derive(Serialize)]
-struct Verdict<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Verdict<'a> {
+    /// Name and version of this form.
+    #[schemars(extend("const" = SCHEMA))]
     schema: &'static str,
     region: &'a str,
     /// Findings that heal or are not believed.

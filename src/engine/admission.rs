@@ -9,11 +9,11 @@
 //! taken back by subtraction. A process that dies half way leaves at most one request's cost on each limit
 //! and a slot that is reaped; there is never less charged than was admitted.
 
-use super::Engine;
 use super::keys::Key;
 use super::quota::{Limiter, Place};
 use super::sliding::SlidingLimiter;
 use super::subject::{Part, Subject};
+use super::{Engine, windows};
 use crate::clock::Instant;
 use crate::error::OpError;
 use crate::layout::{CounterWord, GcraWord, KeyKind, OwnerTag, SlidingWord, TagWord};
@@ -358,12 +358,11 @@ impl Engine {
         now: Instant,
     ) -> Result<Met, OpError> {
         let pair = key.pair(part).ok_or(OpError::OutOfRange)?;
-        let (limit, cost) = (count(limit), count(demand.cost));
-        let fits = |seen: i64| seen.saturating_add(cost) <= limit;
-        let charge = || window::charge(pair, now.s(), size_s, cost, fits);
+        let fits = |seen| has_room(seen, limit, demand.cost);
+        let charge = || window::charge(pair, now.s(), size_s, count(demand.cost), fits);
         Ok(match self.rounds(key, charge)? {
             Some(Outcome::Admitted(charged)) => {
-                let spare = u64::try_from(limit - charged.count).unwrap_or(0);
+                let spare = u64::try_from(count(limit) - charged.count).unwrap_or(0);
                 demand.note(Given::Window { start_s: charged.window.start_s() }, spare);
                 Met::Yes
             }
@@ -530,6 +529,12 @@ fn count(cost: u64) -> i64 {
     i64::try_from(cost).unwrap_or(i64::MAX).min(CounterWord::MAX)
 }
 
+/// Whether a counter that stands at `used` takes `cost` more.
+#[inline]
+pub(super) fn has_room(used: i64, limit: u64, cost: u64) -> bool {
+    used.saturating_add(count(cost)) <= count(limit)
+}
+
 /// Looks at every limit; the refusal of the one that has to be waited for longest, if any has.
 #[inline]
 fn view_all(demands: &[Demand<'_>], keys: &Keys<'_>, now: Instant) -> Option<Refusal> {
@@ -560,8 +565,7 @@ fn wait_us(demand: &Demand<'_>, key: &Key<'_>, now: Instant) -> u64 {
         Rule::Window { limit, .. } if demand.cost > limit => NEVER,
         Rule::Window { part, limit, size_s } => {
             let used = key.pair(part).map_or(0, |pair| window::peek(pair, now.s(), size_s));
-            let fits = used.saturating_add(count(demand.cost)) <= count(limit);
-            if fits { 0 } else { window_wait_us(key, size_s, now) }
+            if has_room(used, limit, demand.cost) { 0 } else { window_wait_us(key, size_s, now) }
         }
         // Only a claim can tell whether one is free: a slot of a dead worker is.
         Rule::Slots { .. } => 0,
@@ -570,9 +574,7 @@ fn wait_us(demand: &Demand<'_>, key: &Key<'_>, now: Instant) -> u64 {
 
 /// Microseconds until the key's window is over, at least one.
 fn window_wait_us(key: &Key<'_>, size_s: u64, now: Instant) -> u64 {
-    let window = key.window().load(Ordering::Acquire);
-    let end_us = (window.start_s() + window.size_s().min(size_s)) * 1_000_000;
-    end_us.saturating_sub(now.us()).max(1)
+    windows::wait_us(key.window().load(Ordering::Acquire), size_s, now)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The board: named notices that any process publishes and all read.
 
 use super::Engine;
+use super::keys::identify;
 use crate::error::OpError;
 use crate::layout::{IdentityWord, KeyKind, Notice, SHEET_BYTES};
 use crate::region::Region;
@@ -10,12 +11,11 @@ use crate::tables::index::{self, Probe};
 use crate::tables::names;
 
 /// Hash domain of notices.
-const NOTICES: u64 = 0x6e6f_7465;
+pub(crate) const NOTICES: u64 = 0x6e6f_7465;
 
 impl Engine {
     fn identify_notice(&self, name: &str) -> (IdentityWord, Probe) {
-        let hash = self.region.hash(NOTICES ^ KeyKind::Named as u64, name.as_bytes());
-        (index::identity(KeyKind::Named, hash), Probe::of(hash))
+        identify(&self.region, KeyKind::Named, NOTICES, name.as_bytes())
     }
 
     /// Publishes bytes under a name, in place of what was published there before. After `ttl_s` seconds they are

@@ -2,7 +2,7 @@
 //! a dead worker do not count; the rest is one word each.
 
 use super::Engine;
-use super::keys::{insert_with_room, wants_name_check};
+use super::keys::{identify, insert_with_room, wants_name_check};
 use super::quota::Place;
 use crate::clock::Instant;
 use crate::error::OpError;
@@ -19,7 +19,7 @@ use crate::tables::leases::{Claim, Leases};
 use crate::tables::{causes, names};
 
 /// Hash domain of deployments.
-const DEPLOYMENTS: u64 = 0x6465_706c;
+pub(crate) const DEPLOYMENTS: u64 = 0x6465_706c;
 /// What lies above in `key_slot` is a deployment's record.
 const FIRST_KEY_SLOT: u64 = 1 << 32;
 /// Samples over which latencies are averaged, about.
@@ -173,8 +173,7 @@ pub struct Health {
 
 impl Engine {
     fn identify_deployment(&self, id: &str) -> (IdentityWord, Probe) {
-        let hash = self.region.hash(DEPLOYMENTS ^ KeyKind::Named as u64, id.as_bytes());
-        (index::identity(KeyKind::Named, hash), Probe::of(hash))
+        identify(&self.region, KeyKind::Named, DEPLOYMENTS, id.as_bytes())
     }
 
     /// A deployment's record; `None` = nothing is known of it.
@@ -466,7 +465,15 @@ impl Engine {
 
     /// Ends a deployment's cooldown. False = there was none.
     pub fn end_cooldown(&self, id: &str) -> Result<bool, OpError> {
-        let Some(found) = self.known_deployment(id) else { return Ok(false) };
+        self.known_deployment(id).map_or(Ok(false), |found| self.end_cooldown_of(&found))
+    }
+
+    /// As [`Self::end_cooldown`], for the deployment at a remembered place.
+    pub fn end_cooldown_at(&self, place: Place) -> Result<bool, OpError> {
+        self.deployment_at(place).map_or(Ok(false), |found| self.end_cooldown_of(&found))
+    }
+
+    fn end_cooldown_of(&self, found: &Found<'_>) -> Result<bool, OpError> {
         let now_ms = self.now().us() / 1_000;
         let left = cooldown::left_ms(found.record.cooldown.load(Ordering::Relaxed), now_ms);
         let ended =

@@ -6,6 +6,7 @@ use crate::config::Overflow;
 use crate::error::OpError;
 use crate::layout::{Bucket, CounterWord, EventKind, IdentityWord, KeyKind, Name, PairWord};
 use crate::primitives::{MAX_TRIES, Shared};
+use crate::region::Region;
 use crate::sync::{Bits, Ordering, Word};
 use crate::tables::index::{self, Held, Keyed, NotInserted, Probe};
 use crate::tables::leases::Leases;
@@ -17,7 +18,9 @@ pub(super) const NAME_CHECKS: u64 = 256;
 /// Keys without room that one process decides for itself.
 const LOCAL_BUCKETS: usize = 1 << 10;
 /// What all keys of a limiter are called that share one bucket for want of room.
-const SHARED_KEY: &[u8] = b"\0shared";
+pub(crate) const SHARED_KEY: &[u8] = b"\0shared";
+/// What that bucket is called.
+pub(crate) const SHARED_NAME: &str = "(keys without room)";
 /// Hash domain of [`KeyKind::Tally`].
 const TALLIES: u64 = 0x7461_6c6c;
 
@@ -114,11 +117,35 @@ pub(super) fn insert_with_room<T: Keyed>(
     Err(NotInserted::Contended)
 }
 
+/// Identity and places of a key.
+#[inline]
+pub(crate) fn identify(
+    region: &Region,
+    kind: KeyKind,
+    domain: u64,
+    bytes: &[u8],
+) -> (IdentityWord, Probe) {
+    let hash = region.hash(domain ^ kind as u64, bytes);
+    (index::identity(kind, hash), Probe::of(hash))
+}
+
+/// Leases under a key.
+pub(crate) fn leases_of<'a>(region: &'a Region, key: &Key<'a>) -> Leases<'a> {
+    // Where a bucket of the process's own is means nothing to others.
+    let shared = key.slot < region.buckets().len();
+    Leases {
+        chunks: region.chunks(),
+        key: key.identity,
+        key_slot: if shared { key.slot as u64 + 1 } else { 0 },
+        limits: &key.bucket.lease,
+        nonce: index::nonce,
+    }
+}
+
 impl Engine {
     #[inline]
     fn identify(&self, kind: KeyKind, domain: u64, bytes: &[u8]) -> (IdentityWord, Probe) {
-        let hash = self.region.hash(domain ^ kind as u64, bytes);
-        (index::identity(kind, hash), Probe::of(hash))
+        identify(&self.region, kind, domain, bytes)
     }
 
     /// The key's bucket, inserted if needed; `label` gives its printable name.
@@ -256,7 +283,7 @@ impl Engine {
                 let inserted = self.insert(shared, names, probe, identity).ok();
                 inserted.map(|slot| {
                     let key = Key { slot: buckets.len() + slot, identity, bucket: &shared[slot] };
-                    self.look_after_key_name(&key, || "(keys without room)".to_string());
+                    self.look_after_key_name(&key, || SHARED_NAME.to_string());
                     self.count(|row| &row.overflow_shared);
                     key
                 })
@@ -301,15 +328,7 @@ impl Engine {
 
     /// Leases under a key.
     pub(super) fn leases<'a>(&'a self, key: &Key<'a>) -> Leases<'a> {
-        // Where a bucket of the process's own is means nothing to others.
-        let shared = key.slot < self.region.buckets().len();
-        Leases {
-            chunks: self.region.chunks(),
-            key: key.identity,
-            key_slot: if shared { key.slot as u64 + 1 } else { 0 },
-            limits: &key.bucket.lease,
-            nonce: index::nonce,
-        }
+        leases_of(&self.region, key)
     }
 
     fn is_idle(&self, identity: IdentityWord, bucket: &Bucket, now: Instant) -> bool {

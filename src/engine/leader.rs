@@ -6,6 +6,7 @@
 //! and goes on is told from its successor.
 
 use super::Engine;
+use super::keys::identify;
 use crate::error::OpError;
 use crate::layout::{
     ClaimWord, EventKind, IdentityWord, Job, KeyKind, LeaseWord, OwnerTag, SinceWord,
@@ -19,7 +20,7 @@ use crate::tables::leases::Leases;
 use crate::tables::{names, workers};
 
 /// Hash domain of jobs.
-const JOBS: u64 = 0x6a6f_6273;
+pub(crate) const JOBS: u64 = 0x6a6f_6273;
 /// What lies above in `key_slot` is a job's record.
 const FIRST_KEY_SLOT: u64 = 2 << 32;
 
@@ -61,8 +62,7 @@ struct Found<'a> {
 
 impl Engine {
     fn identify_job(&self, job: &str) -> (IdentityWord, Probe) {
-        let hash = self.region.hash(JOBS ^ KeyKind::Named as u64, job.as_bytes());
-        (index::identity(KeyKind::Named, hash), Probe::of(hash))
+        identify(&self.region, KeyKind::Named, JOBS, job.as_bytes())
     }
 
     fn known_job(&self, job: &str) -> Option<Found<'_>> {

@@ -2,7 +2,8 @@
 
 use super::Engine;
 use crate::error::OpError;
-use crate::layout::{EventKind, IdentityWord, KeyKind};
+use crate::layout::{EventKind, HandCommand, IdentityWord, KeyKind};
+use crate::region::Region;
 use crate::sync::Ordering;
 use crate::tables::events::{self, Entry, Fact};
 use crate::tables::histograms::{Histograms, Snapshot};
@@ -78,15 +79,7 @@ impl Engine {
 
     /// All series by name.
     pub fn all_measured(&self) -> Vec<(String, Snapshot)> {
-        let table = self.region.series().iter().enumerate();
-        table
-            .filter_map(|(slot, record)| {
-                index::key_of(record.identity.load(Ordering::Acquire))?;
-                let place = names::Place { head: &record.name_head, bytes: &record.name };
-                let name = names::read(place).unwrap_or_else(|| format!("#{slot}"));
-                Some((name, self.histograms().snapshot(slot)?))
-            })
-            .collect()
+        all_measured(&self.region)
     }
 
     /// Records an event about a key or a deployment.
@@ -98,10 +91,30 @@ impl Engine {
         self.stats_of(owner).events.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Records that the user `uid` has changed something by a command: the subject, or the region.
+    pub fn note_by_hand(&self, subject: Option<IdentityWord>, uid: u32, command: HandCommand) {
+        let subject = subject.unwrap_or_default();
+        self.event_about(subject, EventKind::ByHand, uid.into(), command as u64);
+    }
+
     /// The latest events, newest first.
     pub fn recent_events(&self, n: usize) -> impl Iterator<Item = Entry> + use<'_> {
         events::recent(self.region.events(), &self.region.header().event_head, n)
     }
+}
+
+/// All series of a region by name.
+pub(crate) fn all_measured(region: &Region) -> Vec<(String, Snapshot)> {
+    let histograms = Histograms { series: region.series(), rows: region.histograms() };
+    let table = region.series().iter().enumerate();
+    table
+        .filter_map(|(slot, record)| {
+            index::key_of(record.identity.load(Ordering::Acquire))?;
+            let place = names::Place { head: &record.name_head, bytes: &record.name };
+            let name = names::read(place).unwrap_or_else(|| format!("#{slot}"));
+            Some((name, histograms.snapshot(slot)?))
+        })
+        .collect()
 }
 
 #[cfg(test)]

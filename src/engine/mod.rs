@@ -5,12 +5,14 @@
 //! anchored windows, [`sliding`] the sliding ones, [`slots`] the concurrency slots, [`admission`] all of
 //! them in one call, [`health`] the deployments, [`routing`] the choice among them, [`calls`] what becomes of
 //! a call to one, [`leader`] who leads a job, [`pool`] connections, [`board`] notices, [`features`] breakers and
-//! switches, [`measure`] histograms and events, [`sampling`] which operations are timed.
+//! switches, [`measure`] histograms and events, [`sampling`] which operations are timed. [`foresight`] tells what a
+//! limit would answer without asking it, [`reset`] forgets what was charged.
 
 pub mod admission;
 pub mod board;
 pub mod calls;
 pub mod features;
+pub mod foresight;
 pub mod health;
 pub mod keys;
 pub mod leader;
@@ -18,6 +20,7 @@ pub mod measure;
 pub mod pool;
 pub mod quota;
 mod random;
+pub mod reset;
 pub mod routing;
 pub mod sampling;
 pub mod sliding;
@@ -80,6 +83,7 @@ impl std::fmt::Debug for Local {
 
 /// What was freed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Reaped {
     /// Rows of dead workers.
     pub workers: u64,

@@ -6,7 +6,7 @@
 //! hint: the region decides.
 
 use super::health::Cause;
-use super::keys::insert_with_room;
+use super::keys::{identify, insert_with_room};
 use super::quota::Place;
 use super::{Engine, ROUNDS};
 use crate::clock::Instant;
@@ -14,6 +14,7 @@ use crate::error::OpError;
 use crate::layout::{Endpoint, FailureKind, FailureWord, IdentityWord, KeyKind};
 use crate::primitives::Shared;
 use crate::primitives::breaker::{self, Policy, State};
+use crate::region::Region;
 use crate::sync::{Bits, Ordering, Word};
 use crate::tables::connections::{self, Ended, Keep, Limits, MAX_SLOTS, Reuse, Slots, Use, User};
 use crate::tables::index::{self, Held, Probe};
@@ -21,7 +22,7 @@ use crate::tables::leases::Leases;
 use crate::tables::names;
 
 /// Hash domain of pools; those of endpoints are their pools' names under it.
-const POOLS: u64 = 0x706f_6f6c;
+pub(crate) const POOLS: u64 = 0x706f_6f6c;
 /// What lies above in `key_slot` is an endpoint's record.
 const FIRST_KEY_SLOT: u64 = 3 << 32;
 /// Longest time to keep a connection, seconds.
@@ -250,12 +251,11 @@ impl Engine {
         if !settings.are_valid() {
             return Err(OpError::OutOfRange);
         }
-        let hash = self.region.hash(POOLS ^ KeyKind::Named as u64, name.as_bytes());
-        let identity = index::identity(KeyKind::Named, hash);
-        let domain = self.region.hash(POOLS, name.as_bytes());
+        let (identity, probe) = identify(&self.region, KeyKind::Named, POOLS, name.as_bytes());
+        let domain = domain(&self.region, name);
         let slot = self.until_settled(|| {
             let shown = || names::redact(name);
-            let found = self.endpoint_record(identity, Probe::of(hash), identity, shown)?;
+            let found = self.endpoint_record(identity, probe, identity, shown)?;
             // Until it says that it is a pool, it may be given up.
             let stands = found.record.pool.load(Ordering::SeqCst) == identity && found.holds();
             Ok(stands.then_some(found.slot))
@@ -270,8 +270,7 @@ impl Engine {
     }
 
     fn identify_endpoint(&self, pool: &Pool, endpoint: &[u8]) -> (IdentityWord, Probe) {
-        let hash = self.region.hash(pool.domain ^ KeyKind::Named as u64, endpoint);
-        (index::identity(KeyKind::Named, hash), Probe::of(hash))
+        identify(&self.region, KeyKind::Named, pool.domain, endpoint)
     }
 
     fn endpoint(&self, pool: &Pool, endpoint: &str) -> Result<Found<'_>, OpError> {
@@ -707,6 +706,11 @@ impl Engine {
 
 fn narrow(slot: usize) -> u32 {
     u32::try_from(slot).unwrap_or(u32::MAX)
+}
+
+/// Hash domain of the endpoints of a pool of that name.
+pub(crate) fn domain(region: &Region, pool: &str) -> u64 {
+    region.hash(POOLS, pool.as_bytes())
 }
 
 /// How lease chunks name the record of a pool or an endpoint.

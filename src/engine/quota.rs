@@ -6,6 +6,7 @@ use crate::clock::Instant;
 use crate::error::OpError;
 use crate::layout::{Bucket, GcraWord, IdentityWord, KeyKind, PairWord};
 use crate::primitives::gcra::{self, Decision, Quota};
+use crate::region::Region;
 use crate::sync::{Bits, Ordering, add_one};
 use crate::tables::index;
 use crate::tables::names::redact;
@@ -69,9 +70,7 @@ impl Limiter {
 impl Engine {
     /// A limiter named `name` with that quota.
     pub fn limiter(&self, name: &str, quota: Quota) -> Limiter {
-        let text = format!("{}/{}:{name}", quota.per_minute(), quota.burst());
-        let domain = self.region.hash(0, text.as_bytes());
-        Limiter { quota, label: name.to_string(), domain }
+        Limiter { quota, label: name.to_string(), domain: domain(&self.region, name, quota) }
     }
 
     /// Charges one request to `key`, or refuses it.
@@ -195,25 +194,35 @@ impl Engine {
     /// Totals over the limiter's keys, those that were given up included. Walks all buckets; meant for
     /// statistics.
     pub fn limiter_totals(&self, rate: Option<Quota>) -> LimiterTotals {
-        let wanted = rate
-            .map(|quota| PairWord::new(u64::from(quota.per_minute()), u64::from(quota.burst())));
-        let mut totals = LimiterTotals::default();
-        for bucket in self.region.buckets() {
-            let Some(key) = index::key_of(bucket.identity.load(Ordering::Acquire)) else {
-                continue;
-            };
-            let stands = key.kind() == KeyKind::Gcra as u64;
-            if !(stands || key.kind() == KeyKind::Tally as u64)
-                || wanted.is_some_and(|rate| bucket.limits.load(Ordering::Relaxed) != rate)
-            {
-                continue;
-            }
-            totals.keys += u64::from(stands);
-            totals.allowed = totals.allowed.wrapping_add(bucket.allowed.load(Ordering::Relaxed));
-            totals.denied = totals.denied.wrapping_add(bucket.denied.load(Ordering::Relaxed));
-        }
-        totals
+        limiter_totals(&self.region, rate)
     }
+}
+
+/// The same of any region.
+pub(crate) fn limiter_totals(region: &Region, rate: Option<Quota>) -> LimiterTotals {
+    let wanted =
+        rate.map(|quota| PairWord::new(u64::from(quota.per_minute()), u64::from(quota.burst())));
+    let mut totals = LimiterTotals::default();
+    for bucket in region.buckets() {
+        let Some(key) = index::key_of(bucket.identity.load(Ordering::Acquire)) else {
+            continue;
+        };
+        let stands = key.kind() == KeyKind::Gcra as u64;
+        if !(stands || key.kind() == KeyKind::Tally as u64)
+            || wanted.is_some_and(|rate| bucket.limits.load(Ordering::Relaxed) != rate)
+        {
+            continue;
+        }
+        totals.keys += u64::from(stands);
+        totals.allowed = totals.allowed.wrapping_add(bucket.allowed.load(Ordering::Relaxed));
+        totals.denied = totals.denied.wrapping_add(bucket.denied.load(Ordering::Relaxed));
+    }
+    totals
+}
+
+/// Hash domain of the keys of a limiter of that name and quota.
+pub(crate) fn domain(region: &Region, name: &str, quota: Quota) -> u64 {
+    region.hash(0, format!("{}/{}:{name}", quota.per_minute(), quota.burst()).as_bytes())
 }
 
 fn label(limiter: &Limiter, key: &[u8]) -> String {

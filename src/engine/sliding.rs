@@ -6,6 +6,7 @@ use crate::clock::Instant;
 use crate::error::OpError;
 use crate::layout::{KeyKind, PairWord, SlidingWord};
 use crate::primitives::sliding::{self, Decision, SlidingLimit};
+use crate::region::Region;
 use crate::sync::{Bits, Ordering, add_one};
 use crate::tables::names::redact;
 
@@ -28,9 +29,7 @@ impl SlidingLimiter {
 impl Engine {
     /// A sliding-window limiter named `name` with that limit.
     pub fn sliding_limiter(&self, name: &str, limit: SlidingLimit) -> SlidingLimiter {
-        let text = format!("{}/{}s:{name}", limit.limit(), limit.window_s());
-        let domain = self.region.hash(KeyKind::Sliding as u64, text.as_bytes());
-        SlidingLimiter { limit, label: name.to_string(), domain }
+        SlidingLimiter { limit, label: name.to_string(), domain: domain(&self.region, name, limit) }
     }
 
     /// Charges `cost` to `key`, all or none.
@@ -114,6 +113,12 @@ impl Engine {
         }
         repaired
     }
+}
+
+/// Hash domain of the keys of a limiter of that name and limit.
+pub(crate) fn domain(region: &Region, name: &str, limit: SlidingLimit) -> u64 {
+    let text = format!("{}/{}s:{name}", limit.limit(), limit.window_s());
+    region.hash(KeyKind::Sliding as u64, text.as_bytes())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::keys::Key;
 use super::subject::{HeldPair, Part, Subject};
 use super::{Engine, ROUNDS};
+use crate::clock::Instant;
 use crate::error::OpError;
 use crate::layout::{CounterWord, PairWord, WindowWord};
 use crate::primitives::window::{self, Charged, Outcome};
@@ -75,7 +76,7 @@ impl Engine {
 
     pub(super) fn close_future_window(&self, window: impl Shared<Value = WindowWord>) -> bool {
         let seen = window.load(Ordering::Acquire);
-        if seen.size_s() != 0 && seen.start_s() > self.now().s() {
+        if starts_in_future(seen, self.now().s()) {
             let closed = WindowWord::default();
             let swap = window.compare_exchange(seen, closed, Ordering::AcqRel, Ordering::Relaxed);
             if swap.is_ok() {
@@ -359,14 +360,30 @@ fn forget<S: Shared>(word: S) {
     }
 }
 
+/// Whether a window can only be damage.
+pub(super) fn starts_in_future(window: WindowWord, now_s: u64) -> bool {
+    window.size_s() != 0 && window.start_s() > now_s
+}
+
+/// Microseconds until a window is over, of which a caller thinks that it lasts `size_s`; at least one.
+pub(super) fn wait_us(window: WindowWord, size_s: u64, now: Instant) -> u64 {
+    let end_us = (window.start_s() + window.size_s().min(size_s)) * 1_000_000;
+    end_us.saturating_sub(now.us()).max(1)
+}
+
 fn check_size(size_s: u64) -> Result<(), OpError> {
     if (1..=u64::from(u32::MAX)).contains(&size_s) { Ok(()) } else { Err(OpError::OutOfRange) }
 }
 
 fn fits(count: i64, ask: &Ask<'_>) -> bool {
+    has_room(count, ask.limit, ask.amount)
+}
+
+/// Whether a counter that stands at `count` takes `amount` more.
+pub(super) fn has_room(count: i64, limit: i64, amount: i64) -> bool {
     // A counter that has reached its end no longer counts, so it refuses whatever the limit is.
-    let limit = ask.limit.min(CounterWord::MAX - 1);
-    if ask.amount > 0 { count.saturating_add(ask.amount) <= limit } else { count < limit }
+    let limit = limit.min(CounterWord::MAX - 1);
+    if amount > 0 { count.saturating_add(amount) <= limit } else { count < limit }
 }
 
 fn note_limit(entry: &Resolved<'_>, limit: i64) {

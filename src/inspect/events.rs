@@ -6,7 +6,10 @@ use super::limits::key_name;
 use super::{EventReport, key_of};
 use crate::config::Overflow;
 use crate::engine::features;
-use crate::layout::{EventKind, FailureKind, FlagMode, FlagWord, KeyKind, OwnerTag, PairWord};
+use crate::layout::{
+    EventKind, FailureKind, FlagMode, FlagWord, HandCommand, IdentityWord, KeyKind, OwnerTag,
+    PairWord,
+};
 use crate::region::Region;
 use crate::sync::Bits;
 use crate::tables::{events, index};
@@ -16,9 +19,23 @@ use std::collections::BTreeMap;
 const EVENTS: usize = 50;
 
 pub(super) fn events(region: &Region) -> Vec<EventReport> {
+    reports(region, recent(region, EVENTS).collect())
+}
+
+/// The latest of those that are about one of these.
+pub(super) fn events_about(region: &Region, subjects: &[IdentityWord]) -> Vec<EventReport> {
+    let concerns = |entry: &events::Entry| {
+        index::key_of(entry.subject).is_some_and(|subject| subjects.contains(&subject))
+    };
+    reports(region, recent(region, usize::MAX).filter(concerns).take(EVENTS).collect())
+}
+
+fn recent(region: &Region, count: usize) -> impl Iterator<Item = events::Entry> {
+    events::recent(region.events(), &region.header().event_head, count)
+}
+
+fn reports(region: &Region, entries: Vec<events::Entry>) -> Vec<EventReport> {
     let now_us = region.now().us();
-    let entries: Vec<events::Entry> =
-        events::recent(region.events(), &region.header().event_head, EVENTS).collect();
     let named = names(region, &entries);
     let report = |entry: events::Entry| EventReport {
         number: entry.number,
@@ -99,6 +116,9 @@ fn detail(kind: EventKind, a: u64, b: u64) -> String {
         EventKind::LimitsChanged => format!("{} to {}", pair(a), pair(b)),
         EventKind::Corrected => format!("{a:#x} to {b:#x}"),
         EventKind::LeaderBegan => format!("process {b}, term {a}"),
+        EventKind::ByHand => {
+            format!("user {a}: {}", HandCommand::from_raw(b).map_or("unknown", HandCommand::name))
+        }
     }
 }
 

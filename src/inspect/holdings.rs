@@ -6,7 +6,7 @@ use super::limits::key_name;
 use super::workers::{Prove, owner_of};
 use super::{LeaseReport, get, key_of};
 use crate::engine::{health, leader, pool};
-use crate::layout::{IdentityWord, LeaseWord};
+use crate::layout::{IdentityWord, LeaseChunk, LeaseWord};
 use crate::region::Region;
 use std::collections::BTreeMap;
 
@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 #[derive(Default)]
 pub(super) struct Holdings {
     pub(super) leases: Vec<LeaseReport>,
+    /// The `key_slot` of each of them.
+    pub(super) key_slots: Vec<u64>,
     pub(super) by_owner: BTreeMap<u64, u64>,
     /// By `key_slot`.
     pub(super) by_key: BTreeMap<u64, u64>,
@@ -21,37 +23,65 @@ pub(super) struct Holdings {
     pub(super) idle: BTreeMap<u64, u64>,
 }
 
+/// One held slot.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Slot {
+    key_slot: u64,
+    owner: u64,
+    idle: u64,
+    age_s: u64,
+}
+
 pub(super) fn holdings(region: &Region, prove: &Prove<'_>) -> Holdings {
-    let now_s = region.now().s();
-    let mut grouped: BTreeMap<(u64, u64), (u64, u64, u64)> = BTreeMap::new();
-    for chunk in region.chunks() {
-        if get(&chunk.identity) == IdentityWord::default() {
-            continue;
-        }
-        let key = get(&chunk.key_slot);
-        for holder in &chunk.holders {
-            let word = get(holder);
-            if word != LeaseWord::default() {
-                let age_s = now_s.saturating_sub(word.acquired_s());
-                let entry = grouped.entry((key, word.owner())).or_default();
-                *entry = (entry.0 + 1, entry.1 + word.idle(), entry.2.max(age_s));
-            }
-        }
-    }
-    let mut holdings = Holdings::default();
-    for ((key, owner), (held, idle, oldest_s)) in grouped {
+    let mut slots = slots(region);
+    slots.sort_unstable();
+    let group = |group: &[Slot]| {
+        let first = *group.first()?;
+        let held = group.len() as u64;
+        let idle = group.iter().fold(0_u64, |sum, slot| sum.saturating_add(slot.idle));
+        // One that is kept without being used is nobody's burden.
+        let counts = |slot: &&Slot| slot.idle == 0 || idle == held;
+        let oldest_s = group.iter().filter(counts).map(|slot| slot.age_s).max()?;
+        Some((first.key_slot, first.owner, held, idle, oldest_s))
+    };
+    let same = |a: &Slot, b: &Slot| (a.key_slot, a.owner) == (b.key_slot, b.owner);
+    let groups = || slots.chunk_by(same).filter_map(group);
+    let leases = groups()
+        .map(|(key_slot, owner, held, idle, oldest_s)| {
+            let (row, pid, state) = owner_of(region, owner, prove);
+            let (of, key) = holder(region, key_slot);
+            LeaseReport { key, of, row, pid, owner: state, held, idle, oldest_s }
+        })
+        .collect();
+    let mut holdings = Holdings { leases, ..Holdings::default() };
+    for (key_slot, owner, held, idle, _) in groups() {
         *holdings.by_owner.entry(owner).or_default() += held;
-        *holdings.by_key.entry(key).or_default() += held;
-        *holdings.idle.entry(key).or_default() += idle;
-        let (row, pid, state) = owner_of(region, owner, prove);
-        let key = holder_name(region, key);
-        holdings.leases.push(LeaseReport { key, row, pid, owner: state, held, idle, oldest_s });
+        *holdings.by_key.entry(key_slot).or_default() += held;
+        *holdings.idle.entry(key_slot).or_default() += idle;
+        holdings.key_slots.push(key_slot);
     }
     holdings
 }
 
-/// Name of the key, deployment, job, pool or endpoint that a chunk's `key_slot` names.
-pub(super) fn holder_name(region: &Region, key_slot: u64) -> String {
+fn slots(region: &Region) -> Vec<Slot> {
+    let now_s = region.now().s();
+    let used = |chunk: &&LeaseChunk| get(&chunk.identity) != IdentityWord::default();
+    let mut found = Vec::new();
+    for chunk in region.chunks().iter().filter(used) {
+        let key_slot = get(&chunk.key_slot);
+        let words = chunk.holders.iter().map(get).filter(|&word| word != LeaseWord::default());
+        found.extend(words.map(|word| Slot {
+            key_slot,
+            owner: word.owner(),
+            idle: word.idle(),
+            age_s: now_s.saturating_sub(word.acquired_s()),
+        }));
+    }
+    found
+}
+
+/// What a chunk's `key_slot` names: its kind, and its name.
+pub(super) fn holder(region: &Region, key_slot: u64) -> (&'static str, String) {
     let endpoint = pool::slot_of(key_slot).and_then(|slot| region.endpoints().get(slot));
     if let Some(record) = endpoint {
         let own = key_of(&record.identity);
@@ -61,12 +91,18 @@ pub(super) fn holder_name(region: &Region, key_slot: u64) -> String {
             .find(|other| key_of(&other.identity).is_some_and(|key| key == get(&record.pool)));
         let of = of.filter(|_| own != Some(get(&record.pool))).map(pool::name_of);
         let name = pool::name_of(record);
-        return of.map_or_else(|| format!("pool {name}"), |of| format!("pool {of}: {name}"));
+        return match of {
+            None => ("pool", format!("pool {name}")),
+            Some(of) => ("endpoint", format!("pool {of}: {name}")),
+        };
     }
     if let Some(job) = leader::slot_of(key_slot).and_then(|slot| region.jobs().get(slot)) {
-        return job_name(job);
+        return ("job", job_name(job));
     }
-    let deployment = health::slot_of(key_slot).and_then(|slot| region.deployments().get(slot));
+    if let Some(record) = health::slot_of(key_slot).and_then(|slot| region.deployments().get(slot))
+    {
+        return ("deployment", deployment_name(record));
+    }
     let slot = usize::try_from(key_slot.wrapping_sub(1)).unwrap_or(usize::MAX);
-    deployment.map_or_else(|| key_name(region, slot), deployment_name)
+    ("key", key_name(region, slot))
 }

@@ -1,6 +1,6 @@
 //! Keys with their limits.
 
-use super::{LimitReport, Usage, get, key_of};
+use super::{LimitReport, RecordPlace, Usage, get, key_of};
 use crate::clock::Instant;
 use crate::layout::{Bucket, CounterWord, GcraWord, IdentityWord, KeyKind, SlidingWord};
 use crate::primitives::amount::{Amount, DECIMALS};
@@ -23,18 +23,40 @@ pub(super) fn limits(region: &Region, held: &BTreeMap<u64, u64>) -> Vec<LimitRep
 
 /// The key in one bucket, of which so many slots are held; `None` = there is none.
 pub(super) fn limit(region: &Region, position: usize, held: u64) -> Option<LimitReport> {
+    let Look { key, bucket, moving, .. } = look(region, position)?;
+    let mut report = report(key, &bucket, held, region.now(), moving)?;
+    report.place = RecordPlace { slot: position, identity: get(&bucket.identity).bits() };
+    Some(report)
+}
+
+/// A key's record as it was at one moment.
+pub(super) struct Look {
+    /// Its redacted name.
+    pub(super) key: String,
+    pub(super) kind: KeyKind,
+    /// A copy of the record.
+    pub(super) bucket: Bucket,
+    /// It changed under every look.
+    pub(super) moving: bool,
+}
+
+/// The key in one bucket; `None` = there is none.
+pub(super) fn look(region: &Region, position: usize) -> Option<Look> {
     let bucket = region.buckets().get(position)?;
-    let kind = key_of(&bucket.identity).and_then(|key| KeyKind::from_raw(key.kind()));
-    kind.filter(|&kind| kind != KeyKind::Tally)?;
-    let mut look = copy(bucket);
+    let kind = |bucket: &Bucket| {
+        let kind = key_of(&bucket.identity).and_then(|key| KeyKind::from_raw(key.kind()))?;
+        (kind != KeyKind::Tally).then_some(kind)
+    };
+    kind(bucket)?;
+    let mut seen = copy(bucket);
     for again in (0..LOOKS).rev() {
         let key = key_name(region, position);
         let next = copy(bucket);
-        let still = words(&look) == words(&next);
-        if still || again == 0 {
-            return report(key, &look, held, region.now(), !still);
+        let moving = words(&seen) != words(&next);
+        if !moving || again == 0 {
+            return Some(Look { key, kind: kind(&seen)?, bucket: seen, moving });
         }
-        look = next;
+        seen = next;
     }
     None
 }
@@ -56,20 +78,10 @@ fn report(
     let mut report = LimitReport {
         key,
         kind: kind.name(),
-        window_s: None,
-        resets_in_s: None,
-        requests: None,
-        tokens: None,
-        parallel: None,
-        spent: None,
-        remaining: None,
-        retry_after_ms: None,
-        used_pct: None,
         allowed: get(&bucket.allowed),
         denied: get(&bucket.denied),
-        allowed_per_s: None,
-        denied_per_s: None,
         moving,
+        ..LimitReport::default()
     };
     match kind {
         KeyKind::Gcra => gcra_report(&mut report, bucket, now),

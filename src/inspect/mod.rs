@@ -3,21 +3,29 @@
 
 mod deployments;
 mod events;
+pub mod explain;
+
 mod features;
 mod holdings;
+pub mod known;
+
 mod leaders;
 mod limits;
 pub mod live;
 mod notices;
 pub mod overview;
 mod pools;
+mod rates;
 mod records;
 mod region;
+pub mod search;
+mod section;
 mod series;
 mod stats;
 mod workers;
 
 pub use records::*;
+pub use section::Section;
 pub use stats::counters;
 pub use workers::moment;
 
@@ -32,10 +40,11 @@ use std::collections::BTreeMap;
 pub const SCHEMA: &str = "fl-shm/1";
 
 /// Everything.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Report {
-    /// [`SCHEMA`].
+    /// Name and version of this form.
+    #[cfg_attr(feature = "cli", schemars(extend("const" = SCHEMA)))]
     pub schema: &'static str,
     /// The region itself.
     pub header: HeaderReport,
@@ -61,30 +70,68 @@ pub struct Report {
     pub events: Vec<EventReport>,
     /// Counters summed over all workers.
     pub stats: BTreeMap<&'static str, u64>,
+    /// Their changes in a second, between two looks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stats_per_s: Option<BTreeMap<&'static str, f64>>,
+    /// When it was looked, in microseconds of the region's clock.
+    #[serde(skip)]
+    pub at_us: u64,
+    /// The same in Unix milliseconds.
+    #[serde(skip)]
+    pub at_ms: u64,
 }
 
 impl Report {
     /// Reads a region.
     pub fn of(region: &Region) -> Self {
-        let header = region::header(region);
+        Self::only(region, |_| true)
+    }
+
+    /// Reads the wanted sections of a region; the others are empty, but for the header.
+    pub fn only(region: &Region, wanted: impl Fn(Section) -> bool) -> Self {
         let prove = workers::prover(region);
-        let holdings = holdings::holdings(region, &prove);
+        let any = |sections: &[Section]| sections.iter().any(|&section| wanted(section));
+        let held = [Section::Workers, Section::Limits, Section::Leases, Section::Deployments];
+        let holdings = (any(&held) || wanted(Section::Pools))
+            .then(|| holdings::holdings(region, &prove))
+            .unwrap_or_default();
+        let held = &holdings;
+        let at_us = region.now().us();
         Self {
             schema: SCHEMA,
-            workers: workers::worker_reports(region, &prove, &holdings.by_owner),
-            limits: limits::limits(region, &holdings.by_key),
-            leaders: leaders::leaders(region, &prove),
-            deployments: deployments::deployments(region, &holdings.by_key),
-            pools: pools::pools(region, &holdings),
+            at_us,
+            at_ms: region.wall_s(0).saturating_mul(1_000).saturating_add(at_us / 1_000),
+            header: region::header(region),
+            workers: read(wanted(Section::Workers), || {
+                workers::worker_reports(region, &prove, &held.by_owner)
+            }),
+            limits: read(wanted(Section::Limits), || limits::limits(region, &held.by_key)),
+            leaders: read(wanted(Section::Leaders), || leaders::leaders(region, &prove)),
+            deployments: read(wanted(Section::Deployments), || {
+                deployments::deployments(region, &held.by_key)
+            }),
+            pools: read(wanted(Section::Pools), || pools::pools(region, held)),
+            notices: read(wanted(Section::Notices), || notices::notices(region)),
+            features: read(wanted(Section::Breakers), || features::features(region)),
+            series: read(wanted(Section::Series), || series::series(region)),
+            events: read(wanted(Section::Events), || events::events(region)),
+            stats: read(wanted(Section::Stats), || stats::stats(region)),
             leases: holdings.leases,
-            notices: notices::notices(region),
-            features: features::features(region),
-            series: series::series(region),
-            events: events::events(region),
-            stats: stats::stats(region),
-            header,
+            stats_per_s: None,
         }
     }
+
+    /// The statistics as records.
+    pub fn stat_reports(&self) -> Vec<StatReport> {
+        let per_s = |name| self.stats_per_s.as_ref().and_then(|rates| rates.get(name)).copied();
+        let report = |(&counter, &total)| StatReport { counter, total, per_s: per_s(counter) };
+        self.stats.iter().map(report).collect()
+    }
+}
+
+/// A section, or nothing where it is not wanted.
+fn read<T: Default>(wanted: bool, section: impl FnOnce() -> T) -> T {
+    if wanted { section() } else { T::default() }
 }
 
 fn get<T: Bits>(word: &Word<T>) -> T {

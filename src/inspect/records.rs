@@ -4,7 +4,7 @@ use crate::engine::pool;
 use serde::Serialize;
 
 /// The region.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct HeaderReport {
     /// Layout version.
@@ -58,6 +58,9 @@ pub struct WorkerReport {
     pub leases: u64,
     /// Window and slot decisions it took, over all holders of the row.
     pub decisions: u64,
+    /// Decisions in a second, between two looks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decisions_per_s: Option<f64>,
 }
 
 /// A counter and its limit.
@@ -81,8 +84,17 @@ impl Usage {
     }
 }
 
+/// Where a key's record is, and of which key it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RecordPlace {
+    /// Number of the record.
+    pub slot: usize,
+    /// The key's identity.
+    pub identity: u64,
+}
+
 /// One key.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct LimitReport {
     /// Its redacted name, or `#` and its hash while the name is not written.
@@ -129,14 +141,19 @@ pub struct LimitReport {
     /// True when its record changed under every look, so that its numbers may not be of one moment.
     #[serde(skip_serializing_if = "is_false")]
     pub moving: bool,
+    /// Its record, by which two looks are compared.
+    #[serde(skip)]
+    pub place: RecordPlace,
 }
 
 /// Slots of one owner under one key.
 #[derive(Debug, Clone, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct LeaseReport {
-    /// Redacted name of the key.
+    /// Redacted name of the key, deployment, job, pool or endpoint.
     pub key: String,
+    /// Which of these it is: `key`, `deployment`, `job`, `pool` or `endpoint`.
+    pub of: &'static str,
     /// Row of the owner.
     pub row: u32,
     /// Process id of the owner; absent when it is no longer registered.
@@ -149,7 +166,7 @@ pub struct LeaseReport {
     /// Those of them that are kept without being used: of idle connections.
     #[serde(skip_serializing_if = "is_none")]
     pub idle: u64,
-    /// Age of the oldest in seconds.
+    /// Seconds that the oldest in use has been held; an endpoint's in its latest use, a job's since it was renewed.
     pub oldest_s: u64,
 }
 
@@ -318,6 +335,15 @@ pub struct DeploymentReport {
     /// Latest score, in millionths of its unit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub score_us: Option<u64>,
+    /// Successes in a second, between two looks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub successes_per_s: Option<f64>,
+    /// Failures in a second, between two looks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failures_per_s: Option<f64>,
+    /// Its identity, by which two looks are compared.
+    #[serde(skip)]
+    pub id: u64,
 }
 
 /// One series of measurements.
@@ -342,6 +368,19 @@ pub struct SeriesReport {
     pub input_bytes: u64,
     /// Bytes that they gave.
     pub output_bytes: u64,
+}
+
+/// One counter, summed over all workers.
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+pub struct StatReport {
+    /// Its name.
+    pub counter: &'static str,
+    /// What it has counted since the region was created.
+    pub total: u64,
+    /// In a second, between two looks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_s: Option<f64>,
 }
 
 /// One event.
@@ -375,6 +414,6 @@ fn is_none(count: &u64) -> bool {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
-fn is_false(flag: &bool) -> bool {
+pub(super) fn is_false(flag: &bool) -> bool {
     !*flag
 }

@@ -78,6 +78,7 @@ pub(super) fn worker_reports(
             age_s: now_s.saturating_sub(worker.registered_s),
             leases: held.get(&worker.owner.raw()).copied().unwrap_or(0),
             decisions,
+            decisions_per_s: None,
         }
     };
     workers::list(region.workers(), prove).into_iter().map(report).collect()

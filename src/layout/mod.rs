@@ -19,9 +19,9 @@ pub use records::{
 };
 pub use words::{
     BoardWord, BreakerWord, CauseWord, ClaimWord, CooldownWord, CounterWord, EventKind, EwmaWord,
-    FailureKind, FailureWord, FlagMode, FlagWord, GcraWord, IdentityWord, KeyKind, LeaseLimits,
-    LeaseWord, NameWord, OwnerTag, PairWord, SampleWord, SinceWord, SlidingWord, SlotState,
-    TagWord, TermWord, TextWord, WindowWord, WorkerState,
+    FailureKind, FailureWord, FlagMode, FlagWord, GcraWord, HandCommand, IdentityWord, KeyKind,
+    LeaseLimits, LeaseWord, NameWord, OwnerTag, PairWord, SampleWord, SinceWord, SlidingWord,
+    SlotState, TagWord, TermWord, TextWord, WindowWord, WorkerState,
 };
 
 /// Layout version: a different major is refused, a newer minor only appends sections.

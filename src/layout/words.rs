@@ -484,11 +484,13 @@ pub enum EventKind {
     Corrected = 13,
     /// A process was given a job to lead. a: number of the term. b: its pid.
     LeaderBegan = 14,
+    /// Somebody changed the subject, or the region, by a command. a: uid of who ran it. b: `HandCommand`.
+    ByHand = 15,
 }
 
 impl EventKind {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::CooldownBegun,
         Self::CooldownCleared,
         Self::WorkerReaped,
@@ -503,6 +505,7 @@ impl EventKind {
         Self::LimitsChanged,
         Self::Corrected,
         Self::LeaderBegan,
+        Self::ByHand,
     ];
 
     /// Decodes the word of an event; `None` = a newer build's, or damage.
@@ -527,6 +530,41 @@ impl EventKind {
             Self::LimitsChanged => "limits_changed",
             Self::Corrected => "corrected",
             Self::LeaderBegan => "leader_began",
+            Self::ByHand => "by_hand",
+        }
+    }
+}
+
+/// A command that changes a region, as an event tells it. Numbers are never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u64)]
+pub enum HandCommand {
+    /// What the dead own is freed.
+    Reap = 1,
+    /// What a key was charged is forgotten; without a subject: of all keys.
+    Reset = 2,
+    /// A deployment's cooldown is ended; without a subject: of all deployments.
+    ClearCooldown = 3,
+    /// A feature's switch is moved, or its errors are forgotten.
+    Feature = 4,
+}
+
+impl HandCommand {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Reap, Self::Reset, Self::ClearCooldown, Self::Feature];
+
+    /// Decodes the word of an event; `None` = a newer build's, or damage.
+    pub fn from_raw(raw: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|&command| command as u64 == raw)
+    }
+
+    /// The command, as it is typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reap => "reap",
+            Self::Reset => "reset",
+            Self::ClearCooldown => "cooldown clear",
+            Self::Feature => "feature",
         }
     }
 }
@@ -746,6 +784,10 @@ mod tests {
         assert_eq!(EventKind::from_raw(EventKind::ALL.len() as u64 + 1), None);
         let names: std::collections::HashSet<_> = EventKind::ALL.map(EventKind::name).into();
         assert_eq!(names.len(), EventKind::ALL.len());
+        for (number, command) in (1..).zip(HandCommand::ALL) {
+            assert_eq!((command as u64, HandCommand::from_raw(number)), (number, Some(command)));
+        }
+        assert_eq!(HandCommand::from_raw(HandCommand::ALL.len() as u64 + 1), None);
         for mode in [FlagMode::Own, FlagMode::Off, FlagMode::On, FlagMode::Percent] {
             assert_eq!(FlagMode::from_raw(mode as u64), mode);
         }

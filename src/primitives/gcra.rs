@@ -231,6 +231,26 @@ pub fn owe<S: Shared>(
     Err(Contended)
 }
 
+/// Forgets what is owed. The idle epoch moves on, so that what was charged before is not given back to what
+/// will be charged.
+///
+/// Linearization point: the successful swap, or the load that found nothing. At most [`MAX_TRIES`] rounds.
+pub fn forget<S: Shared>(word: S) -> Result<(), Contended> {
+    let mut current = word.load(Ordering::Relaxed);
+    for _ in 0..MAX_TRIES {
+        let seen = GcraWord::from_bits(current.bits());
+        if seen.tat_us() == 0 {
+            return Ok(());
+        }
+        let next = S::Value::from_bits(GcraWord::new(0, seen.idle_epoch() + 1).bits());
+        match word.compare_exchange(current, next, Ordering::SeqCst, Ordering::Relaxed) {
+            Ok(_) => return Ok(()),
+            Err(now) => current = now,
+        }
+    }
+    Err(Contended)
+}
+
 /// Whether the word says as much as zero does: nothing is owed.
 pub fn is_idle(word: GcraWord, now_us: u64) -> bool {
     word.tat_us() <= now_us
@@ -290,6 +310,22 @@ mod tests {
         assert_eq!(denied, Decision::Denied { retry_after_us: 1_000_000 });
         assert!(!allowed(&word, now + 999_999, quota));
         assert!(allowed(&word, now + 1_000_000, quota));
+    }
+
+    #[test]
+    fn what_was_charged_before_it_was_forgotten_is_not_given_back() {
+        let quota = Quota::new(60, 6).unwrap();
+        let word = Word::new(GcraWord::default());
+        let charge = |cost| match charge(&word, 10_000_000, quota, cost, &mut false) {
+            Ok(Decision::Allowed { charge, .. }) => charge,
+            other => panic!("{other:?}"),
+        };
+        let before = charge(6);
+        forget(&word).unwrap();
+        assert!(is_idle(word.load(Ordering::Relaxed), 0));
+        charge(6);
+        assert_eq!(refund(&word, 10_000_000, quota, before), Ok(false));
+        assert!(!allowed(&word, 10_000_000, quota));
     }
 
     #[test]

@@ -283,10 +283,14 @@ pub fn owe<S: Shared>(
 pub fn repair<S: Shared>(word: S, now_us: impl FnOnce() -> u64, limit: SlidingLimit) -> bool {
     // Acquire keeps the clock from being read before the word.
     let raw = word.load(Ordering::Acquire);
-    let seen = SlidingWord::from_bits(raw.bits());
-    let now_us = now_us();
-    let present = SlidingWord::new(now_us / limit.window_us, seen.previous(), seen.current());
-    Reading::new(seen, now_us, limit).is_ahead() && swap(word, raw, present)
+    let present = repaired(SlidingWord::from_bits(raw.bits()), now_us(), limit);
+    present.is_some_and(|present| swap(word, raw, present))
+}
+
+/// What [`repair`] makes of a word; `None` = it leaves it alone.
+pub fn repaired(word: SlidingWord, now_us: u64, limit: SlidingLimit) -> Option<SlidingWord> {
+    let present = SlidingWord::new(now_us / limit.window_us, word.previous(), word.current());
+    Reading::new(word, now_us, limit).is_ahead().then_some(present)
 }
 
 /// Units that would be admitted now. Reads only.

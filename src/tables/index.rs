@@ -423,6 +423,19 @@ fn is_only_claim<T: Keyed>(
     true
 }
 
+/// Whether [`insert`] finds a free place, or [`make_room`] makes one, for a key that stands in none of them.
+/// Reads only.
+pub fn has_room<T: Keyed>(
+    table: &[T],
+    probe: Probe,
+    is_idle: impl Fn(IdentityWord, &T) -> bool,
+) -> bool {
+    probe.places(table.len()).filter_map(|place| table.get(place)).any(|record| {
+        let seen = record.identity().load(Ordering::SeqCst);
+        key_of(seen).is_none_or(|key| is_idle(key, record))
+    })
+}
+
 /// Makes one of the key's places free: a claim, or a record that says nothing. `is_idle` tells whether a
 /// record is in its default state; `clear` brings an idle one to all zeroes, each word by a swap from an
 /// idle value, and answers false if one of them was charged meanwhile. Returns the key that was given up

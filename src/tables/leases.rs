@@ -50,6 +50,17 @@ pub struct Claim {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunksFull;
 
+/// What a claim would find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prospect {
+    /// A free slot.
+    Free,
+    /// None.
+    Full,
+    /// None, and no room for one: nothing is held, and the chunk table is full.
+    NoRoom,
+}
+
 /// One of a key's chunks, where it was found.
 #[derive(Clone, Copy)]
 pub(super) struct Part<'a> {
@@ -353,6 +364,45 @@ impl<'a> Leases<'a> {
             Some(error) if self.count() == 0 => Err(error),
             _ => Ok(None),
         }
+    }
+
+    /// What [`Self::claim`] would find now, if those held slots were free that `freed` names by their holder, and
+    /// by whether they are counted as this key's. Reads only.
+    pub fn prospect(&self, limit: u64, freed: impl Fn(LeaseWord, bool) -> bool) -> Prospect {
+        let limit = limit.min(self.chunks.len() as u64 * SLOTS);
+        let high_water = self.high_water();
+        let is_free = |word, counted| word == LeaseWord::default() || freed(word, counted);
+        let mut held = 0;
+        self.each_held(|claim| held += u64::from(!freed(claim.word, true)));
+        let used = limit.min(high_water).div_ceil(SLOTS);
+        let mut full = false;
+        for ordinal in 0..limit.div_ceil(SLOTS) {
+            let found = if let Some(Part { chunk, .. }) = self.existing(ordinal) {
+                let below = usable(ordinal, limit);
+                chunk.holders.iter().enumerate().any(|(slot, holder)| {
+                    let counted = ordinal * SLOTS + (slot as u64) < high_water;
+                    below & 1 << slot != 0 && is_free(holder.load(Ordering::SeqCst), counted)
+                })
+            } else {
+                let (_, probe) = self.place_of(ordinal);
+                let idle = |_, chunk: &LeaseChunk| {
+                    let mut holders = chunk.holders.iter();
+                    holders.all(|holder| is_free(holder.load(Ordering::SeqCst), false))
+                };
+                let room = index::has_room(self.chunks, probe, idle);
+                full |= !room;
+                if !room && ordinal >= used {
+                    break;
+                }
+                room
+            };
+            if found {
+                // As with a claim: one that is made while too many are held is given back.
+                let exceeds = high_water > limit && held + 1 > limit;
+                return if exceeds { Prospect::Full } else { Prospect::Free };
+            }
+        }
+        if full && held == 0 { Prospect::NoRoom } else { Prospect::Full }
     }
 
     /// Claims a free slot of the key's chunk of that ordinal.

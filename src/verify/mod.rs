@@ -35,6 +35,7 @@ const IMPLAUSIBLE: u64 = 1 << 56;
 
 /// What follows from a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// It is not believed, or heals when it is next used or by waiting.
@@ -45,6 +46,7 @@ pub enum Severity {
 
 /// A word that nobody can have written, or that says what cannot be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Finding {
     /// What follows.
     pub severity: Severity,

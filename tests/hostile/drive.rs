@@ -18,11 +18,13 @@ use fast_litellm::engine::slots::SlotAsk;
 use fast_litellm::engine::subject::Part;
 use fast_litellm::engine::windows::Ask;
 use fast_litellm::error::OpError;
-use fast_litellm::layout::{FailureKind, FlagMode};
+use fast_litellm::layout::{FailureKind, FlagMode, HandCommand, IdentityWord};
 use fast_litellm::primitives::breaker;
 use fast_litellm::primitives::gcra::Quota;
 use fast_litellm::primitives::sliding::SlidingLimit;
+use fast_litellm::sync::{Bits, Ordering};
 use fast_litellm::tables::connections::{Ended, Keep};
+use fast_litellm::tables::index;
 use std::convert::Infallible;
 
 /// Names of keys. A key's number chooses the same row everywhere.
@@ -57,7 +59,7 @@ const SLOT_LIMITS: [i64; 6] = [1, 3, 32, 40, 100, -1];
 pub const TTL_S: u64 = 600;
 /// Length of all anchored windows.
 pub const WINDOW_S: u64 = 60;
-/// Admissions that are kept for later.
+/// Admissions of one key that are kept for later.
 const OPEN: usize = 8;
 
 /// Keys.
@@ -179,11 +181,15 @@ fn silent(operation: impl FnOnce()) -> String {
 }
 
 /// All operations by their names.
-pub const OPERATIONS: [(&str, Run); 97] = [
+pub const OPERATIONS: [(&str, Run); 103] = [
     ("check", |c, o| told(c.engine.check(c.rate(o), NAMES[o.key].as_bytes()))),
     ("check_cost", |c, o| told(c.engine.check_cost(c.rate(o), NAMES[o.key].as_bytes(), o.amount))),
     ("place", |c, o| c.place(o)),
     ("check_at", |c, o| c.check_at(o)),
+    ("reset_at", |c, o| {
+        let name = NAMES[o.key].as_bytes();
+        told(c.engine.place(c.rate(o), name).map(|place| c.engine.reset_at(place)))
+    }),
     ("remaining", |c, o| told(c.engine.remaining(c.rate(o), NAMES[o.key].as_bytes()))),
     ("check_sliding", |c, o| {
         told(c.engine.check_sliding(c.sliding(o), NAMES[o.key].as_bytes(), o.amount))
@@ -269,6 +275,10 @@ pub const OPERATIONS: [(&str, Run); 97] = [
         told(c.engine.cool_down(NAMES[o.key], o.amount, &cause))
     }),
     ("end_cooldown", |c, o| told(c.engine.end_cooldown(NAMES[o.key]))),
+    ("end_cooldown_at", |c, o| {
+        let known = c.engine.known_deployment(NAMES[o.key]).map(|found| found.place());
+        told(known.map(|place| c.engine.end_cooldown_at(place)))
+    }),
     ("cooldown_left_ms", |c, o| told(c.engine.cooldown_left_ms(NAMES[o.key]))),
     ("cooldown", |c, o| {
         let found = c.engine.cooldown(NAMES[o.key]);
@@ -323,6 +333,25 @@ pub const OPERATIONS: [(&str, Run); 97] = [
     (FIRST_OF_ALL, |c, o| {
         let quota = c.rate(o).quota();
         told([None, Some(quota)].map(|rate| c.engine.limiter_totals(rate).checks()))
+    }),
+    ("reset_at", |c, o| {
+        let buckets = c.engine.region().buckets();
+        let slot = usize::try_from(o.amount).unwrap_or(0) % buckets.len();
+        let identity = index::key_of(buckets[slot].identity.load(Ordering::Relaxed));
+        let place = identity.map(|identity| Place { slot, identity });
+        told(place.map(|place| c.engine.reset_at(place)))
+    }),
+    ("reset_at", |c, o| {
+        // A place that may not be.
+        let slot = usize::try_from(o.amount).unwrap_or(usize::MAX);
+        let identity = IdentityWord::from_bits(o.amount | 2);
+        told(c.engine.reset_at(Place { slot, identity }))
+    }),
+    ("reset_all", |c, _| told(c.engine.reset_all())),
+    ("note_by_hand", |c, o| {
+        let subject = IdentityWord::from_bits(o.amount);
+        let command = HandCommand::ALL[o.which % HandCommand::ALL.len()];
+        silent(|| c.engine.note_by_hand((o.id > 3).then_some(subject), 1_000, command))
     }),
     ("call_succeeded", |c, o| {
         #[allow(clippy::cast_precision_loss, reason = "any number will do")]
@@ -438,6 +467,21 @@ pub const OPERATIONS: [(&str, Run); 97] = [
     }),
 ];
 
+/// Whether an admission is one of that key's.
+fn concern(demands: &[Demand<'_>], key: usize) -> bool {
+    demands.iter().any(|demand| [NAMES[key], SUBJECTS[key]].contains(&demand.key))
+}
+
+/// Keeps what a key was given, and of each key no more than the latest.
+fn keep<T>(kept: &mut Vec<(usize, T)>, key: usize, given: T) {
+    kept.insert(0, (key, given));
+    let mut of_key = 0;
+    kept.retain(|(other, _)| {
+        of_key += usize::from(*other == key);
+        *other != key || of_key <= OPEN
+    });
+}
+
 impl<'a> Caller<'a> {
     pub fn new(engine: &'a Engine, limiters: &'a Limiters) -> Self {
         Self {
@@ -474,8 +518,7 @@ impl<'a> Caller<'a> {
     fn place(&mut self, operation: &Operation) -> String {
         let place = self.engine.place(self.rate(operation), NAMES[operation.key].as_bytes());
         if let Ok(place) = place {
-            self.places.truncate(OPEN);
-            self.places.insert(0, (operation.key, place));
+            keep(&mut self.places, operation.key, place);
         }
         told(place.is_ok())
     }
@@ -511,8 +554,7 @@ impl<'a> Caller<'a> {
     fn depart(&mut self, operation: &Operation, limit: Option<u64>) -> String {
         let departed = self.engine.depart(NAMES[operation.key], limit);
         if let Ok(Departure::Sent(flight)) = departed {
-            self.flights.truncate(OPEN);
-            self.flights.insert(0, (operation.key, flight));
+            keep(&mut self.flights, operation.key, flight);
         }
         told(departed.map(|departure| departure == Departure::Full))
     }
@@ -549,20 +591,19 @@ impl<'a> Caller<'a> {
             Ok(Answer::Refused(refusal)) => told(refusal),
             Err(error) => told(error),
         };
-        if self.open.len() > OPEN {
-            self.engine.cancel(&mut self.open.remove(0));
+        // Of each key by itself: what is admitted for one must not end what was admitted for another.
+        let mine = |demands: &Vec<Demand<'_>>| concern(demands, operation.key);
+        if self.open.iter().filter(|demands| mine(demands)).count() > OPEN
+            && let Some(oldest) = self.open.iter().position(mine)
+        {
+            self.engine.cancel(&mut self.open.remove(oldest));
         }
         answer
     }
 
     /// The latest admission of that key.
     fn latest(&mut self, operation: &Operation) -> Option<Vec<Demand<'a>>> {
-        let of_key = |demands: &Vec<Demand<'_>>| {
-            demands
-                .iter()
-                .any(|demand| [NAMES[operation.key], SUBJECTS[operation.key]].contains(&demand.key))
-        };
-        let position = self.open.iter().rposition(of_key)?;
+        let position = self.open.iter().rposition(|demands| concern(demands, operation.key))?;
         Some(self.open.remove(position))
     }
 

@@ -77,14 +77,14 @@ impl Size {
             | "feature_errors" | "feature_standing" | "feature_admits" | "feature_recovered"
             | "reset_feature" | "set_overflow" | "check_at" | "remaining" | "remaining_sliding"
             | "note_refusal" | "forget" | "spent" | "cooldown" | "scores" | "cooldown_left_ms"
-            | "end_cooldown" | "flights_to" | "health" | "still_leads" | "resign" | "leader"
-            | "arrive" | "cancel" | "finish" | "settle" | "series" | "series_at" | "measure"
-            | "measure_failure" | "measure_bytes" | "timed" => LOOK,
+            | "end_cooldown" | "end_cooldown_at" | "flights_to" | "health" | "still_leads"
+            | "resign" | "leader" | "arrive" | "cancel" | "finish" | "settle" | "series"
+            | "series_at" | "measure" | "measure_failure" | "measure_bytes" | "timed" => LOOK,
+            "note_by_hand" => LOOK,
             "value" => 4 * LOOK,
             "release" | "holds_slot" => 2 * self.count() + LOOK,
-            "total" | "limiter_totals" | "measured" | "all_measured" | "recent_events" => {
-                self.words
-            }
+            "total" | "limiter_totals" | "measured" | "all_measured" | "recent_events"
+            | "reset_all" => self.words,
             "leave" => self.free() + LOOK,
             "in_flight" | "count_slots" | "reap_dead" | "reap_all" => {
                 self.reap() + 2 * self.free() + LOOK

@@ -6,9 +6,10 @@ use crate::system::{
 };
 use crate::worker::{Worker, gone, held, master, rows, slots};
 use fast_litellm::engine::Engine;
-use fast_litellm::layout::{ClaimWord, WorkerState};
+use fast_litellm::layout::{ClaimWord, EventKind, HandCommand, WorkerState};
 use fast_litellm::region::host;
 use fast_litellm::sync::Ordering;
+use fast_litellm::tables::events::Entry;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{Read, Result, Write};
@@ -300,8 +301,9 @@ fn a_region_is_refused_from_inside_another_namespace() {
     });
 }
 
+/// By its effective uid: nobody else may write what is his. The event has the real one.
 #[test]
-fn a_region_of_another_user_is_refused() {
+fn root_acts_for_the_region_s_owner_and_others_do_not_see_it() {
     alone_if(become_nobody, || {
         let (mut from, mut to) = system::pipe();
         let Some(pid) = system::fork() else {
@@ -311,14 +313,28 @@ fn a_region_of_another_user_is_refused() {
             dead.kill();
             to.write_all(b".").expect("the test reads");
             system::until(|| gone(&engine, dead.owner));
-            system::exit(0);
+            let by_hand = |entry: &Entry| entry.known_kind() == Some(EventKind::ByHand);
+            let events: Vec<_> = engine.recent_events(9).filter(by_hand).collect();
+            let told: Vec<_> = events.iter().map(|entry| (entry.a, entry.b)).collect();
+            system::exit(i32::from(told != [(0, HandCommand::Reap as u64)]));
         };
         from.read_exact(&mut [0]).expect("the region is there");
         assert!(host::process_stat(pid).is_some());
-        for option in ["--yes", "--dry-run"] {
-            let done = run(&["reap", option, "--pid", &pid.to_string()]);
-            refused(&done, "belongs to user 65534, this process runs as 0");
-            assert!(done.err.contains("sudo -u '#65534' fl-shm reap"), "{}", done.err);
-        }
+        let of = pid.to_string();
+        let reap = |option| run(&["reap", option, "--pid", &of]);
+        let stranger = || system::become_user(1_234);
+        let done = run_in(stranger, &["reap", "--yes", "--pid", &of]);
+        refused(&done, "uses no region that you may see");
+        let dry = reap("--dry-run");
+        assert!(
+            dry.code == 0 && dry.out.ends_with("would free 1 worker row and 0 slots\n"),
+            "{dry:?}"
+        );
+        let done = reap("--yes");
+        assert!(
+            done.code == 0 && done.out.ends_with("\nfreed 1 worker row and 0 slots\n"),
+            "{done:?}"
+        );
+        assert_eq!(system::wait(pid), Some(0), "the event says who ran it");
     });
 }

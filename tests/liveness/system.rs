@@ -192,7 +192,7 @@ pub(crate) fn set_name(name: &CStr) {
 }
 
 /// Becomes another user, for good.
-fn become_user(id: u32) -> Result<()> {
+pub(crate) fn become_user(id: u32) -> Result<()> {
     // SAFETY: no pointers.
     checked(unsafe { libc::setresgid(id, id, id) }.into())?;
     // SAFETY: no pointers.

@@ -102,6 +102,8 @@ pub(crate) struct Stage {
     pub(crate) connection: Cell<Option<Connection>>,
     /// A probe of a process, for its report.
     pub(crate) probe: Cell<Option<Probe>>,
+    /// Where the key is that a process resets.
+    pub(crate) place: Cell<Option<Place>>,
     /// The idle key that gives its place to the operation's.
     pub(crate) doomed: RefCell<String>,
     /// Another key that wants that place.
@@ -140,6 +142,7 @@ impl Stage {
             term: Cell::default(),
             connection: Cell::default(),
             probe: Cell::default(),
+            place: Cell::default(),
             doomed: RefCell::default(),
             usurper: RefCell::default(),
             dead: RefCell::default(),

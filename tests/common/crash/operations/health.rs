@@ -7,7 +7,7 @@ use super::{
 };
 use crate::crash::stage::Stage;
 use fast_litellm::engine::health::{Cause, Departure};
-use fast_litellm::layout::FailureKind;
+use fast_litellm::layout::{FailureKind, HandCommand};
 use fast_litellm::primitives::cooldown::Begun;
 
 const DEPLOYMENT: &str = "deployment";
@@ -95,6 +95,14 @@ pub(super) static OPERATIONS: &[Operation] = &[
     },
     Operation { name: "score", scene: |s| times(s, 2, score), run: score, ..ON_HEALTH },
     Operation { name: "introduce", scene: |s| times(s, 1, score), run: introduce, ..ON_HEALTH },
+    Operation {
+        name: "end a cooldown by hand",
+        scene: |s| times(s, 1, cool_down),
+        run: end_cooldown_by_hand,
+        does: [0, 0, -1, 0],
+        forgetful: true,
+        ..ON_COOLDOWN
+    },
     Operation {
         name: "end a cooldown",
         scene: |s| times(s, 1, cool_down),
@@ -187,6 +195,14 @@ fn cause_is_mixed(stage: &Stage) -> bool {
 fn end_cooldown(stage: &Stage) -> Effect {
     change(stage, &HEALTH, |engine| {
         engine.end_cooldown(DEPLOYMENT).expect("decides");
+    })
+}
+
+fn end_cooldown_by_hand(stage: &Stage) -> Effect {
+    change(stage, &HEALTH, |engine| {
+        let place = engine.known_deployment(DEPLOYMENT).expect("known").place();
+        engine.note_by_hand(Some(place.identity), 1_000, HandCommand::ClearCooldown);
+        engine.end_cooldown_at(place).expect("decides");
     })
 }
 

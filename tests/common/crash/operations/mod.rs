@@ -18,6 +18,8 @@ mod workers;
 
 use super::stage::Stage;
 use fast_litellm::engine::Engine;
+use fast_litellm::engine::quota::Place;
+use fast_litellm::inspect::search::{Hit, Wanted, search};
 
 pub(crate) use windows::SPEND;
 
@@ -185,6 +187,20 @@ fn change(stage: &Stage, resource: &Resource, step: impl FnOnce(&Engine)) -> Eff
 
 pub(crate) fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// Finds the key that is shown under that name, for [`reset`].
+fn mark(stage: &Stage, name: &str) -> Effect {
+    let found = search(stage.region(), &Wanted::new(name));
+    let place = |hit: &Hit| Place { slot: hit.slot, identity: hit.identity };
+    stage.place.set(found.first().map(place));
+    joined(stage)
+}
+
+/// Forgets what the key was charged that was found.
+fn reset(stage: &Stage, resource: &Resource) -> Effect {
+    let place = stage.place.get().expect("it was found");
+    change(stage, resource, |engine| assert!(engine.reset_at(place).expect("decides")))
 }
 
 /// More than any limit here: whoever is admitted so often is admitted for ever.

@@ -1,8 +1,8 @@
 //! Quotas that earn requests with time.
 
 use super::{
-    Effect, Meanwhile, NONE, Operation, PLAIN, Resource, STAYS, later, signed, sum, times,
-    until_refused,
+    Effect, Meanwhile, NONE, Operation, PLAIN, Resource, STAYS, later, mark, reset, signed, sum,
+    times, until_refused,
 };
 use crate::crash::stage::{BURST, Stage};
 use fast_litellm::primitives::gcra::Decision;
@@ -45,6 +45,15 @@ pub(super) static OPERATIONS: &[Operation] = &[
         ..ON_QUOTA
     },
     Operation { name: "check, refused", scene: |s| times(s, BURST, check), run: check, ..ON_QUOTA },
+    Operation {
+        name: "reset a quota",
+        scene: |s| times(s, 2, check),
+        before: |s| mark(s, "quota"),
+        run: |s| reset(s, &QUOTA),
+        does: [-2, 0, 0, 0],
+        forgetful: true,
+        ..ON_QUOTA
+    },
     Operation { name: "check, damaged", scene: damaged_quota, run: check, ..ON_QUOTA },
 ];
 

@@ -1,7 +1,8 @@
 //! Sliding windows.
 
 use super::{
-    Effect, Meanwhile, NONE, Operation, PLAIN, Resource, STAYS, later, signed, times, until_refused,
+    Effect, Meanwhile, NONE, Operation, PLAIN, Resource, STAYS, later, mark, reset, signed, times,
+    until_refused,
 };
 use crate::crash::stage::{Stage, WINDOW_LIMIT, WINDOW_S};
 use fast_litellm::primitives::sliding::Decision;
@@ -34,6 +35,15 @@ pub(super) static OPERATIONS: &[Operation] = &[
     Operation { name: "slide, roll-over", scene: charged_before, ..ON_SLIDING },
     Operation { name: "slide, idle key", scene: idle, ..ON_SLIDING },
     Operation { name: "slide, refused", scene: |s| times(s, 6, check), does: NONE, ..ON_SLIDING },
+    Operation {
+        name: "reset a sliding window",
+        scene: |s| times(s, 2, check),
+        before: |s| mark(s, "sliding"),
+        run: |s| reset(s, &SLIDING),
+        does: [-4, 0, 0, 0],
+        forgetful: true,
+        ..ON_SLIDING
+    },
     Operation { name: "slide, damaged", scene: damaged, ..ON_SLIDING },
 ];
 

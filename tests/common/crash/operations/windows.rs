@@ -1,8 +1,8 @@
 //! Anchored windows, and counters outside any window.
 
 use super::{
-    Effect, Meanwhile, NONE, Operation, PLAIN, Resource, STAYS, change, joined, later, times,
-    until_refused,
+    Effect, Meanwhile, NONE, Operation, PLAIN, Resource, STAYS, change, joined, later, mark, reset,
+    times, until_refused,
 };
 use crate::crash::stage::Stage;
 use fast_litellm::engine::windows::{Ask, Verdict};
@@ -164,6 +164,23 @@ pub(super) static OPERATIONS: &[Operation] = &[
         forgetful: true,
         ..ON_WINDOWS
     },
+    Operation {
+        name: "reset a window",
+        scene: open_windows,
+        before: |s| mark(s, "user:u"),
+        run: |s| reset(s, &WINDOWS),
+        does: [-2, -20, 0, 0],
+        forgetful: true,
+        ..ON_WINDOWS
+    },
+    Operation {
+        name: "reset all",
+        scene: open_windows,
+        run: |s| change(s, &WINDOWS, |engine| drop(engine.reset_all())),
+        does: [-2, -20, -2, 0],
+        forgetful: true,
+        ..ON_WINDOWS
+    },
     Operation { name: "note limits", scene: open_windows, run: note_limits, ..ON_WINDOWS },
     Operation { name: "add, new counter", run: add_loose, does: [7, 0, 0, 0], ..ON_COUNTER },
     Operation {
@@ -174,6 +191,15 @@ pub(super) static OPERATIONS: &[Operation] = &[
         ..ON_COUNTER
     },
     Operation { name: "spend, new key", run: spend, does: [1_500_000, 0, 0, 0], ..ON_COUNTER },
+    Operation {
+        name: "reset a counter",
+        scene: |s| times(s, 2, add_loose),
+        before: |s| mark(s, "spend:team"),
+        run: |s| reset(s, &COUNTER),
+        does: [-14, 0, 0, 0],
+        forgetful: true,
+        ..ON_COUNTER
+    },
     Operation {
         name: "forget a counter",
         scene: |s| times(s, 2, add_loose),

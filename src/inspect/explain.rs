@@ -1,0 +1,428 @@
+//! Whether a request would be admitted now, by each limit of its keys, and which of them decides: what
+//! [`crate::engine::foresight`] says, for people and programs.
+
+use super::known::are_ambiguous;
+use super::limits::{self, Look};
+use super::search::{Hit, Match, Table, Wanted, name_of, search};
+use super::{SCHEMA, get, key_of, workers};
+use crate::clock::Instant;
+use crate::engine::foresight::{self, Dead, Entry, Home, Outlook, Verdict};
+use crate::engine::health;
+use crate::engine::keys::{Key, leases_of};
+use crate::engine::subject::Part;
+use crate::layout::{Bucket, KeyKind};
+use crate::primitives::gcra::Quota;
+use crate::primitives::sliding::SlidingLimit;
+use crate::region::Region;
+use crate::tables::index;
+use crate::tables::leases::Leases;
+use serde::Serialize;
+
+/// Whether one request would be admitted.
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+pub struct Explanation {
+    /// [`SCHEMA`].
+    pub schema: &'static str,
+    /// The region's name.
+    pub region: String,
+    /// Now, Unix milliseconds, as the region counts them.
+    pub at_ms: u64,
+    /// What was asked for: requests of a rate, units of a sliding window, tokens of a window.
+    pub cost: u64,
+    /// True when every limit that was found would admit it, and something was found under every name.
+    pub admitted: bool,
+    /// The limit that decides, by its place among `limits`: of those that refuse, the one that refuses longest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decides: Option<usize>,
+    /// Microseconds until all of them would admit it if nobody else came; absent when that is never, or depends on a
+    /// slot that is released.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_us: Option<u64>,
+    /// The same in Unix milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<u64>,
+    /// Each limit. Those of a deployment are its cooldown and its requests in flight.
+    pub limits: Vec<LimitOutlook>,
+    /// Names under which several things are shown that cannot be told apart: each of them is here, and decides.
+    pub ambiguous: Vec<String>,
+    /// Names under which no limit and no deployment is known.
+    pub unknown: Vec<String>,
+}
+
+/// What one limit would answer.
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+pub struct LimitOutlook {
+    /// Its redacted name, or `#` and its hash while the name is not written.
+    pub key: String,
+    /// `#` and its hash; absent for a key without a record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// `key`: its identity is that of the key; `name`: it is shown under that name; `related`: it is counted with the
+    /// key, for one of its models, tags or servers, and does not decide; `shared`: keys without room share it.
+    #[serde(rename = "match")]
+    pub matched: &'static str,
+    /// `rate`, `sliding`, `requests`, `tokens`, `parallel`, `counter`, `cooldown` or `in_flight`.
+    pub limit_of: &'static str,
+    /// What is asked of it.
+    pub cost: u64,
+    /// Used of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub used: Option<i64>,
+    /// Of how many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// How many are left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left: Option<u64>,
+    /// `admits`, `refuses`, or `unknown`: there is nothing by which it could be told.
+    pub answer: &'static str,
+    /// Why, or what to know about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Microseconds until it would admit the request if nobody else came; absent when it admits it, never will, or
+    /// waits for a release.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_us: Option<u64>,
+    /// The same in Unix milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<u64>,
+    /// True when its record changed under every look.
+    #[serde(skip_serializing_if = "super::records::is_false")]
+    pub moving: bool,
+    #[serde(skip)]
+    rank: u64,
+}
+
+/// What is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Question {
+    /// Requests of a rate, units of a sliding window, tokens of a window.
+    pub cost: u64,
+    /// Seconds that a slot may be held before others take it; 0 = for ever.
+    pub slot_ttl_s: u64,
+}
+
+impl Explanation {
+    /// What all these would answer together, as for one request that has all of them for keys.
+    pub fn of(region: &Region, name: &str, wanted: &[Wanted], question: Question) -> Self {
+        let dead = Dead::of(region, workers::prover(region));
+        let (mut limits, mut ambiguous, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
+        for one in wanted {
+            let hits = search(region, one);
+            let looks = Asked { region, question, dead: &dead, part: one.part() };
+            let before = limits.len();
+            limits.extend(hits.iter().flat_map(|hit| looks.outlooks(hit)));
+            if limits[before..].iter().all(|limit| limit.matched == Match::Related.name()) {
+                limits.extend(looks.without_room(one));
+            }
+            if limits.len() == before {
+                unknown.push(one.shown());
+            }
+            if are_ambiguous(&hits) {
+                ambiguous.push(one.shown());
+            }
+        }
+        let ranks = limits.iter().enumerate().map(|(place, limit)| (limit.rank, place));
+        let decides = ranks.filter(|&(rank, _)| rank > 0).max_by_key(|&(rank, _)| rank);
+        let decides = decides.map(|(_, place)| place);
+        let waits = decides.and_then(|place| limits[place].retry_after_us);
+        Self {
+            schema: SCHEMA,
+            region: name.to_string(),
+            at_ms: unix_ms(region, region.now(), 0),
+            cost: question.cost,
+            admitted: decides.is_none() && unknown.is_empty(),
+            decides,
+            retry_after_us: waits,
+            until_ms: decides.and_then(|place| limits[place].until_ms),
+            limits,
+            ambiguous,
+            unknown,
+        }
+    }
+}
+
+/// A moment of the region's clock, so much later, in Unix milliseconds; not before it.
+fn unix_ms(region: &Region, now: Instant, later_us: u64) -> u64 {
+    let us = now.us().saturating_add(later_us);
+    region.wall_s(0).saturating_mul(1_000).saturating_add(us.div_ceil(1_000))
+}
+
+/// How long a verdict is waited for; the longest decides.
+fn rank(verdict: Verdict) -> u64 {
+    match verdict {
+        Verdict::Admits => 0,
+        // As an admission asks them: slots last.
+        Verdict::UntilReleased => 1,
+        Verdict::RefusesFor(us) => us.saturating_add(1),
+        Verdict::Never | Verdict::NoRoom => u64::MAX,
+    }
+}
+
+/// One name that was asked for.
+struct Asked<'a> {
+    region: &'a Region,
+    question: Question,
+    dead: &'a Dead,
+    part: Option<Part>,
+}
+
+impl Asked<'_> {
+    fn outlooks(&self, hit: &Hit) -> Vec<LimitOutlook> {
+        let mut found = match hit.table {
+            Table::Keys => self.of_key(hit),
+            Table::Deployments => self.of_deployment(hit),
+            Table::Endpoints | Table::Jobs | Table::Notices => Vec::new(),
+        };
+        for limit in &mut found {
+            limit.key = name_of(self.region, hit);
+            limit.id = Some(hit.id());
+            limit.matched = hit.matched.name();
+            if hit.matched == Match::Related {
+                limit.rank = 0;
+            }
+        }
+        found
+    }
+
+    fn of_key(&self, hit: &Hit) -> Vec<LimitOutlook> {
+        let Some(look) = limits::look(self.region, hit.slot) else { return Vec::new() };
+        // After the words: none of them can be of a later moment.
+        let now = self.region.now();
+        let mut found = match look.kind {
+            KeyKind::Gcra => vec![self.rate(&look.bucket, now)],
+            KeyKind::Sliding => vec![self.sliding(&look.bucket, hit, now)],
+            KeyKind::Window => self.window(&look, hit, now),
+            _ => vec![self.counter(&look.bucket, now)],
+        };
+        for limit in &mut found {
+            limit.moving = look.moving;
+        }
+        found
+    }
+
+    fn rate(&self, bucket: &Bucket, now: Instant) -> LimitOutlook {
+        let limits = get(&bucket.limits);
+        let narrow = |value| u32::try_from(value).unwrap_or(0);
+        let quota = Quota::new(narrow(limits.requests()), narrow(limits.tokens()));
+        let Some(quota) = quota else { return self.undecided("rate", "its rate is not known") };
+        let outlook = foresight::rate(bucket, quota, self.question.cost, now);
+        let limit = u64::from(quota.burst());
+        let per_minute = quota.per_minute();
+        let mut told = self.told("rate", self.question.cost, limit, outlook, now);
+        if outlook.verdict == Verdict::Admits && told.reason.is_none() {
+            told.reason = Some(format!("{per_minute} a minute, {limit} at once"));
+        }
+        told
+    }
+
+    fn sliding(&self, bucket: &Bucket, hit: &Hit, now: Instant) -> LimitOutlook {
+        let limits = get(&bucket.limits);
+        let shown = || SlidingLimit::new(limits.requests(), limits.tokens());
+        let Some(limit) = hit.sliding.or_else(shown) else {
+            return self.undecided("sliding", "its limit is not known");
+        };
+        let outlook = foresight::sliding(bucket, limit, self.question.cost, now);
+        let mut told = self.told("sliding", self.question.cost, limit.limit(), outlook, now);
+        told.reason = told.reason.or_else(|| Some(format!("in {} s", limit.window_s())));
+        told
+    }
+
+    fn counter(&self, bucket: &Bucket, now: Instant) -> LimitOutlook {
+        let count = get(&bucket.requests);
+        let used = count.loose_left(now.s()).map_or(0, |_| count.count());
+        let reason = "who counts here compares by itself";
+        LimitOutlook { used: Some(used), ..self.undecided("counter", reason) }
+    }
+
+    fn window(&self, look: &Look, hit: &Hit, now: Instant) -> Vec<LimitOutlook> {
+        let (bucket, limits) = (&look.bucket, get(&look.bucket.limits));
+        let asked = |part| self.part.is_none_or(|only| only == part);
+        let size_s = get(&bucket.window).size_s().max(1);
+        let mut found = Vec::new();
+        for (part, name, limit, cost) in [
+            (Part::Requests, "requests", limits.requests(), 1),
+            (Part::Tokens, "tokens", limits.tokens(), self.question.cost),
+        ] {
+            if !asked(part) {
+                continue;
+            }
+            let outlook = foresight::window(bucket, part, (limit, size_s), cost, Entry::Batch, now);
+            if limit > 0 {
+                let mut told = self.told(name, cost, limit, outlook, now);
+                told.reason = told.reason.or_else(|| Some(format!("in {size_s} s")));
+                found.push(told);
+            } else if outlook.used != 0 || self.part == Some(part) {
+                let reason = "no limit has been seen";
+                let used = Some(outlook.used);
+                found.push(LimitOutlook { cost, used, ..self.undecided(name, reason) });
+            }
+        }
+        let limit = get(&bucket.lease).limit();
+        let shown = &self.region.buckets()[hit.slot];
+        let key = Key { slot: hit.slot, identity: hit.identity, bucket: shown };
+        let leases = leases_of(self.region, &key);
+        if asked(Part::Slots) && (limit > 0 || leases.count() > 0 || self.part.is_some()) {
+            found.push(self.slots("parallel", &leases, limit, self.question.slot_ttl_s, now));
+        }
+        if found.is_empty() {
+            found.push(self.undecided("requests", "no limit has been seen"));
+        }
+        found
+    }
+
+    fn slots(
+        &self,
+        name: &'static str,
+        leases: &Leases<'_>,
+        limit: u64,
+        ttl_s: u64,
+        now: Instant,
+    ) -> LimitOutlook {
+        let outlook = foresight::slots(self.region, leases, limit, ttl_s, self.dead, now);
+        if limit == 0 {
+            let used = Some(outlook.used);
+            return LimitOutlook { used, ..self.undecided(name, "no limit has been seen") };
+        }
+        let mut told = self.told(name, 1, limit, outlook, now);
+        if outlook.abandoned > 0 {
+            let (many, s) = (outlook.abandoned, if outlook.abandoned == 1 { "" } else { "s" });
+            told.reason = Some(match outlook.verdict {
+                Verdict::Admits => {
+                    format!("{many} slot{s} of the dead, or held too long, can be taken")
+                }
+                _ => format!("too many are held, even without {many} of the dead or held too long"),
+            });
+        }
+        told
+    }
+
+    fn of_deployment(&self, hit: &Hit) -> Vec<LimitOutlook> {
+        let Some(record) = self.region.deployments().get(hit.slot) else { return Vec::new() };
+        let identity = key_of(&record.identity).filter(|&key| index::is(key, hit.identity));
+        let Some(identity) = identity else { return Vec::new() };
+        let cooldown = health::cooldown_of(record, identity, || self.region.now());
+        let now = self.region.now();
+        let verdict = cooldown.as_ref().map_or(Verdict::Admits, |cooldown| {
+            let left_us = (cooldown.until_ms * 1_000).saturating_sub(now.us());
+            if left_us == 0 { Verdict::Admits } else { Verdict::RefusesFor(left_us) }
+        });
+        let mut first = self.answered("cooldown", 1, verdict, now);
+        first.reason = cooldown.map(|cooldown| {
+            let status = Some(cooldown.status).filter(|&status| status > 0);
+            let status = status.map(|status| format!(" {status}")).unwrap_or_default();
+            let text = cooldown.text.map(|text| format!(": {text}")).unwrap_or_default();
+            format!("{}{status}{text}", cooldown.kind.name())
+        });
+        let limits = &record.lease;
+        let limit = get(limits).limit();
+        let leases = Leases {
+            chunks: self.region.chunks(),
+            key: identity,
+            key_slot: health::key_slot(hit.slot),
+            limits,
+            nonce: index::nonce,
+        };
+        let mut found = vec![first];
+        if limit > 0 {
+            found.push(self.slots("in_flight", &leases, limit, 0, now));
+        }
+        found
+    }
+
+    /// What decides about a limiter's key that has no record: nothing while there is room for one.
+    fn without_room(&self, wanted: &Wanted) -> Vec<LimitOutlook> {
+        let now = self.region.now();
+        let subjects = wanted.subjects();
+        let is_key = wanted.part().is_some() || wanted.is_subject();
+        let Some(subject) = subjects.first().filter(|_| is_key) else { return Vec::new() };
+        let home = foresight::home(self.region, KeyKind::Window, 0, subject.as_bytes(), now);
+        let named = |limit: LimitOutlook| LimitOutlook { key: wanted.shown(), ..limit };
+        match home {
+            Home::Own | Home::Shared(None) => Vec::new(),
+            Home::Shared(Some(slot)) => {
+                let identity = self.region.buckets().get(slot).and_then(|b| key_of(&b.identity));
+                let Some(identity) = identity else { return Vec::new() };
+                let hit =
+                    Hit { table: Table::Keys, slot, identity, matched: Match::Key, sliding: None };
+                let shared = |limit| LimitOutlook { matched: "shared", ..named(limit) };
+                self.outlooks(&hit).into_iter().map(shared).collect()
+            }
+            Home::Local => {
+                let reason = "there is no room for the key: each worker decides for itself";
+                vec![named(self.undecided("requests", reason))]
+            }
+            Home::Nowhere => {
+                let mut limit = self.answered("requests", 1, Verdict::NoRoom, now);
+                limit.reason = Some("there is no room for the key".to_string());
+                vec![named(limit)]
+            }
+        }
+    }
+
+    fn answered(
+        &self,
+        limit_of: &'static str,
+        cost: u64,
+        verdict: Verdict,
+        now: Instant,
+    ) -> LimitOutlook {
+        let retry_after_us = match verdict {
+            Verdict::RefusesFor(us) => Some(us),
+            _ => None,
+        };
+        let reason = match verdict {
+            Verdict::Never => Some("it costs more than the limit"),
+            Verdict::UntilReleased => Some("until a slot is released"),
+            Verdict::NoRoom => Some("there is no room for a slot in the region"),
+            Verdict::Admits | Verdict::RefusesFor(_) => None,
+        };
+        LimitOutlook {
+            key: String::new(),
+            id: None,
+            matched: Match::Key.name(),
+            limit_of,
+            cost,
+            used: None,
+            limit: None,
+            left: None,
+            answer: if verdict == Verdict::Admits { "admits" } else { "refuses" },
+            reason: reason.map(str::to_string),
+            retry_after_us,
+            until_ms: retry_after_us.map(|us| unix_ms(self.region, now, us)),
+            moving: false,
+            rank: rank(verdict),
+        }
+    }
+
+    fn undecided(&self, limit_of: &'static str, reason: &str) -> LimitOutlook {
+        let cost = self.question.cost;
+        let answered = self.answered(limit_of, cost, Verdict::Admits, self.region.now());
+        LimitOutlook { answer: "unknown", reason: Some(reason.to_string()), ..answered }
+    }
+
+    fn told(
+        &self,
+        limit_of: &'static str,
+        cost: u64,
+        limit: u64,
+        outlook: Outlook,
+        now: Instant,
+    ) -> LimitOutlook {
+        let answered = self.answered(limit_of, cost, outlook.verdict, now);
+        let corrects =
+            "what stands there cannot be: the next request corrects it, and counts from then on";
+        LimitOutlook {
+            used: Some(outlook.used),
+            limit: Some(limit),
+            left: Some(outlook.left),
+            reason: answered
+                .reason
+                .clone()
+                .or_else(|| outlook.corrects.then(|| corrects.to_string())),
+            ..answered
+        }
+    }
+}

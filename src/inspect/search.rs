@@ -1,0 +1,392 @@
+//! Finding what a region holds under a name, which stands there redacted.
+//!
+//! Whoever asks knows the key itself, or its name as it is shown. A key is confirmed by its identity, which is a
+//! keyed hash of it and can be computed from what the region says: of windows, counters, deployments, jobs and
+//! notices always; of rates and sliding windows where their limiter's name is shown in full. So another key that
+//! looks the same when it is redacted is not mistaken for it. By its shown name alone a key can be compared, but not
+//! told from others that are shown alike.
+
+use super::deployments::deployment_name;
+use super::holdings::holder;
+use super::leaders::job_name;
+use super::limits::key_name;
+use super::notices::notice_name;
+use super::{get, key_of};
+use crate::engine::keys::{SHARED_NAME, identify};
+use crate::engine::subject::{Part, Subject};
+use crate::engine::{board, health, leader, pool, quota, sliding};
+use crate::layout::{IdentityWord, KeyKind, NAME_BYTES, PairWord};
+use crate::primitives::gcra::Quota;
+use crate::primitives::sliding::SlidingLimit;
+use crate::region::Region;
+use crate::tables::names;
+
+/// Digits of a hash, as it stands for a name that is not written.
+const DIGITS: usize = 13;
+/// Characters of a secret that a name shows.
+const SHOWN: usize = 6;
+/// What follows them.
+const HIDDEN: &str = "..";
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    text: String,
+    token: Option<String>,
+}
+
+impl Wanted {
+    /// A key as the program knows it, or a name as it is shown, or `#` and a hash.
+    pub fn new(text: &str) -> Self {
+        let hash = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        Self { text: text.to_string(), token: hash.then(|| text.to_string()) }
+    }
+
+    /// The same for a secret that is counted under this hash of it.
+    #[must_use]
+    pub fn counted_as(self, token: String) -> Self {
+        Self { token: Some(token), ..self }
+    }
+
+    /// What was asked for, as it may be shown.
+    pub fn shown(&self) -> String {
+        names::redact(&self.text)
+    }
+
+    /// The part of a key that was asked for, if it was only one.
+    pub fn part(&self) -> Option<Part> {
+        let part = Subject::parse(&self.text).part;
+        (!matches!(part, Part::Own | Part::Window)).then_some(part)
+    }
+
+    /// What a key may be called that is meant.
+    fn spellings(&self) -> Vec<String> {
+        let mut spellings = vec![self.text.clone()];
+        if let Some(token) = self.token.as_ref() {
+            spellings.extend([format!("{{api_key:{token}}}"), token.clone()]);
+        }
+        spellings.dedup();
+        spellings
+    }
+
+    /// Subjects of windows that are meant.
+    pub(super) fn subjects(&self) -> Vec<String> {
+        let subject = |spelling: String| {
+            let Subject { name, part } = Subject::parse(&spelling);
+            if part != Part::Own || (name.starts_with('{') && name.ends_with('}')) {
+                return vec![name.to_string()];
+            }
+            // As it is shown, without its braces; perhaps with the name of a part.
+            let bare = Subject::parse(&format!("{{{spelling}}}")).name.to_string();
+            let of_part =
+                spelling.rsplit_once(':').map(|(name, part)| format!("{{{name}}}:{part}"));
+            let of_part = of_part.filter(|key| Subject::parse(key).part != Part::Own);
+            let of_part = of_part.map(|key| Subject::parse(&key).name.to_string());
+            [bare].into_iter().chain(of_part).collect()
+        };
+        self.spellings().into_iter().flat_map(subject).collect()
+    }
+
+    /// Whether only a subject of windows can be meant.
+    pub(super) fn is_subject(&self) -> bool {
+        self.token.is_some() || (self.text.starts_with('{') && self.text.ends_with('}'))
+    }
+
+    fn hash(&self) -> Option<u64> {
+        let digits = self.text.strip_prefix('#').filter(|digits| digits.len() == DIGITS)?;
+        u64::from_str_radix(digits, 16).ok()
+    }
+}
+
+/// The table that something stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Table {
+    /// Keys with limits and counters.
+    Keys,
+    /// Deployments.
+    Deployments,
+    /// Pools and their endpoints.
+    Endpoints,
+    /// Jobs.
+    Jobs,
+    /// Notices.
+    Notices,
+}
+
+/// How sure it is that something is what was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Match {
+    /// Its identity is that of the key.
+    Key,
+    /// It is shown under that name; others may be, too.
+    Name,
+    /// Not the key, but counted with it: the same API key with a model, a tag or a server.
+    Related,
+}
+
+impl Match {
+    /// Name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Name => "name",
+            Self::Related => "related",
+        }
+    }
+}
+
+/// Something that was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hit {
+    /// Where.
+    pub table: Table,
+    /// Its record there.
+    pub slot: usize,
+    /// Who stood there.
+    pub identity: IdentityWord,
+    /// How sure it is.
+    pub matched: Match,
+    /// The limit of a sliding window, where it was confirmed: a record has 32 bits of it.
+    pub sliding: Option<SlidingLimit>,
+}
+
+impl Hit {
+    /// What it can be asked for by, whatever its name is.
+    pub fn id(&self) -> String {
+        format!("#{:0DIGITS$x}", self.identity.hash())
+    }
+}
+
+/// All that is known under a name: keys, deployments, pools, jobs and notices, surest first.
+pub fn search(region: &Region, wanted: &Wanted) -> Vec<Hit> {
+    let mut hits = wanted.hash().map_or_else(
+        || [keys(region, wanted), named(region, wanted)].concat(),
+        |hash| by_hash(region, hash),
+    );
+    hits.sort_by_key(|hit| (hit.matched, hit.table, hit.slot));
+    hits
+}
+
+/// Every record.
+pub fn all(region: &Region) -> impl Iterator<Item = Hit> {
+    let keys = region.buckets().iter().map(|record| (Table::Keys, &record.identity)).enumerate();
+    let deployments = region.deployments().iter();
+    let deployments = deployments.map(|record| (Table::Deployments, &record.identity)).enumerate();
+    let endpoints = region.endpoints().iter();
+    let endpoints = endpoints.map(|record| (Table::Endpoints, &record.identity)).enumerate();
+    let jobs = region.jobs().iter().map(|record| (Table::Jobs, &record.identity)).enumerate();
+    let notices = region.board().iter().map(|record| (Table::Notices, &record.identity));
+    let others = deployments.chain(endpoints).chain(jobs).chain(notices.enumerate());
+    keys.chain(others)
+        .filter_map(|(slot, (table, word))| Some(hit(table, slot, key_of(word)?, Match::Key)))
+        .filter(|hit| hit.identity.kind() != KeyKind::Tally as u64)
+}
+
+fn hit(table: Table, slot: usize, identity: IdentityWord, matched: Match) -> Hit {
+    Hit { table, slot, identity, matched, sliding: None }
+}
+
+fn by_hash(region: &Region, hash: u64) -> Vec<Hit> {
+    all(region).filter(|hit| hit.identity.hash() == hash).collect()
+}
+
+fn keys(region: &Region, wanted: &Wanted) -> Vec<Hit> {
+    let spellings = wanted.spellings();
+    let subjects = wanted.subjects();
+    let counters = spellings.iter().cloned().chain(spellings.iter().map(|s| format!("{{{s}}}")));
+    let exact: Vec<IdentityWord> = subjects
+        .iter()
+        .map(|name| identify(region, KeyKind::Window, 0, name.as_bytes()).0)
+        .chain(counters.map(|name| identify(region, KeyKind::Counter, 0, name.as_bytes()).0))
+        .collect();
+    let (own, _) = region.key_buckets();
+    let found = region.buckets().iter().enumerate().filter_map(|(slot, bucket)| {
+        let identity = key_of(&bucket.identity)?;
+        let found = |matched| Some(hit(Table::Keys, slot, identity, matched));
+        if exact.contains(&identity) {
+            return found(Match::Key);
+        }
+        let kind = KeyKind::from_raw(identity.kind())?;
+        let name = || region.names().get(slot).and_then(names::read);
+        match kind {
+            KeyKind::Gcra | KeyKind::Sliding => {
+                let name = name()?;
+                let one =
+                    Limited { region, kind, identity, name: &name, limits: get(&bucket.limits) };
+                match one.is_of(&spellings) {
+                    Confirmed::Yes(sliding) => {
+                        let hit = hit(Table::Keys, slot, identity, Match::Key);
+                        Some(Hit { sliding, ..hit })
+                    }
+                    Confirmed::No if name != wanted.text => None,
+                    Confirmed::Unknown | Confirmed::No => found(Match::Name),
+                    Confirmed::Other if name == wanted.text && slot >= own.len() => {
+                        found(Match::Key)
+                    }
+                    Confirmed::Other => None,
+                }
+            }
+            KeyKind::Window | KeyKind::Counter => {
+                let name = name()?;
+                if name == wanted.text {
+                    let shared = slot >= own.len() && name == SHARED_NAME;
+                    return found(if shared { Match::Key } else { Match::Name });
+                }
+                let token = wanted.token.as_ref().filter(|_| kind == KeyKind::Window)?;
+                let related = with_token(&name, token)?;
+                let certain = identify(region, kind, 0, related.as_bytes()).0 == identity;
+                found(if certain { Match::Related } else { return None })
+            }
+            KeyKind::Tally | KeyKind::Chunk | KeyKind::Named => None,
+        }
+    });
+    found.collect()
+}
+
+/// The subject that is shown as `name`, if the secret in it is that token; `None` = it has another one, or none.
+fn with_token(name: &str, token: &str) -> Option<String> {
+    let shown: String = token.chars().take(SHOWN).chain(HIDDEN.chars()).collect();
+    let has = name.split(':').any(|part| part == shown);
+    let parts: Vec<&str> =
+        name.split(':').map(|part| if part == shown { token } else { part }).collect();
+    has.then(|| format!("{{{}}}", parts.join(":")))
+}
+
+/// Whether a key of a limiter is one that is meant.
+enum Confirmed {
+    /// Its identity says so; with the limit of a sliding window.
+    Yes(Option<SlidingLimit>),
+    /// It looks the same, and its identity is another one.
+    No,
+    /// It looks the same, and its identity cannot be computed.
+    Unknown,
+    /// It does not look the same.
+    Other,
+}
+
+/// A key of a limiter, which is named `limiter/key`, or `key` where the limiter has no name.
+struct Limited<'a> {
+    region: &'a Region,
+    kind: KeyKind,
+    identity: IdentityWord,
+    name: &'a str,
+    limits: PairWord,
+}
+
+impl Limited<'_> {
+    fn is_of(&self, spellings: &[String]) -> Confirmed {
+        let mut answer = Confirmed::Other;
+        for (label, key) in spellings.iter().flat_map(|spelling| self.readings(spelling)) {
+            if shown(&label, &key) != self.name {
+                continue;
+            }
+            match self.limit_if(&label, key.as_bytes()) {
+                Some(Ok(limit)) => return Confirmed::Yes(limit),
+                // What a name hides, or has lost, is not known.
+                Some(Err(())) if !label.contains(HIDDEN) && !label.contains('?') => {
+                    if !matches!(answer, Confirmed::Unknown) {
+                        answer = Confirmed::No;
+                    }
+                }
+                _ => answer = Confirmed::Unknown,
+            }
+        }
+        answer
+    }
+
+    /// The limiters and keys that a spelling may mean: a key of this limiter, or both with a slash between them.
+    fn readings(&self, spelling: &str) -> Vec<(String, String)> {
+        let splits = |text: &str| -> Vec<(String, String)> {
+            let slashes = text.match_indices('/');
+            slashes.map(|(at, _)| (text[..at].to_string(), text[at + 1..].to_string())).collect()
+        };
+        let mut readings = vec![(String::new(), spelling.to_string())];
+        readings.extend(splits(spelling));
+        for (label, _) in splits(self.name) {
+            // A name loses its braces.
+            readings.push((format!("{{{label}}}"), spelling.to_string()));
+            readings.push((label, spelling.to_string()));
+        }
+        readings
+    }
+
+    /// The limit of the limiter of that name if the key is one of it; `None` = the record's limits make no limiter.
+    fn limit_if(&self, label: &str, key: &[u8]) -> Option<Result<Option<SlidingLimit>, ()>> {
+        let (first, second) = (self.limits.requests(), self.limits.tokens());
+        let is = |domain| identify(self.region, self.kind, domain, key).0 == self.identity;
+        if self.kind == KeyKind::Gcra {
+            let quota = Quota::new(u32::try_from(first).ok()?, u32::try_from(second).ok()?)?;
+            return Some(is(quota::domain(self.region, label, quota)).then_some(None).ok_or(()));
+        }
+        // The record has the lower bits of the limit.
+        let limits = (0..=SlidingLimit::MAX_LIMIT >> 32)
+            .filter_map(|high| SlidingLimit::new(high << 32 | first, second));
+        let mut any = false;
+        for limit in limits {
+            any = true;
+            if is(sliding::domain(self.region, label, limit)) {
+                return Some(Ok(Some(limit)));
+            }
+        }
+        any.then_some(Err(()))
+    }
+}
+
+/// How a key of a limiter is shown.
+fn shown(label: &str, key: &str) -> String {
+    let key = names::redact(key);
+    let mut shown = if label.is_empty() { key } else { format!("{}/{key}", names::redact(label)) };
+    names::truncate(&mut shown, NAME_BYTES);
+    shown
+}
+
+/// Deployments, pools, endpoints, jobs and notices.
+fn named(region: &Region, wanted: &Wanted) -> Vec<Hit> {
+    let spellings = wanted.spellings();
+    let identities = |domain: u64| -> Vec<IdentityWord> {
+        let of = |name: &String| identify(region, KeyKind::Named, domain, name.as_bytes()).0;
+        spellings.iter().map(of).collect()
+    };
+    let (deployments, jobs) = (identities(health::DEPLOYMENTS), identities(leader::JOBS));
+    let (pools, notices) = (identities(pool::POOLS), identities(board::NOTICES));
+    let known = all(region).filter(|hit| hit.table != Table::Keys);
+    let found = known.filter_map(|Hit { table, slot, identity, .. }| {
+        let (names, is) = match table {
+            Table::Keys => return None,
+            Table::Deployments => {
+                let record = region.deployments().get(slot)?;
+                (vec![deployment_name(record)], deployments.contains(&identity))
+            }
+            Table::Jobs => (vec![job_name(region.jobs().get(slot)?)], jobs.contains(&identity)),
+            Table::Notices => {
+                (vec![notice_name(region.board().get(slot)?)], notices.contains(&identity))
+            }
+            Table::Endpoints => {
+                let record = region.endpoints().get(slot)?;
+                let of = get(&record.pool);
+                let pool =
+                    region.endpoints().iter().find(|pool| key_of(&pool.identity) == Some(of));
+                let domain = pool.map(|pool| pool::domain(region, &pool::name_of(pool)));
+                let own = domain.is_some_and(|domain| identities(domain).contains(&identity));
+                let (_, full) = holder(region, pool::key_slot(slot));
+                (vec![pool::name_of(record), full], own || pools.contains(&identity))
+            }
+        };
+        let matched = if is { Some(Match::Key) } else { None };
+        let by_name = names.contains(&wanted.text).then_some(Match::Name);
+        Some(hit(table, slot, identity, matched.or(by_name)?))
+    });
+    found.collect()
+}
+
+/// The name under which something is shown.
+pub(super) fn name_of(region: &Region, hit: &Hit) -> String {
+    let name = match hit.table {
+        Table::Keys => return key_name(region, hit.slot),
+        Table::Deployments => region.deployments().get(hit.slot).map(deployment_name),
+        Table::Endpoints => region.endpoints().get(hit.slot).map(pool::name_of),
+        Table::Jobs => region.jobs().get(hit.slot).map(job_name),
+        Table::Notices => region.board().get(hit.slot).map(notice_name),
+    };
+    name.unwrap_or_else(|| hit.id())
+}
