@@ -116,6 +116,16 @@ class TestAnswers:
         assert report.keys() == inspected.keys()
         assert report["stats"] == inspected["stats"]
 
+    def test_metrics_are_those_of_inspect(self, serving: Serving, program: Program) -> None:
+        answer = serving.ask("/metrics")
+        assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+        shown = subprocess.run(
+            command("inspect", "--prom", "--region", program.name),
+            capture_output=True,
+            check=True,
+        )
+        assert (answer.status, answer.body) == (200, shown.stdout)
+
     def test_a_stream_goes_on(self, serving: Serving, program: Program) -> None:
         with Stream(serving) as stream:
             assert stream.status == 200
@@ -135,7 +145,7 @@ class TestAnswers:
         assert hashes(page, policy)
         assert "frame-ancestors 'none'" in policy
 
-    @pytest.mark.parametrize("path", ["/", "/api/frame", "/api/report", "/api/stream", "/else"])
+    @pytest.mark.parametrize("path", ["/", "/api/frame", "/api/report", "/api/stream", "/metrics", "/else"])
     def test_nothing_is_kept_or_guessed_or_lent(self, serving: Serving, path: str) -> None:
         get = None if path == "/api/stream" else serving.ask(path)
         head = serving.ask(path, "HEAD")
@@ -148,7 +158,7 @@ class TestAnswers:
 
     @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "get"])
     def test_nothing_can_be_changed(self, serving: Serving, method: str) -> None:
-        for path in ("/", "/api/frame", "/api/stream", "/api/report"):
+        for path in ("/", "/api/frame", "/api/stream", "/api/report", "/metrics"):
             answer = serving.ask(path, method)
             assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
 
@@ -247,7 +257,7 @@ class TestAccess:
     def test_a_token_is_asked_for(self, program: Program) -> None:
         with Serving("--region", program.name, "--host", "0.0.0.0", token=TOKEN) as serving:
             url = f"http://127.0.0.1:{serving.port}"
-            for path in ("/api/frame", "/api/report", "/api/stream", "/else"):
+            for path in ("/api/frame", "/api/report", "/api/stream", "/metrics", "/else"):
                 for headers in ({}, {"authorization": f"Bearer {TOKEN}x"}):
                     answer = ask(url + path, headers=headers)
                     assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
@@ -327,6 +337,7 @@ class TestBeginningAndEnd:
                 until(lambda: "problem" in stream.frame(), "notice that the region is gone")
                 answer = serving.ask("/api/frame")
                 assert answer.status == serving.ask("/api/report").status == 503
+                assert serving.ask("/metrics").status == 503
                 problem = {
                     "schema": "fl-shm/1",
                     "region": name,
