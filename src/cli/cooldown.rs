@@ -12,6 +12,7 @@ use crate::inspect::{DeploymentReport, SCHEMA};
 use crate::layout::HandCommand;
 use crate::region::Region;
 use clap::{Args, Subcommand};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::io::Write;
 
@@ -44,8 +45,8 @@ struct Clear {
 }
 
 /// Which cooldowns are ended.
-#[derive(Serialize)]
-struct Plan<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Plan<'a> {
     schema: &'static str,
     region: &'a str,
     /// Those that are cooled down.

@@ -2,8 +2,10 @@
 
 use super::columns::Columns;
 use super::outcome::{Failure, Outcome};
-use super::{OK, diff, doctor, leases, ls, output, reap, verify};
-use crate::inspect::{Report, Section};
+use super::{OK, cooldown, diff, doctor, leases, ls, output, reap, reset, verify};
+use crate::inspect::explain::Explanation;
+use crate::inspect::known::Known;
+use crate::inspect::{Report, SCHEMA, Section};
 use crate::layout::render;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
@@ -29,13 +31,17 @@ pub(super) struct Schemas {
 type Describe = fn(SchemaGenerator) -> Schema;
 
 /// Every command that prints JSON, and what it prints.
-pub(super) const COMMANDS: [(&str, Describe); 7] = [
+pub(super) const COMMANDS: [(&str, Describe); 11] = [
     ("inspect", |generator| sections_are_optional(described::<Report>(generator))),
     ("leases", described::<leases::Printed>),
     ("ls", described::<Vec<ls::Listed>>),
     ("verify", described::<verify::Verdict<'static>>),
     ("doctor", described::<doctor::Diagnosis<'static>>),
     ("diff", described::<diff::Differences>),
+    ("get", described::<Known>),
+    ("explain", described::<Explanation>),
+    ("reset", described::<reset::Plan<'static>>),
+    ("cooldown", described::<cooldown::Plan<'static>>),
     ("reap", described::<reap::Plan<'static>>),
 ];
 
@@ -60,6 +66,11 @@ fn schema(name: &str, describe: Describe) -> Schema {
     })
     .transform(&mut schema);
     schema.insert("title".into(), format!("fl-shm {name} --json").into());
+    let version = schema.pointer_mut("/properties/schema").and_then(Value::as_object_mut);
+    if let Some(version) = version {
+        version.insert("description".into(), "Name and version of this form.".into());
+        version.insert("const".into(), SCHEMA.into());
+    }
     schema
 }
 
@@ -141,9 +152,11 @@ mod tests {
     #[test]
     fn every_command_that_prints_json_has_a_schema() {
         let command = Arguments::command();
-        let prints = |command: &&clap::Command| {
+        let takes = |command: &clap::Command| {
             command.get_arguments().any(|argument| argument.get_long() == Some("json"))
         };
+        let prints =
+            |command: &&clap::Command| takes(command) || command.get_subcommands().any(takes);
         let mut printing: Vec<&str> =
             command.get_subcommands().filter(prints).map(clap::Command::get_name).collect();
         let mut known = COMMANDS.map(|(name, _)| name).to_vec();
