@@ -46,10 +46,10 @@ impl Screen {
         let fits = lines.len() < height;
         let shown = if fits { lines.len() } else { height - 2 };
         for line in lines.iter().take(shown) {
-            write!(out, "{line}\x1b[K\n")?;
+            writeln!(out, "{line}\x1b[K")?;
         }
         if !fits {
-            write!(out, "… and {} more lines: use --top\x1b[K\n", lines.len() - shown)?;
+            writeln!(out, "… and {} more lines: use --top\x1b[K", lines.len() - shown)?;
         }
         write!(out, "\x1b[J")
     }
