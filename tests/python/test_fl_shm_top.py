@@ -175,7 +175,7 @@ def test_keys_change_what_is_shown(proxy: Proxy) -> None:
         terminal.type("/^CAL")
         terminal.until(lambda: not terminal.row("hotkey"), "filtering")
         terminal.type("\r")
-        terminal.shows("1 that match", "calm")
+        terminal.shows("1 of 1 that match", "calm")
         terminal.type("/\r")
         terminal.shows("hotkey")
         terminal.type("+p")
