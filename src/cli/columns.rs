@@ -1,5 +1,6 @@
 //! The flat columns of a kind of record, as the schema of its JSON form declares them.
 
+use super::rows::Kept;
 use crate::inspect::{Report, Section};
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -76,7 +77,7 @@ impl Unit {
 }
 
 /// One column.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Column {
     /// Its name in JSON, with a dot between the name of an object and that of its field.
     pub(super) name: String,
@@ -86,10 +87,14 @@ pub(super) struct Column {
     pub(super) about: String,
     /// It belongs to a list in the record, whose elements make a row each.
     pub(super) listed: bool,
+    /// Its value where JSON leaves it out.
+    pub(super) default: Kept,
+    /// Text has it only when it is asked for.
+    pub(super) detail: bool,
 }
 
 /// All columns of a record, in the order in which it declares them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Columns(Vec<Column>);
 
 impl Columns {
@@ -143,7 +148,13 @@ impl Columns {
             () => Kind::Text,
         };
         let about = described.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
-        self.0.push(Column { unit: Unit::of(&name), name, kind, about, listed });
+        let default = match field.get("default") {
+            Some(Value::Bool(value)) => Kept::Bool(*value),
+            Some(Value::Number(value)) => value.as_u64().map_or(Kept::Absent, Kept::Unsigned),
+            _ => Kept::Absent,
+        };
+        let detail = field.contains_key("x-detail");
+        self.0.push(Column { unit: Unit::of(&name), name, kind, about, listed, default, detail });
     }
 
     pub(super) fn len(&self) -> usize {

@@ -7,7 +7,6 @@ use super::text::{self, Screen};
 use super::view::{Plan, View};
 use super::{OK, machine, prom};
 use crate::inspect::{Report, Section};
-use crate::region::Region;
 use clap::Args;
 use std::io::Write;
 use std::time::Duration;
@@ -115,9 +114,10 @@ pub(super) fn inspect(arguments: &Inspect, out: &mut impl Write) -> Outcome {
         return nothing_found();
     };
     let region = chosen.look()?;
-    let look = || Report::only(&region, |section| sections.contains(&section));
+    let look = |old| Report::again(&region, |section| sections.contains(&section), old);
     let pause = Duration::from_secs_f64(arguments.watch.unwrap_or(1.0));
-    let mut before = arguments.rate.then(look);
+    let mut before = arguments.rate.then(|| look(Report::default()));
+    let mut spare = Report::default();
     if before.is_some() {
         std::thread::sleep(pause);
     }
@@ -125,9 +125,12 @@ pub(super) fn inspect(arguments: &Inspect, out: &mut impl Write) -> Outcome {
     let mut times = 0_u64;
     loop {
         if arguments.prom {
-            printer.prom(out, &region, times > 0)?;
+            if times > 0 {
+                writeln!(out)?;
+            }
+            prom::write(out, &region)?;
         } else {
-            let mut report = look();
+            let mut report = look(std::mem::take(&mut spare));
             if let Some(before) = &before {
                 report.add_rates(before);
             }
@@ -135,7 +138,10 @@ pub(super) fn inspect(arguments: &Inspect, out: &mut impl Write) -> Outcome {
                 report.add_rates_since_start();
             }
             printer.print(out, &report, times > 0)?;
-            before = before.map(|_| report);
+            spare = match &mut before {
+                Some(before) => std::mem::replace(before, report),
+                None => report,
+            };
         }
         out.flush()?;
         times += 1;
@@ -155,13 +161,6 @@ struct Printer<'a> {
 }
 
 impl Printer<'_> {
-    fn prom(&self, out: &mut impl Write, region: &Region, again: bool) -> Result<(), Failure> {
-        if again {
-            writeln!(out)?;
-        }
-        Ok(prom::write(out, region)?)
-    }
-
     fn print(&self, out: &mut impl Write, report: &Report, again: bool) -> Result<(), Failure> {
         let parts: Vec<machine::Part<'_>> = self
             .sections

@@ -192,10 +192,8 @@ pub(super) fn ndjson(
 ) -> Result<(), Failure> {
     let mut chunks = Chunks::new(out);
     for part in parts {
-        let mut begin = format!("{{\"section\":\"{}\"", part.name);
-        if let Some(at_ms) = at_ms {
-            begin.push_str(&format!(",\"at_ms\":{at_ms}"));
-        }
+        let at_ms = at_ms.map(|at_ms| format!(",\"at_ms\":{at_ms}")).unwrap_or_default();
+        let begin = format!("{{\"section\":\"{}\"{at_ms}", part.name);
         let Chunks { bytes, out } = &mut chunks;
         let mut last = None;
         part.objects(bytes, |bytes| {

@@ -18,6 +18,7 @@ mod leases;
 mod ls;
 mod machine;
 mod man;
+mod order;
 mod outcome;
 mod output;
 mod prom;

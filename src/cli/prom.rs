@@ -61,7 +61,7 @@ fn decimal(value: f64) -> String {
     let scientific = format!("{value:e}");
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     match exponent.parse::<i32>() {
-        Ok(exponent) if exponent < -4 || exponent >= 16 => {
+        Ok(exponent) if !(-4..16).contains(&exponent) => {
             let sign = if exponent < 0 { '-' } else { '+' };
             format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
         }
@@ -211,12 +211,14 @@ fn names(reports: &[DeploymentReport]) -> Vec<String> {
     reports.iter().map(|report| own(report, seen.entry(&report.deployment).or_default())).collect()
 }
 
+/// A number of a deployment, where it has one.
+type Field<'a> = &'a dyn Fn(&DeploymentReport) -> Option<Number>;
+
 fn deployments<W: Write>(writer: &mut Writer<'_, W>, reports: &[DeploymentReport]) -> Result<()> {
     let names = names(reports);
     let whole = |value: u64| Some(Number::Float(float(value)));
     let scaled =
         |value: Option<u64>, unit: f64| value.map(|value| Number::Float(float(value) * unit));
-    type Field<'a> = &'a dyn Fn(&DeploymentReport) -> Option<Number>;
     let fields: [(&str, Kind, &str, Field<'_>); 7] = [
         ("in_flight", Kind::Gauge, "Calls in flight to a deployment.", &|of| whole(of.in_flight)),
         ("cooldown_seconds", Kind::Gauge, "Time until a deployment's cooldown ends.", &|of| {
@@ -250,6 +252,9 @@ fn deployments<W: Write>(writer: &mut Writer<'_, W>, reports: &[DeploymentReport
     Ok(())
 }
 
+/// A number of a series.
+type OfSeries = fn(&Snapshot) -> Number;
+
 fn operations<W: Write>(writer: &mut Writer<'_, W>, region: &Region) -> Result<()> {
     let mut all = measure::all_measured(region);
     all.retain(|(_, series)| series.errors > 0 || series.count > 0);
@@ -266,7 +271,7 @@ fn operations<W: Write>(writer: &mut Writer<'_, W>, region: &Region) -> Result<(
         let labels = vec![("component", component.as_str()), ("operation", operation.as_str())];
         histogram(writer, name, &labels, series)?;
     }
-    let fields: [(&str, Kind, &str, fn(&Snapshot) -> Number); 4] = [
+    let fields: [(&str, Kind, &str, OfSeries); 4] = [
         ("duration_max_seconds", Kind::Gauge, "The longest operation.", |of| seconds(of.max_ns)),
         ("errors", Kind::Counter, "Timed operations that failed.", |of| Number::Whole(of.errors)),
         ("input_bytes", Kind::Counter, "Bytes that operations were given.", |of| {

@@ -14,6 +14,7 @@ use crate::inspect::{LimitReport, SCHEMA, Usage};
 use crate::layout::HandCommand;
 use crate::region::Region;
 use clap::Args;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::io::Write;
 
@@ -34,9 +35,11 @@ pub(super) struct Reset {
 }
 
 /// What is forgotten.
-#[derive(Serialize)]
-struct Plan<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Plan<'a> {
+    /// `fl-shm/1`.
     schema: &'static str,
+    /// The region's name.
     region: &'a str,
     /// The keys; absent with `--all`.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,10 +1,10 @@
 //! Records as rows of cells, one for each of their columns, without building a tree of each record.
 
 use super::columns::Columns;
+use serde::Serialize;
 use serde::ser::{
-    Impossible, Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeTuple, Serializer,
+    Impossible, SerializeMap, SerializeSeq, SerializeStruct, SerializeTuple, Serializer,
 };
-use std::cmp::Ordering;
 use std::fmt::{Display, Error, Formatter, Write};
 
 /// One value.
@@ -16,24 +16,6 @@ pub(super) enum Cell<'a> {
     Signed(i64),
     Float(f64),
     Text(&'a str),
-}
-
-impl Cell<'_> {
-    /// The order of values of one column; those that are absent come last.
-    pub(super) fn order(self, other: Self) -> Ordering {
-        match (self, other) {
-            (Self::Absent, Self::Absent) => Ordering::Equal,
-            (Self::Absent, _) => Ordering::Greater,
-            (_, Self::Absent) => Ordering::Less,
-            (Self::Bool(own), Self::Bool(other)) => own.cmp(&other),
-            (Self::Unsigned(own), Self::Unsigned(other)) => own.cmp(&other),
-            (Self::Signed(own), Self::Signed(other)) => own.cmp(&other),
-            (Self::Float(own), Self::Float(other)) => own.total_cmp(&other),
-            (Self::Text(own), Self::Text(other)) => own.cmp(other),
-            // A column has values of one kind.
-            _ => Ordering::Equal,
-        }
-    }
 }
 
 /// A cell whose text lies in a text that many share.
@@ -60,22 +42,6 @@ impl Kept {
             Self::Signed(value) => Cell::Signed(value),
             Self::Float(value) => Cell::Float(value),
             Self::Text { from, to } => Cell::Text(texts.get(from..to).unwrap_or_default()),
-        }
-    }
-
-    /// Keeps a cell.
-    pub(super) fn of(cell: Cell<'_>, texts: &mut String) -> Self {
-        match cell {
-            Cell::Absent => Self::Absent,
-            Cell::Bool(value) => Self::Bool(value),
-            Cell::Unsigned(value) => Self::Unsigned(value),
-            Cell::Signed(value) => Self::Signed(value),
-            Cell::Float(value) => Self::Float(value),
-            Cell::Text(text) => {
-                let from = texts.len();
-                texts.push_str(text);
-                Self::Text { from, to: texts.len() }
-            }
         }
     }
 }
@@ -127,7 +93,7 @@ impl<'c> Rows<'c> {
     pub(super) fn read(&mut self, record: &(impl Serialize + ?Sized)) -> usize {
         self.texts.clear();
         self.own.clear();
-        self.own.resize(self.columns.len(), Kept::Absent);
+        self.own.extend(self.columns.iter().map(|column| column.default));
         self.listed.clear();
         self.path.clear();
         (self.element, self.next) = (0, 0);
@@ -255,8 +221,9 @@ impl<'r, 'c> Serializer for &'r mut Rows<'c> {
     }
 
     fn serialize_str(self, value: &str) -> Result<(), Error> {
-        let kept = Kept::of(Cell::Text(value), &mut self.texts);
-        self.put(kept);
+        let from = self.texts.len();
+        self.texts.push_str(value);
+        self.put(Kept::Text { from, to: self.texts.len() });
         Ok(())
     }
 
@@ -355,7 +322,7 @@ impl SerializeSeq for &mut Rows<'_> {
 
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
         self.element = self.listed.len() / self.columns.len().max(1) + 1;
-        self.listed.resize(self.element * self.columns.len(), Kept::Absent);
+        self.listed.extend(self.columns.iter().map(|column| column.default));
         let done = value.serialize(&mut **self);
         self.element = 0;
         done
@@ -454,6 +421,8 @@ mod tests {
     #[derive(Serialize, JsonSchema)]
     struct Element {
         name: &'static str,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        #[schemars(extend("default" = false))]
         healthy: bool,
     }
 
@@ -488,16 +457,16 @@ mod tests {
         let columns = Columns::of::<Record>();
         let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
         let all =
-            ["name", "inner.used", "inner.limit", "list.name", "list.healthy", "share", "made"];
+            ["name", "inner.used", "inner.limit", "made", "list.name", "list.healthy", "share"];
         assert_eq!(names, all);
         let cells = [
             "Text(\"n\")",
             "Signed(-3)",
             "Absent",
-            "Absent",
-            "Absent",
-            "Float(0.5)",
             "Unsigned(7)",
+            "Absent",
+            "Bool(false)",
+            "Float(0.5)",
         ];
         assert_eq!(rows_of(&record(vec![], None)), [cells]);
         let nothing = Record { inner: None, ..record(vec![], None) };
@@ -509,22 +478,11 @@ mod tests {
     fn each_element_of_a_list_is_a_row_with_what_the_record_has() {
         let list = ["a", "b"].map(|name| Element { name, healthy: name == "b" });
         let rows = rows_of(&record(list.into(), Some(9)));
-        let own = |row: &[String]| [&row[..3], &row[5..]].concat();
+        let own = |row: &[String]| [&row[..4], &row[6..]].concat();
         assert_eq!(own(&rows[0]), own(&rows[1]));
-        assert_eq!(
-            own(&rows[0]),
-            ["Text(\"n\")", "Signed(-3)", "Unsigned(9)", "Float(0.5)", "Unsigned(7)"]
-        );
-        assert_eq!(rows[0][3..5], ["Text(\"a\")", "Bool(false)"]);
-        assert_eq!(rows[1][3..5], ["Text(\"b\")", "Bool(true)"]);
-    }
-
-    #[test]
-    fn what_is_absent_comes_last_and_numbers_are_compared_as_such() {
-        let order = |a: Cell<'_>, b: Cell<'_>| a.order(b);
-        assert_eq!(order(Cell::Unsigned(9), Cell::Unsigned(10)), Ordering::Less);
-        assert_eq!(order(Cell::Float(-1.0), Cell::Float(0.5)), Ordering::Less);
-        assert_eq!(order(Cell::Text("b"), Cell::Text("a")), Ordering::Greater);
-        assert_eq!(order(Cell::Absent, Cell::Unsigned(u64::MAX)), Ordering::Greater);
+        let expected = ["Text(\"n\")", "Signed(-3)", "Unsigned(9)", "Unsigned(7)", "Float(0.5)"];
+        assert_eq!(own(&rows[0]), expected);
+        assert_eq!(rows[0][4..6], ["Text(\"a\")", "Bool(false)"]);
+        assert_eq!(rows[1][4..6], ["Text(\"b\")", "Bool(true)"]);
     }
 }

@@ -2,7 +2,9 @@
 
 use super::columns::Columns;
 use super::outcome::{Failure, Outcome};
-use super::{OK, diff, doctor, leases, ls, output, reap, verify};
+use super::{OK, cooldown, diff, doctor, leases, ls, output, reap, reset, verify};
+use crate::inspect::explain::Explanation;
+use crate::inspect::known::Known;
 use crate::inspect::{Report, Section};
 use crate::layout::render;
 use clap::Args;
@@ -29,14 +31,18 @@ pub(super) struct Schemas {
 type Describe = fn(SchemaGenerator) -> Schema;
 
 /// Every command that prints JSON, and what it prints.
-pub(super) const COMMANDS: [(&str, Describe); 7] = [
+pub(super) const COMMANDS: [(&str, Describe); 11] = [
     ("inspect", |generator| sections_are_optional(described::<Report>(generator))),
     ("leases", described::<leases::Printed>),
     ("ls", described::<Vec<ls::Listed>>),
     ("verify", described::<verify::Verdict<'static>>),
     ("doctor", described::<doctor::Diagnosis<'static>>),
     ("diff", described::<diff::Differences>),
+    ("get", described::<Known>),
+    ("explain", described::<Explanation>),
     ("reap", described::<reap::Plan<'static>>),
+    ("reset", described::<reset::Plan<'static>>),
+    ("cooldown", described::<cooldown::Plan<'static>>),
 ];
 
 fn described<T: JsonSchema>(generator: SchemaGenerator) -> Schema {
@@ -141,11 +147,15 @@ mod tests {
     #[test]
     fn every_command_that_prints_json_has_a_schema() {
         let command = Arguments::command();
-        let prints = |command: &&clap::Command| {
+        fn prints(command: &clap::Command) -> bool {
             command.get_arguments().any(|argument| argument.get_long() == Some("json"))
-        };
-        let mut printing: Vec<&str> =
-            command.get_subcommands().filter(prints).map(clap::Command::get_name).collect();
+                || command.get_subcommands().any(prints)
+        }
+        let mut printing: Vec<&str> = command
+            .get_subcommands()
+            .filter(|sub| prints(sub))
+            .map(clap::Command::get_name)
+            .collect();
         let mut known = COMMANDS.map(|(name, _)| name).to_vec();
         printing.sort_unstable();
         known.sort_unstable();

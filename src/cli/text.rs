@@ -46,10 +46,10 @@ impl Screen {
         let fits = lines.len() < height;
         let shown = if fits { lines.len() } else { height - 2 };
         for line in lines.iter().take(shown) {
-            write!(out, "{line}\x1b[K\r\n")?;
+            write!(out, "{line}\x1b[K\n")?;
         }
         if !fits {
-            write!(out, "… and {} more lines: use --top\x1b[K\r\n", lines.len() - shown)?;
+            write!(out, "… and {} more lines: use --top\x1b[K\n", lines.len() - shown)?;
         }
         write!(out, "\x1b[J")
     }
@@ -91,7 +91,7 @@ pub(super) fn section(
     match table.rows {
         0 => writeln!(text, "  none")?,
         1 if part.shape == Shape::One => table.write_upright(text)?,
-        _ => table.write(text, screen)?,
+        _ => table.write(text, screen),
     }
     if part.picks.more > 0 {
         writeln!(text, "  … and {} more", part.picks.more)?;
@@ -135,18 +135,17 @@ impl<'c> Table<'c> {
     fn of(part: &'c Part<'_>) -> Self {
         let columns = &part.plan.columns;
         let records = part.records.as_ref();
-        let shown = match &part.plan.shown {
-            Some(numbers) => chosen(columns, numbers),
-            None => {
-                let mut has = vec![false; columns.len()];
-                let _ = part.picks.rows(records, columns, |row, _| {
-                    for (number, has) in has.iter_mut().enumerate() {
-                        *has |= row.cell(number) != Cell::Absent;
-                    }
-                    Ok::<(), std::fmt::Error>(())
-                });
-                telling(columns, &has)
-            }
+        let shown = if let Some(numbers) = &part.plan.shown {
+            chosen(columns, numbers)
+        } else {
+            let mut has = vec![false; columns.len()];
+            let _ = part.picks.rows(records, columns, |row, _| {
+                for (number, (has, column)) in has.iter_mut().zip(columns.iter()).enumerate() {
+                    *has |= row.cell(number) != column.default.cell("");
+                }
+                Ok::<(), std::fmt::Error>(())
+            });
+            telling(columns, &has)
         };
         let mut table = Self { shown, texts: String::new(), cells: Vec::new(), rows: 0 };
         let _ = part.picks.rows(records, columns, |row, new| {
@@ -196,7 +195,7 @@ impl<'c> Table<'c> {
         Ok(())
     }
 
-    fn write(&self, text: &mut String, screen: Screen) -> std::fmt::Result {
+    fn write(&self, text: &mut String, screen: Screen) {
         let (bold, plain) = if screen.colour { (BOLD, PLAIN) } else { ("", "") };
         let limit = screen.size.map_or(usize::MAX, |(width, _)| width);
         let mut line = Line { text, limit, width: 0, pending: 0 };
@@ -213,7 +212,6 @@ impl<'c> Table<'c> {
                 line.end();
             }
         }
-        Ok(())
     }
 }
 
@@ -278,11 +276,11 @@ fn telling<'c>(columns: &'c Columns, has: &[bool]) -> Vec<Shown<'c>> {
     let partner = |column: &Column, end: &str, other: &str| {
         columns.position(&format!("{}{other}", of(&column.name, end)?))
     };
-    let any = |number: usize| has.get(number).copied().unwrap_or(false);
-    let shown = columns
-        .iter()
-        .enumerate()
-        .filter(|&(number, column)| any(number) && partner(column, ".limit", ".used").is_none());
+    let tells = |(number, column): (usize, &Column)| {
+        has.get(number).is_some_and(|&has| has && !column.detail)
+            && partner(column, ".limit", ".used").is_none()
+    };
+    let shown = columns.iter().enumerate().filter(|&column| tells(column));
     headed(
         shown
             .map(|(number, column)| (number, column, partner(column, ".used", ".limit")))
@@ -291,7 +289,7 @@ fn telling<'c>(columns: &'c Columns, has: &[bool]) -> Vec<Shown<'c>> {
 }
 
 /// Gives columns their headings: their names without the units, which the values have, as long as they differ.
-fn headed<'c>(shown: Vec<(usize, &'c Column, Option<usize>)>) -> Vec<Shown<'c>> {
+fn headed(shown: Vec<(usize, &Column, Option<usize>)>) -> Vec<Shown<'_>> {
     let heads: Vec<String> = shown.iter().map(|(_, column, limit)| head(column, *limit)).collect();
     let unique = |head: &String| heads.iter().filter(|other| *other == head).count() == 1;
     let heads: Vec<String> = heads
@@ -314,7 +312,8 @@ fn upper(name: &str) -> String {
 }
 
 fn head(column: &Column, limit: Option<usize>) -> String {
-    let name = column.name.as_str();
+    let full = column.name.as_str();
+    let name = if column.listed { full.split_once('.').map_or(full, |(_, own)| own) } else { full };
     let without = |end: &str| name.strip_suffix(end).unwrap_or(name);
     match column.unit {
         _ if limit.is_some() => upper(without(".used")),
@@ -327,9 +326,8 @@ fn head(column: &Column, limit: Option<usize>) -> String {
 
 fn write_cell(text: &mut String, column: &Column, cell: Cell<'_>) -> std::fmt::Result {
     match (cell, column.unit) {
-        (Cell::Absent, _) => text.push('-'),
+        (Cell::Absent | Cell::Text(""), _) => text.push('-'),
         (Cell::Bool(value), _) => write!(text, "{value}")?,
-        (Cell::Text(""), _) => text.push('-'),
         // Names have no control characters, but nothing that is shown may have any.
         (Cell::Text(value), _) if value.contains(char::is_control) => {
             text.extend(value.chars().map(|c| if c.is_control() { '?' } else { c }));
@@ -450,10 +448,10 @@ mod tests {
         };
         assert_eq!(drawn(PIPE, "a\n", true), "\na\n");
         let screen = Screen { size: Some((80, 4)), colour: false };
-        assert_eq!(drawn(screen, "a\n", true), "\x1b[Ha\x1b[K\r\n\x1b[J");
+        assert_eq!(drawn(screen, "a\n", true), "\x1b[Ha\x1b[K\n\x1b[J");
         assert_eq!(
             drawn(screen, "1\n2\n3\n4\n5\n", false),
-            "\x1b[2J\x1b[H1\x1b[K\r\n2\x1b[K\r\n… and 3 more lines: use --top\x1b[K\r\n\x1b[J"
+            "\x1b[2J\x1b[H1\x1b[K\n2\x1b[K\n… and 3 more lines: use --top\x1b[K\n\x1b[J"
         );
     }
 

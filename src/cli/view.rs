@@ -2,20 +2,24 @@
 
 use super::columns::Columns;
 use super::filter::Filter;
+use super::order::Sorter;
 use super::outcome::Failure;
-use super::rows::{Cell, Kept, Row, Rows};
+use super::rows::{Row, Rows};
 use super::sections::Records;
 use clap::Args;
-use std::cmp::Ordering;
 
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct View {
-    /// Only records of which this is true, e.g. 'used_pct > 80 and key ~ "^team"'.
-    ///
-    /// Columns are compared with numbers (durations with a unit: 90s, 10m), texts in quotes and true or false by
-    /// = != < <= > >=, texts with a regular expression by ~ and !~; comparisons are joined with and, or, not and
-    /// parentheses. A column without a value is true of != and !~ only.
-    #[arg(long, value_name = "CONDITION")]
+    /// Only records of which this is true.
+    #[arg(
+        long,
+        value_name = "CONDITION",
+        help = "Only records of which this is true, e.g. 'used_pct > 80 and key ~ \"^team\"'",
+        long_help = "Only records of which this is true, e.g. 'used_pct > 80 and key ~ \"^team\"'.\n\n\
+            Columns are compared with numbers (durations may have a unit: 90s, 10m), texts in quotes, and true or \
+            false by = != < <= > >=, and texts with a regular expression by ~ and !~. Comparisons are joined with \
+            and, or, not and parentheses. A column without a value is true of != and !~ only"
+    )]
     pub(super) filter: Option<String>,
     /// In the order of this column; -COLUMN or COLUMN:desc = the largest first; several with commas.
     ///
@@ -84,8 +88,7 @@ struct Key {
 impl Key {
     fn parse(text: &str, columns: &Columns) -> Result<Self, String> {
         let (name, largest_first) = match (text.strip_prefix('-'), text.rsplit_once(':')) {
-            (Some(name), _) => (name, true),
-            (_, Some((name, "desc"))) => (name, true),
+            (Some(name), _) | (_, Some((name, "desc"))) => (name, true),
             (_, Some((name, "asc"))) => (name, false),
             (_, Some((_, other))) => {
                 return Err(format!("{other:?} is no direction; use asc or desc"));
@@ -93,12 +96,6 @@ impl Key {
             _ => (text, false),
         };
         Ok(Self { column: columns.find(name)?, largest_first })
-    }
-
-    fn order(self, own: Cell<'_>, other: Cell<'_>) -> Ordering {
-        let absent = [own, other].contains(&Cell::Absent);
-        let order = own.order(other);
-        if self.largest_first && !absent { order.reverse() } else { order }
     }
 }
 
@@ -146,46 +143,30 @@ impl Plan {
             return Picks::default();
         }
         let mut rows = Rows::new(&self.columns);
-        let (mut picked, mut keys, mut texts) = (Vec::new(), Vec::new(), String::new());
+        let mut picked = Vec::new();
+        let mut sorter = (!self.sort.is_empty()).then(Sorter::default);
         for record in 0..records.len() {
             for row in 0..records.read(record, &mut rows) {
                 let cells = rows.row(row);
                 if self.filter.as_ref().is_none_or(|filter| filter.matches(cells)) {
                     picked.push(Pick { record, row });
-                    let kept = |key: &Key| Kept::of(cells.cell(key.column), &mut texts);
-                    keys.extend(self.sort.iter().map(kept));
+                    if let Some(sorter) = &mut sorter {
+                        sorter.add(
+                            self.sort.iter().map(|key| (cells.cell(key.column), key.largest_first)),
+                        );
+                    }
                 }
             }
         }
-        if !self.sort.is_empty() {
-            picked = self.sorted(&picked, &keys, &texts);
+        if let Some(sorter) = sorter {
+            let order = sorter.first(self.top).into_iter();
+            let more = picked.len().saturating_sub(self.top);
+            let picked = order.filter_map(|number| picked.get(number).copied()).collect();
+            return Picks { picked: Some(picked), more };
         }
         let more = picked.len().saturating_sub(self.top);
         picked.truncate(self.top);
         Picks { picked: Some(picked), more }
-    }
-
-    fn sorted(&self, picked: &[Pick], keys: &[Kept], texts: &str) -> Vec<Pick> {
-        let width = self.sort.len();
-        let mut order: Vec<usize> = (0..picked.len()).collect();
-        let compare = |&own: &usize, &other: &usize| {
-            let cell = |number: usize, key: usize| {
-                keys.get(number * width + key).map_or(Cell::Absent, |kept| kept.cell(texts))
-            };
-            let orders = self.sort.iter().enumerate();
-            orders
-                .map(|(key, by)| by.order(cell(own, key), cell(other, key)))
-                .find(|order| order.is_ne())
-                .unwrap_or_else(|| own.cmp(&other))
-        };
-        // Only the first ones need to be in order.
-        if self.top < order.len() && self.top > 0 {
-            order.select_nth_unstable_by(self.top - 1, compare);
-            order[..self.top].sort_unstable_by(compare);
-        } else {
-            order.sort_unstable_by(compare);
-        }
-        order.into_iter().filter_map(|number| picked.get(number).copied()).collect()
     }
 }
 

@@ -204,10 +204,13 @@ pub struct Counts {
     /// Requests that got none.
     pub refused: u64,
     /// Closed because they were idle for too long, or too old.
+    #[cfg_attr(feature = "cli", schemars(extend("x-detail" = true)))]
     pub expired: u64,
     /// Idle ones that made room for others.
+    #[cfg_attr(feature = "cli", schemars(extend("x-detail" = true)))]
     pub taken_over: u64,
     /// Given back by who did not hold them.
+    #[cfg_attr(feature = "cli", schemars(extend("x-detail" = true)))]
     pub stale_returns: u64,
 }
 

@@ -26,7 +26,8 @@ pub(super) struct Holdings {
 /// One held slot.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Slot {
-    key_slot: u64,
+    /// `key_slot` of its chunk.
+    of: u64,
     owner: u64,
     idle: u64,
     age_s: u64,
@@ -42,9 +43,9 @@ pub(super) fn holdings(region: &Region, prove: &Prove<'_>) -> Holdings {
         // One that is kept without being used is nobody's burden.
         let counts = |slot: &&Slot| slot.idle == 0 || idle == held;
         let oldest_s = group.iter().filter(counts).map(|slot| slot.age_s).max()?;
-        Some((first.key_slot, first.owner, held, idle, oldest_s))
+        Some((first.of, first.owner, held, idle, oldest_s))
     };
-    let same = |a: &Slot, b: &Slot| (a.key_slot, a.owner) == (b.key_slot, b.owner);
+    let same = |a: &Slot, b: &Slot| (a.of, a.owner) == (b.of, b.owner);
     let groups = || slots.chunk_by(same).filter_map(group);
     let leases = groups()
         .map(|(key_slot, owner, held, idle, oldest_s)| {
@@ -68,10 +69,10 @@ fn slots(region: &Region) -> Vec<Slot> {
     let used = |chunk: &&LeaseChunk| get(&chunk.identity) != IdentityWord::default();
     let mut found = Vec::new();
     for chunk in region.chunks().iter().filter(used) {
-        let key_slot = get(&chunk.key_slot);
+        let of = get(&chunk.key_slot);
         let words = chunk.holders.iter().map(get).filter(|&word| word != LeaseWord::default());
         found.extend(words.map(|word| Slot {
-            key_slot,
+            of,
             owner: word.owner(),
             idle: word.idle(),
             age_s: now_s.saturating_sub(word.acquired_s()),

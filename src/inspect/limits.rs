@@ -15,10 +15,20 @@ use std::collections::BTreeMap;
 /// Times that a record is read again because it has changed meanwhile.
 const LOOKS: usize = 3;
 
-pub(super) fn limits(region: &Region, held: &BTreeMap<u64, u64>) -> Vec<LimitReport> {
+/// All keys, in memory that was used before.
+pub(super) fn limits(
+    region: &Region,
+    held: &BTreeMap<u64, u64>,
+    room: Vec<LimitReport>,
+) -> Vec<LimitReport> {
     let held = |position| held.get(&(position as u64 + 1)).copied().unwrap_or(0);
+    let mut reports = room;
+    reports.clear();
+    let keys = region.buckets().iter().filter(|bucket| key_of(&bucket.identity).is_some());
+    reports.reserve(keys.count());
     let report = |position| limit(region, position, held(position));
-    (0..region.buckets().len()).filter_map(report).collect()
+    reports.extend((0..region.buckets().len()).filter_map(report));
+    reports
 }
 
 /// The key in one bucket, of which so many slots are held; `None` = there is none.

@@ -89,12 +89,16 @@ impl Report {
 
     /// Reads the wanted sections of a region; the others are empty, but for the header.
     pub fn only(region: &Region, wanted: impl Fn(Section) -> bool) -> Self {
+        Self::again(region, wanted, Self::default())
+    }
+
+    /// The same in the memory of a report that is not needed any more: keys may be many.
+    pub fn again(region: &Region, wanted: impl Fn(Section) -> bool, old: Self) -> Self {
         let prove = workers::prover(region);
         let any = |sections: &[Section]| sections.iter().any(|&section| wanted(section));
         let held = [Section::Workers, Section::Limits, Section::Leases, Section::Deployments];
-        let holdings = (any(&held) || wanted(Section::Pools))
-            .then(|| holdings::holdings(region, &prove))
-            .unwrap_or_default();
+        let holdings =
+            read(any(&held) || wanted(Section::Pools), || holdings::holdings(region, &prove));
         let held = &holdings;
         let at_us = region.now().us();
         Self {
@@ -105,7 +109,9 @@ impl Report {
             workers: read(wanted(Section::Workers), || {
                 workers::worker_reports(region, &prove, &held.by_owner)
             }),
-            limits: read(wanted(Section::Limits), || limits::limits(region, &held.by_key)),
+            limits: read(wanted(Section::Limits), || {
+                limits::limits(region, &held.by_key, old.limits)
+            }),
             leaders: read(wanted(Section::Leaders), || leaders::leaders(region, &prove)),
             deployments: read(wanted(Section::Deployments), || {
                 deployments::deployments(region, &held.by_key)

@@ -73,6 +73,7 @@ mod tests {
     use crate::clock::FakeClock;
     use crate::config::Capacity;
     use crate::engine::Engine;
+    use crate::engine::slots::SlotAsk;
     use crate::primitives::gcra::Quota;
     use crate::region::create_heap;
     use crate::sync::Ordering;
@@ -101,8 +102,7 @@ mod tests {
             check(&engine, &format!("idle {n}"), 1);
         }
         check(&engine, "busy", 4);
-        let window = engine.deployment_succeeded("gpt", 60, Some(9), None);
-        assert!(window.is_ok() && engine.acquire_all(&[]).is_ok());
+        engine.deployment_succeeded("gpt", 60, Some(9), None).unwrap();
         let before = Report::of(engine.region());
         assert_eq!((before.limits[0].allowed_per_s, before.stats_per_s.is_none()), (None, true));
         clock.advance_ns(2_000_000_000);
@@ -111,7 +111,8 @@ mod tests {
         for _ in 0..4 {
             engine.deployment_succeeded("gpt", 60, Some(9), None).unwrap();
         }
-        let _flight = engine.depart("gpt", None).unwrap();
+        let key = "{user:u}:max_parallel_requests";
+        engine.acquire_all(&[SlotAsk { key, limit: 5, ttl_s: 60, slot_id: "x" }]).unwrap();
         let mut now = Report::of(engine.region());
         now.add_rates(&before);
         let rates = limits(&now);

@@ -140,6 +140,7 @@ pub struct LimitReport {
     pub denied_per_s: Option<f64>,
     /// True when its record changed under every look, so that its numbers may not be of one moment.
     #[serde(skip_serializing_if = "is_false")]
+    #[cfg_attr(feature = "cli", schemars(extend("default" = false)))]
     pub moving: bool,
     /// Its record, by which two looks are compared.
     #[serde(skip)]
@@ -165,6 +166,7 @@ pub struct LeaseReport {
     pub held: u64,
     /// Those of them that are kept without being used: of idle connections.
     #[serde(skip_serializing_if = "is_none")]
+    #[cfg_attr(feature = "cli", schemars(extend("default" = 0)))]
     pub idle: u64,
     /// Seconds that the oldest in use has been held; an endpoint's in its latest use, a job's since it was renewed.
     pub oldest_s: u64,
@@ -228,6 +230,7 @@ pub struct EndpointReport {
     /// False after three failures in a row, until one success or half a minute without a failure.
     pub healthy: bool,
     /// Failures in a row that are not yet forgotten.
+    #[cfg_attr(feature = "cli", schemars(extend("x-detail" = true)))]
     pub failures_in_a_row: u64,
     /// Failures since it is known.
     pub failures_total: u64,
@@ -236,9 +239,11 @@ pub struct EndpointReport {
     pub last_failure: Option<&'static str>,
     /// Its HTTP status.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", schemars(extend("x-detail" = true)))]
     pub last_status: Option<u64>,
     /// Seconds since then.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", schemars(extend("x-detail" = true)))]
     pub last_failure_s: Option<u64>,
 }
 
@@ -300,6 +305,7 @@ pub struct DeploymentReport {
     pub cooldown_reason: Option<&'static str>,
     /// Milliseconds that the cooldown was meant to last.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", schemars(extend("x-detail" = true)))]
     pub cooldown_for_ms: Option<u64>,
     /// HTTP status of what caused it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -312,19 +318,24 @@ pub struct DeploymentReport {
     /// Failures in the present window.
     pub failures: u64,
     /// Failures since the latest success.
+    #[cfg_attr(feature = "cli", schemars(extend("x-detail" = true)))]
     pub failures_in_a_row: u64,
     /// Successes since it is known.
+    #[cfg_attr(feature = "cli", schemars(extend("x-detail" = true)))]
     pub successes_total: u64,
     /// Failures since it is known.
+    #[cfg_attr(feature = "cli", schemars(extend("x-detail" = true)))]
     pub failures_total: u64,
     /// Kind of the latest failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<&'static str>,
     /// Its HTTP status.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", schemars(extend("x-detail" = true)))]
     pub last_status: Option<u64>,
     /// Seconds since then.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", schemars(extend("x-detail" = true)))]
     pub last_failure_s: Option<u64>,
     /// Average latency in microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -403,8 +414,10 @@ pub struct EventReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// First detail.
+    #[cfg_attr(feature = "cli", schemars(extend("x-detail" = true)))]
     pub a: u64,
     /// Second detail.
+    #[cfg_attr(feature = "cli", schemars(extend("x-detail" = true)))]
     pub b: u64,
 }
 

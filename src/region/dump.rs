@@ -15,7 +15,7 @@ use crate::sync::Ordering;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Name and version of the form of a dump.
@@ -109,7 +109,8 @@ fn write_data(file: &File, page: &[u8], at: u64) -> std::io::Result<()> {
 
 /// What a dump says beside the region's bytes; `None` = the file is none, or cannot be read.
 pub fn moment_in(path: &Path) -> Option<Moment> {
-    let file = File::open(path).ok()?;
+    // Opening a pipe would wait for who writes to it.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
     let len = file.metadata().ok().filter(std::fs::Metadata::is_file)?.len();
     Some(moment_of(&file, path, len).ok()??.0)
 }

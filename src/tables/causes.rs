@@ -10,7 +10,7 @@
 //! **Damage.** Any words are a cause that does not agree, or one that reads as any other would. Lengths are
 //! cut to the record, and the duration to what the cooldown's end allows.
 
-use super::names::{pack, truncate};
+use super::names::{pack, shown, truncate};
 use crate::layout::{CauseWord, CooldownWord, IdentityWord, TEXT_BYTES, TextWord};
 use crate::primitives::mix;
 use crate::sync::{Bits, Ordering, Word};
@@ -84,8 +84,7 @@ pub fn read(place: Place<'_>, subject: Subject) -> Option<Known> {
     let whole = len > 0 && check(subject, cause, len, words.iter().copied()) == head.check();
     let text = whole.then(|| {
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).take(len).collect();
-        let text = String::from_utf8_lossy(&bytes);
-        text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+        shown(bytes)
     });
     Some(Known { for_ms: cause.for_ms(), status: cause.status(), text })
 }

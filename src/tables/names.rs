@@ -204,7 +204,7 @@ pub fn withdraw<'a>(record: impl Into<Place<'a>>) -> bool {
     false
 }
 
-/// The name, if it is complete. Bytes that are no UTF-8 are replaced.
+/// The name, if it is complete.
 pub fn read<'a>(record: impl Into<Place<'a>>) -> Option<String> {
     let record = record.into();
     // SYNC name-complete.
@@ -213,13 +213,25 @@ pub fn read<'a>(record: impl Into<Place<'a>>) -> Option<String> {
         return None;
     }
     let (words, len) = words(record, head);
-    let words: Vec<u64> = words.collect();
-    if check(words.iter().copied(), len) != head.check() {
+    let mut bytes = Vec::with_capacity(len.next_multiple_of(8));
+    let words = words.inspect(|word| bytes.extend_from_slice(&word.to_le_bytes()));
+    if check(words, len) != head.check() {
         return None;
     }
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).take(len).collect();
-    let text = String::from_utf8_lossy(&bytes);
-    Some(text.chars().map(|c| if c.is_control() { '?' } else { c }).collect())
+    bytes.truncate(len);
+    Some(shown(bytes))
+}
+
+/// A text of a record as it may be shown: bytes that are no UTF-8 and control characters are replaced.
+pub(super) fn shown(bytes: Vec<u8>) -> String {
+    let replaced = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    };
+    if !bytes.iter().all(|byte| (b' '..=b'~').contains(byte)) {
+        return replaced(&bytes);
+    }
+    String::from_utf8(bytes).unwrap_or_else(|error| replaced(error.as_bytes()))
 }
 
 #[cfg(all(test, not(loom)))]

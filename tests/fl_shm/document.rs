@@ -4,7 +4,8 @@
 //! `proxy.dump` (and `later.dump`) of the scene; in a block of ```` ```console live ```` at the scene's live region,
 //! where numbers differ from run to run and are not compared.
 
-use super::scene::{Folder, Scene};
+use super::scene::{self, Folder, Scene};
+use fast_litellm::engine::Engine;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -37,7 +38,7 @@ fn blocks(text: &str) -> Vec<Block> {
 }
 
 /// A block as it would read if each of its commands were run now.
-fn replayed(block: &Block, folder: &Path, file: &Path) -> Vec<String> {
+fn replayed(block: &Block, folder: &Path, file: &str) -> Vec<String> {
     let mut replayed = Vec::new();
     for command in block.lines.iter().filter_map(|line| line.strip_prefix("$ ")) {
         replayed.push(format!("$ {command}"));
@@ -86,12 +87,13 @@ fn the_examples_are_what_the_commands_print() {
     still.dump(&folder.path().join("later.dump"));
     let live = Scene::live(folder.path().join("proxy.region"));
     live.play();
-    let dump = folder.path().join("proxy.dump");
+    // For `ls`, which finds regions through the processes that use them.
+    let _inherited = Engine::new(scene::inherited("proxy"));
     let found = blocks(&text);
     let mut lines: Vec<String> = text.lines().map(str::to_string).collect();
     let mut differences = String::new();
     let replay = |block: &Block| {
-        replayed(block, folder.path(), if block.live { live.path() } else { &dump })
+        replayed(block, folder.path(), if block.live { "proxy.region" } else { "proxy.dump" })
     };
     let all: Vec<Vec<String>> = found.iter().map(replay).collect();
     for (block, now) in found.iter().zip(all).rev() {

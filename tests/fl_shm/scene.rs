@@ -191,6 +191,12 @@ impl Scene {
     }
 }
 
+/// A region of that name that nothing has happened in.
+pub fn inherited(name: &str) -> Region {
+    let capacity = Capacity::checked(1_000, 64, 16).expect("valid");
+    create(&Placement::inherited(name), capacity, Box::new(MonotonicClock)).expect("created")
+}
+
 /// One request of a key with both limits.
 fn request(engine: &Engine, subject: &str, requests: i64, tokens: i64) -> bool {
     let key = |part: &str| format!("{subject}:{part}");

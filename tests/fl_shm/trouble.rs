@@ -11,10 +11,32 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 /// Commands that look at a region, without what says which.
-const LOOKS: [&str; 5] = ["inspect", "inspect --json", "verify", "doctor", "doctor --json"];
+const LOOKS: [&str; 14] = [
+    "inspect",
+    "inspect --json",
+    "inspect --ndjson",
+    "inspect limits --csv",
+    "inspect --prom",
+    "leases",
+    "leases --suspect 10",
+    "get user:alice sk-first",
+    "get sk-first --json",
+    "explain user:alice sk-first",
+    "explain sk-second --json",
+    "verify",
+    "doctor",
+    "doctor --json",
+];
 
 /// Commands that would change a region, and do not without `--yes`.
-const UNSAID: [&str; 1] = ["reap"];
+const UNSAID: [&str; 6] = [
+    "reap",
+    "reset sk-first",
+    "reset --all",
+    "cooldown clear gpt-4o-us",
+    "cooldown clear --all",
+    "feature rust_routing off",
+];
 
 fn words(text: &str) -> Vec<&str> {
     text.split(' ').collect()
