@@ -146,11 +146,11 @@ mod tests {
 
     #[test]
     fn every_command_that_prints_json_has_a_schema() {
-        let command = Arguments::command();
         fn prints(command: &clap::Command) -> bool {
             command.get_arguments().any(|argument| argument.get_long() == Some("json"))
                 || command.get_subcommands().any(prints)
         }
+        let command = Arguments::command();
         let mut printing: Vec<&str> = command
             .get_subcommands()
             .filter(|sub| prints(sub))
