@@ -43,8 +43,7 @@ pub const SCHEMA: &str = "fl-shm/1";
 #[derive(Debug, Clone, Default, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Report {
-    /// Name and version of this form.
-    #[cfg_attr(feature = "cli", schemars(extend("const" = SCHEMA)))]
+    /// [`SCHEMA`].
     pub schema: &'static str,
     /// The region itself.
     pub header: HeaderReport,
