@@ -199,7 +199,7 @@ fn events(workers: &[WorkerReport]) -> Vec<Column<'_, &EventReport>> {
         Column::left("BY", 8, 2, move |event: &&EventReport| {
             Line::raw(by(event).unwrap_or_else(|| "-".into()))
         }),
-        Column::left("DETAIL", 20, 3, |event: &&EventReport| {
+        Column::left("DETAIL", 16, 3, |event: &&EventReport| {
             Line::raw(event.detail.as_deref().map(plain).unwrap_or_default())
         }),
     ]
