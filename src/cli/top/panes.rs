@@ -196,10 +196,11 @@ fn events(workers: &[WorkerReport]) -> Vec<Column<'_, &EventReport>> {
         Column::left("ABOUT", 14, 1, |event: &&EventReport| {
             Line::raw(event.subject.as_deref().map_or_else(|| "-".into(), plain))
         }),
-        Column::right("A", 8, 3, |event: &&EventReport| Line::raw(short(event.a))),
-        Column::right("B", 8, 4, |event: &&EventReport| Line::raw(short(event.b))),
         Column::left("BY", 8, 2, move |event: &&EventReport| {
             Line::raw(by(event).unwrap_or_else(|| "-".into()))
+        }),
+        Column::left("DETAIL", 16, 3, |event: &&EventReport| {
+            Line::raw(event.detail.as_deref().map(plain).unwrap_or_default())
         }),
     ]
 }
