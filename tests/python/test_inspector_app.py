@@ -283,6 +283,11 @@ class TestAnswers:
 class TestStreams:
     """Those who follow."""
 
+    @pytest.fixture(autouse=True)
+    def _for_long(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Streams do not end by themselves."""
+        monkeypatch.setattr(_inspector, "_LONGEST_S", 3600.0)
+
     def following(self, app: asgi.Application, count: int, during: Callable[[], Any]) -> list[Talk]:
         """So many clients follow while something is done; what each was sent."""
 
