@@ -1,7 +1,6 @@
 //! `fl-shm cooldown clear`: ends cooldowns of deployments.
 
 use super::by_hand::{self, Consent};
-use super::keys::Keys;
 use super::outcome::{Failure, Outcome, json, nothing_found};
 use super::select::{self, Select};
 use super::{NOTHING, output};
@@ -30,10 +29,11 @@ enum Action {
 
 #[derive(Debug, Args)]
 struct Clear {
-    #[command(flatten)]
-    deployments: Keys,
+    /// Their ids, or their names as `inspect` shows them, or `#` and their hashes.
+    #[arg(value_name = "DEPLOYMENT", required_unless_present = "all")]
+    deployments: Vec<String>,
     /// All deployments that are cooled down.
-    #[arg(long, conflicts_with = "keys")]
+    #[arg(long, conflicts_with = "deployments")]
     all: bool,
     #[command(flatten)]
     select: Select,
@@ -47,7 +47,9 @@ struct Clear {
 /// Which cooldowns are ended.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Plan<'a> {
+    /// `fl-shm/1`.
     schema: &'static str,
+    /// The region's name.
     region: &'a str,
     /// Those that are cooled down.
     deployments: Vec<Found<DeploymentReport>>,
@@ -59,7 +61,7 @@ pub(super) struct Plan<'a> {
 /// `fl-shm cooldown`
 pub(super) fn cooldown(arguments: &Cooldown, out: &mut impl Write) -> Outcome {
     let Action::Clear(clear) = &arguments.action;
-    let wanted = if clear.all { Vec::new() } else { clear.deployments.wanted()? };
+    let wanted: Vec<Wanted> = clear.deployments.iter().map(|text| Wanted::new(text)).collect();
     let Some(chosen) = select::choose(&clear.select)? else {
         return nothing_found();
     };

@@ -3,6 +3,7 @@
 
 mod by_hand;
 mod columns;
+mod completions;
 mod cooldown;
 mod diff;
 mod doctor;
@@ -16,6 +17,7 @@ mod keys;
 mod leases;
 mod ls;
 mod machine;
+mod man;
 mod order;
 mod outcome;
 mod output;
@@ -28,6 +30,7 @@ mod sections;
 mod select;
 mod serve;
 mod text;
+mod top;
 mod verify;
 mod view;
 
@@ -55,6 +58,10 @@ enum Command {
     Leases(leases::Leases),
     /// Describe what the commands print as JSON, the columns of records, or the region's layout.
     Schema(schema::Schemas),
+    /// Watch a region live: hottest keys, refusals, workers, cooldowns, breakers and events.
+    ///
+    /// Needs a terminal; ? shows the keys. Exit code: 0 = somebody quit; 1 = no region; 2 = error.
+    Top(top::Top),
     /// Copy a region into a file, to be looked at later and elsewhere with --file.
     ///
     /// Time stands still in it, and it says which workers were alive. What is published on the board is left
@@ -110,6 +117,13 @@ enum Command {
     /// says otherwise, which needs a token in the environment variable FL_SHM_TOKEN. It changes nothing. Exit
     /// code: 0 = ended; 1 = no region; 2 = it cannot listen there, or the region cannot be read.
     Serve(serve::Serve),
+    /// Print what makes a shell complete this command line.
+    ///
+    /// For bash: source <(fl-shm completions bash), or into a file in
+    /// ~/.local/share/bash-completion/completions.
+    Completions(completions::Completions),
+    /// Print the manual page, or write one for each command.
+    Man(man::Manual),
 }
 
 /// Worked.
@@ -142,6 +156,7 @@ pub fn run(arguments: Vec<String>) -> u8 {
         Command::Inspect(inspect) => inspect::inspect(inspect, &mut out),
         Command::Leases(leases) => leases::leases(leases, &mut out),
         Command::Schema(schema) => schema::schemas(schema, &mut out),
+        Command::Top(top) => top::top(top, &mut out),
         Command::Dump(dump) => dump::dump(dump, &mut out),
         Command::Verify(verify) => verify::verify(verify, &mut out),
         Command::Doctor(doctor) => doctor::doctor(doctor, &mut out),
@@ -153,6 +168,8 @@ pub fn run(arguments: Vec<String>) -> u8 {
         Command::Reap(reap) => reap::reap(reap, &mut out),
         Command::Feature(feature) => feature::feature(feature, &mut out),
         Command::Serve(serve) => serve::serve(serve, &mut out),
+        Command::Completions(completions) => completions::completions(completions, &mut out),
+        Command::Man(manual) => man::man(manual, &mut out),
     };
     let flushed = out.flush();
     match done.and_then(|code| flushed.map(|()| code).map_err(Into::into)) {

@@ -37,7 +37,9 @@ pub(super) struct Reset {
 /// What is forgotten.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Plan<'a> {
+    /// `fl-shm/1`.
     schema: &'static str,
+    /// The region's name.
     region: &'a str,
     /// The keys; absent with `--all`.
     #[serde(skip_serializing_if = "Option::is_none")]

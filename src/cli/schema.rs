@@ -40,9 +40,9 @@ pub(super) const COMMANDS: [(&str, Describe); 11] = [
     ("diff", described::<diff::Differences>),
     ("get", described::<Known>),
     ("explain", described::<Explanation>),
+    ("reap", described::<reap::Plan<'static>>),
     ("reset", described::<reset::Plan<'static>>),
     ("cooldown", described::<cooldown::Plan<'static>>),
-    ("reap", described::<reap::Plan<'static>>),
 ];
 
 fn described<T: JsonSchema>(generator: SchemaGenerator) -> Schema {
@@ -152,13 +152,15 @@ mod tests {
     #[test]
     fn every_command_that_prints_json_has_a_schema() {
         let command = Arguments::command();
-        let takes = |command: &clap::Command| {
+        fn prints(command: &clap::Command) -> bool {
             command.get_arguments().any(|argument| argument.get_long() == Some("json"))
-        };
-        let prints =
-            |command: &&clap::Command| takes(command) || command.get_subcommands().any(takes);
-        let mut printing: Vec<&str> =
-            command.get_subcommands().filter(prints).map(clap::Command::get_name).collect();
+                || command.get_subcommands().any(prints)
+        }
+        let mut printing: Vec<&str> = command
+            .get_subcommands()
+            .filter(|sub| prints(sub))
+            .map(clap::Command::get_name)
+            .collect();
         let mut known = COMMANDS.map(|(name, _)| name).to_vec();
         printing.sort_unstable();
         known.sort_unstable();

@@ -61,7 +61,7 @@ pub(super) fn serve(arguments: &Serve, out: &mut impl Write) -> Outcome {
         Failure::Message(format!("cannot listen on {place}: {error}; choose another --port"))
     };
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        let listener = tokio::net::TcpListener::bind(place).await.map_err(refused)?;
+        let listener = server::listener(place).map_err(refused)?;
         let place = listener.local_addr()?;
         // Before anybody is told where to ask, so that whoever was told can end it cleanly.
         let end = server::told_to_end()?;

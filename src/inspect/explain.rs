@@ -125,7 +125,9 @@ impl Explanation {
             }
         }
         let ranks = limits.iter().enumerate().map(|(place, limit)| (limit.rank, place));
-        let decides = ranks.filter(|&(rank, _)| rank > 0).max_by_key(|&(rank, _)| rank);
+        let ranks = ranks.filter(|&(rank, _)| rank > 0);
+        // Of several the first.
+        let decides = ranks.max_by_key(|&(rank, place)| (rank, std::cmp::Reverse(place)));
         let decides = decides.map(|(_, place)| place);
         let waits = decides.and_then(|place| limits[place].retry_after_us);
         Self {
@@ -226,7 +228,7 @@ impl Asked<'_> {
         };
         let outlook = foresight::sliding(bucket, limit, self.question.cost, now);
         let mut told = self.told("sliding", self.question.cost, limit.limit(), outlook, now);
-        told.reason = told.reason.or_else(|| Some(format!("in {} s", limit.window_s())));
+        told.reason = told.reason.or_else(|| Some(format!("window of {} s", limit.window_s())));
         told
     }
 
@@ -240,7 +242,8 @@ impl Asked<'_> {
     fn window(&self, look: &Look, hit: &Hit, now: Instant) -> Vec<LimitOutlook> {
         let (bucket, limits) = (&look.bucket, get(&look.bucket.limits));
         let asked = |part| self.part.is_none_or(|only| only == part);
-        let size_s = get(&bucket.window).size_s().max(1);
+        let length_s = get(&bucket.window).size_s();
+        let (size_s, known) = (length_s.max(1), length_s > 0);
         let mut found = Vec::new();
         for (part, name, limit, cost) in [
             (Part::Requests, "requests", limits.requests(), 1),
@@ -252,7 +255,8 @@ impl Asked<'_> {
             let outlook = foresight::window(bucket, part, (limit, size_s), cost, Entry::Batch, now);
             if limit > 0 {
                 let mut told = self.told(name, cost, limit, outlook, now);
-                told.reason = told.reason.or_else(|| Some(format!("in {size_s} s")));
+                told.reason =
+                    told.reason.or_else(|| known.then(|| format!("window of {size_s} s")));
                 found.push(told);
             } else if outlook.used != 0 || self.part == Some(part) {
                 let reason = "no limit has been seen";
@@ -424,5 +428,142 @@ impl Asked<'_> {
                 .or_else(|| outlook.corrects.then(|| corrects.to_string())),
             ..answered
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::FakeClock;
+    use crate::config::{Capacity, Overflow};
+    use crate::engine::Engine;
+    use crate::engine::health::Cause;
+    use crate::engine::slots::SlotAsk;
+    use crate::engine::windows::Ask;
+    use crate::layout::FailureKind;
+    use crate::region::create_heap;
+
+    fn engine() -> (Engine, FakeClock) {
+        let clock = FakeClock::at(1_000_000_000_000);
+        let capacity = Capacity::checked(1024, 64, 16).unwrap();
+        (Engine::new(create_heap(capacity, Box::new(clock.clone())).unwrap()), clock)
+    }
+
+    fn explain(engine: &Engine, names: &[&str], cost: u64) -> Explanation {
+        let wanted: Vec<Wanted> = names.iter().map(|name| Wanted::new(name)).collect();
+        Explanation::of(engine.region(), "", &wanted, Question { cost, slot_ttl_s: 0 })
+    }
+
+    /// The answers by what they limit.
+    fn told(explanation: &Explanation) -> Vec<(&str, &str)> {
+        explanation.limits.iter().map(|limit| (limit.limit_of, limit.answer)).collect()
+    }
+
+    fn charge(engine: &Engine, subject: &str, requests: i64, tokens: i64) {
+        let [window, one, two] =
+            ["window", "requests", "tokens"].map(|part| format!("{subject}:{part}"));
+        let ask =
+            |counter, limit, amount| Ask { window: &window, counter, limit, amount, size_s: 60 };
+        engine.admit_all(&[ask(&one, 3, requests), ask(&two, 100, tokens)]).unwrap();
+    }
+
+    #[test]
+    fn of_all_limits_the_one_that_refuses_longest_decides() {
+        let (engine, clock) = engine();
+        charge(&engine, "{user:a}", 1, 60);
+        let slots = "{user:a}:max_parallel_requests";
+        let ask = SlotAsk { key: slots, limit: 1, ttl_s: 0, slot_id: "x" };
+        engine.acquire_all(&[ask]).unwrap();
+        engine.check(&engine.limiter("", Quota::new(60, 1).unwrap()), b"k").unwrap();
+        clock.advance_ns(250_000_000);
+        let all = explain(&engine, &["user:a"], 50);
+        let answers = [("requests", "admits"), ("tokens", "refuses"), ("parallel", "refuses")];
+        assert_eq!(told(&all), answers);
+        assert_eq!((all.admitted, all.decides, all.limits[0].cost), (false, Some(1), 1));
+        let wait_us = all.retry_after_us.unwrap();
+        assert!((58_000_000..=60_000_000).contains(&wait_us), "{wait_us}");
+        // Both are whole milliseconds, none of them too early.
+        let later_ms = all.until_ms.unwrap() - all.at_ms;
+        assert!((wait_us / 1_000..=wait_us.div_ceil(1_000)).contains(&later_ms), "{later_ms}");
+        // 50 requests at once are more than the rate ever admits.
+        let all = explain(&engine, &["user:a", "k"], 50);
+        assert_eq!((told(&all)[3], all.decides), (("rate", "refuses"), Some(3)));
+        assert_eq!((all.retry_after_us, all.until_ms), (None, None));
+        // One is refused by the rate for less than a second, and by nothing for longer.
+        let all = explain(&engine, &["user:a", "k"], 1);
+        assert_eq!((all.decides, all.retry_after_us), (Some(3), Some(750_000)));
+    }
+
+    #[test]
+    fn slots_decide_when_nothing_else_refuses() {
+        let (engine, _) = engine();
+        let slots = "{user:a}:max_parallel_requests";
+        let ask = SlotAsk { key: slots, limit: 1, ttl_s: 0, slot_id: "x" };
+        engine.acquire_all(&[ask]).unwrap();
+        let full = explain(&engine, &["user:a"], 1);
+        assert_eq!((told(&full), full.decides), (vec![("parallel", "refuses")], Some(0)));
+        assert_eq!((full.retry_after_us, full.until_ms), (None, None));
+        assert_eq!(full.limits[0].reason.as_deref(), Some("until a slot is released"));
+        engine.release(slots, "x").unwrap();
+        let free = explain(&engine, &["user:a"], 1);
+        assert_eq!((free.admitted, free.decides, free.limits[0].left), (true, None, Some(1)));
+    }
+
+    #[test]
+    fn a_part_that_was_asked_for_decides_alone_and_what_is_related_does_not() {
+        let (engine, _) = engine();
+        charge(&engine, "{user:a}", 3, 10);
+        assert!(!explain(&engine, &["{user:a}"], 1).admitted);
+        let tokens = explain(&engine, &["{user:a}:tokens"], 90);
+        assert_eq!((told(&tokens), tokens.admitted), (vec![("tokens", "admits")], true));
+        assert!(!explain(&engine, &["{user:a}:tokens"], 91).admitted);
+        let hash = "88dc28d0f030c55ed4ab77ed8faf098196cb1c05df778539800c9f1243fe6b4b";
+        charge(&engine, &format!("{{api_key:{hash}}}"), 1, 1);
+        charge(&engine, &format!("{{model_per_key:{hash}:gpt}}"), 3, 1);
+        let key = explain(&engine, &[hash], 1);
+        let related: Vec<_> =
+            key.limits.iter().filter(|limit| limit.matched == "related").collect();
+        assert_eq!((related.len(), related[0].answer, key.admitted), (2, "refuses", true));
+    }
+
+    #[test]
+    fn a_deployment_in_cooldown_is_refused_until_it_is_over() {
+        let (engine, clock) = engine();
+        let cause = Cause { kind: FailureKind::RateLimited, status: 429, text: "no more" };
+        engine.cool_down("gpt", 5_000, &cause).unwrap();
+        clock.advance_ns(1_234_567_000);
+        let cool = explain(&engine, &["gpt"], 1);
+        assert_eq!(cool.limits[0].reason.as_deref(), Some("rate_limited 429: no more"));
+        let wait_us = cool.retry_after_us.unwrap();
+        clock.advance_ns((wait_us - 1) * 1_000);
+        assert!(engine.cooldown_left_ms("gpt") > 0 && !explain(&engine, &["gpt"], 1).admitted);
+        clock.advance_ns(1_000);
+        assert!(engine.cooldown_left_ms("gpt") == 0 && explain(&engine, &["gpt"], 1).admitted);
+        let _flight = engine.depart("gpt", Some(1)).unwrap();
+        let full = explain(&engine, &["gpt"], 1);
+        assert_eq!(told(&full), [("cooldown", "admits"), ("in_flight", "refuses")]);
+    }
+
+    #[test]
+    fn a_name_that_is_not_known_is_not_admitted_and_a_key_without_room_is_decided() {
+        let (engine, _) = engine();
+        let unknown = explain(&engine, &["{user:nobody}"], 1);
+        assert_eq!((unknown.admitted, unknown.unknown), (false, vec!["user:nobody".to_string()]));
+        let clock = FakeClock::at(1_000_000_000_000);
+        let capacity = Capacity { keys: 40, lease_chunks: 8, workers: 4, deployments: 8 };
+        let engine = Engine::new(create_heap(capacity, Box::new(clock)).unwrap());
+        for n in 0..100 {
+            let _ = engine.add(&format!("c{n}"), 1, 600);
+        }
+        let refused = explain(&engine, &["{user:a}"], 1);
+        assert_eq!((told(&refused), refused.admitted), (vec![("requests", "refuses")], false));
+        engine.region().set_overflow(Overflow::Local);
+        assert_eq!(told(&explain(&engine, &["{user:a}"], 1)), [("requests", "unknown")]);
+        engine.region().set_overflow(Overflow::Shared);
+        assert!(explain(&engine, &["{user:a}"], 1).limits.is_empty());
+        (0..3).for_each(|_| charge(&engine, "{user:b}", 1, 1));
+        let shared = explain(&engine, &["{user:a}"], 1);
+        assert_eq!((shared.limits[0].matched, shared.admitted), ("shared", false));
+        assert_eq!(told(&shared)[0], ("requests", "refuses"));
     }
 }

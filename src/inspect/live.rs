@@ -6,7 +6,7 @@ use super::{
     DeploymentReport, EventReport, FeatureReport, HeaderReport, LeaderReport, LimitReport,
     PoolReport, SCHEMA, WorkerReport, get, key_of,
 };
-use crate::layout::KeyKind;
+use crate::layout::{KeyKind, section};
 use crate::region::Region;
 use crate::sync::Bits;
 use serde::Serialize;
@@ -37,8 +37,10 @@ pub struct Frame {
     pub leases_held: u64,
     /// What happens, over the whole region.
     pub rates: Rates,
+    /// Keys that the reported ones were chosen from: all, or those of the wanted names.
+    pub matching: u64,
     /// Keys with the most refusals per second, then with the most admissions, then those that are closest to their
-    /// limits.
+    /// limits, unless another order was wanted.
     pub hottest: Vec<LimitReport>,
     /// Who leads which job.
     pub leaders: Vec<LeaderReport>,
@@ -70,6 +72,31 @@ pub struct Rates {
     pub no_room_per_s: f64,
     /// Cooldowns begun.
     pub cooldowns_per_s: f64,
+}
+
+/// Which keys come first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Most refusals per second, then most admissions per second, then the greatest part of a limit used.
+    #[default]
+    Refused,
+    /// Most admissions per second.
+    Admitted,
+    /// Greatest part of a limit used.
+    Used,
+    /// Most refusals since the key is known.
+    RefusedInAll,
+}
+
+/// Which keys to report.
+#[derive(Default)]
+pub struct Wanted<'a> {
+    /// How many at most.
+    pub hottest: usize,
+    /// Which come first.
+    pub order: Order,
+    /// Those of these redacted names only; `None` = of any.
+    pub name: Option<&'a dyn Fn(&str) -> bool>,
 }
 
 /// Looks at regions and remembers the latest look.
@@ -111,32 +138,39 @@ struct Heat {
 
 impl Heat {
     /// The hottest first.
-    fn order(&self, other: &Self) -> Ordering {
-        let moved = (other.denied, other.allowed).cmp(&(self.denied, self.allowed));
+    fn compare(&self, other: &Self, order: Order) -> Ordering {
+        let denied = || other.denied.cmp(&self.denied);
+        let allowed = || other.allowed.cmp(&self.allowed);
         let used = || other.used_pct.total_cmp(&self.used_pct);
-        moved.then_with(used).then_with(|| self.tally.slot.cmp(&other.tally.slot))
+        let first = match order {
+            Order::Refused => Ordering::Equal,
+            Order::Admitted => allowed(),
+            Order::Used => used(),
+            Order::RefusedInAll => other.tally.denied.cmp(&self.tally.denied),
+        };
+        let rest = first.then_with(denied).then_with(allowed).then_with(used);
+        rest.then_with(|| self.tally.slot.cmp(&other.tally.slot))
     }
 }
 
 /// The hottest of all keys that it is told of.
 struct Hottest {
     wanted: usize,
+    order: Order,
     kept: Vec<Heat>,
-    /// What a key must have at least, once there are as many as are wanted.
-    floor: (u64, u64),
+    /// The last of those that were wanted when there were last too many.
+    coolest: Option<Heat>,
 }
 
 impl Hottest {
-    fn new(wanted: usize) -> Self {
-        Self { wanted, kept: Vec::new(), floor: (0, 0) }
-    }
-
-    /// Whether a key that moved so much can be among them.
-    fn takes(&self, denied: u64, allowed: u64) -> bool {
-        self.wanted > 0 && (denied, allowed) >= self.floor
+    fn new(wanted: usize, order: Order) -> Self {
+        Self { wanted, order, kept: Vec::new(), coolest: None }
     }
 
     fn add(&mut self, heat: Heat) {
+        if self.coolest.is_some_and(|coolest| heat.compare(&coolest, self.order).is_gt()) {
+            return;
+        }
         self.kept.push(heat);
         if self.kept.len() >= self.wanted.saturating_add(BATCH) {
             self.prune();
@@ -144,16 +178,17 @@ impl Hottest {
     }
 
     fn prune(&mut self) {
+        let order = self.order;
         if let Some(last) = self.wanted.checked_sub(1).filter(|_| self.kept.len() > self.wanted) {
-            let (_, coolest, _) = self.kept.select_nth_unstable_by(last, Heat::order);
-            self.floor = (coolest.denied, coolest.allowed);
+            let by = |one: &Heat, other: &Heat| one.compare(other, order);
+            self.coolest = Some(*self.kept.select_nth_unstable_by(last, by).1);
         }
         self.kept.truncate(self.wanted);
     }
 
     fn sorted(mut self) -> Vec<Heat> {
         self.prune();
-        self.kept.sort_unstable_by(Heat::order);
+        self.kept.sort_unstable_by(|one, other| one.compare(other, self.order));
         self.kept
     }
 }
@@ -162,6 +197,11 @@ impl Watcher {
     /// Looks, and compares with the look before. `hottest` = most keys to report. Another region than before begins
     /// anew.
     pub fn look(&mut self, region: &Region, hottest: usize) -> Frame {
+        self.look_for(region, &Wanted { hottest, ..Wanted::default() })
+    }
+
+    /// As [`Self::look`], for those keys that are wanted. Rates and sums are of all.
+    pub fn look_for(&mut self, region: &Region, wanted: &Wanted<'_>) -> Frame {
         let header = region.header();
         let origin =
             [&header.clock_base_ns, &header.seed_high, &header.seed_low, &header.total_len];
@@ -176,7 +216,7 @@ impl Watcher {
             Some(look) if since_s > 0.0 => (Some(look.tallies.as_slice()), Some(&look.stats)),
             _ => (None, None),
         };
-        let keys = compare(region, old, hottest, &holdings.by_key);
+        let keys = compare(region, old, wanted, &holdings.by_key);
         let moved = |name: &str| {
             let old = old_stats.and_then(|stats| stats.get(name));
             let new = stats.get(name).copied().unwrap_or(0);
@@ -199,6 +239,7 @@ impl Watcher {
                 no_room_per_s: moved("table_full"),
                 cooldowns_per_s: moved("cooldowns"),
             },
+            matching: keys.matching,
             hottest: reports(region, &keys.hottest, &holdings.by_key, since_s),
             leaders: super::leaders::leaders(region, &prove),
             deployments: super::deployments::deployments(region, &holdings.by_key),
@@ -227,6 +268,7 @@ fn rate(count: u64, since_s: f64) -> f64 {
 struct Compared {
     tallies: Vec<Tally>,
     hottest: Vec<Heat>,
+    matching: u64,
     allowed: u64,
     denied: u64,
 }
@@ -235,15 +277,15 @@ struct Compared {
 fn compare(
     region: &Region,
     old: Option<&[Tally]>,
-    hottest: usize,
+    wanted: &Wanted<'_>,
     held: &BTreeMap<u64, u64>,
 ) -> Compared {
     let now = region.now();
     let mut rest = old.unwrap_or_default();
-    let mut found = Hottest::new(hottest);
+    let mut found = Hottest::new(wanted.hottest, wanted.order);
     let mut tallies = Vec::with_capacity(rest.len());
-    let (mut all_allowed, mut all_denied) = (0_u64, 0_u64);
-    for (slot, bucket) in region.buckets().iter().enumerate() {
+    let (mut matching, mut all_allowed, mut all_denied) = (0_u64, 0_u64, 0_u64);
+    for (slot, bucket) in region.written(section::BUCKETS, region.buckets()) {
         let limited = |kind: KeyKind| {
             matches!(kind, KeyKind::Gcra | KeyKind::Window | KeyKind::Counter | KeyKind::Sliding)
         };
@@ -265,12 +307,14 @@ fn compare(
         let (allowed, denied) = moved.unwrap_or((0, 0));
         all_allowed = all_allowed.saturating_add(allowed);
         all_denied = all_denied.saturating_add(denied);
-        if found.takes(denied, allowed) {
+        if wanted.name.is_none_or(|wanted| wanted(&limits::key_name(region, slot))) {
+            matching += 1;
             let used_pct = limits::used_pct(bucket, held_by(held, slot), now).unwrap_or(-1.0);
             found.add(Heat { tally, denied, allowed, used_pct, known: moved.is_some() });
         }
     }
-    Compared { tallies, hottest: found.sorted(), allowed: all_allowed, denied: all_denied }
+    let (hottest, allowed, denied) = (found.sorted(), all_allowed, all_denied);
+    Compared { tallies, hottest, matching, allowed, denied }
 }
 
 fn held_by(held: &BTreeMap<u64, u64>, slot: usize) -> u64 {
@@ -398,31 +442,53 @@ mod tests {
 
     #[test]
     fn the_hottest_are_found_in_any_order() {
-        for wanted in [0, 1, 7, 100] {
-            let mut hottest = Hottest::new(wanted);
-            let heat = |n: u64| Heat {
-                tally: Tally {
-                    slot: usize::try_from(n).unwrap(),
-                    identity: n,
-                    allowed: 0,
-                    denied: 0,
-                },
-                denied: n % 3,
-                allowed: n * 7_919 % 1_009,
-                used_pct: 0.0,
-                known: true,
-            };
-            let mut all: Vec<Heat> = (0..10_000).map(heat).collect();
-            for heat in &all {
-                if hottest.takes(heat.denied, heat.allowed) {
-                    hottest.add(*heat);
+        let heat = |n: u64| Heat {
+            tally: Tally {
+                slot: usize::try_from(n).unwrap(),
+                identity: n,
+                allowed: 0,
+                denied: n * 31 % 97,
+            },
+            denied: n % 3,
+            allowed: n * 7_919 % 1_009,
+            used_pct: f64::from(u32::try_from(n * 57 % 101).unwrap()),
+            known: true,
+        };
+        let heats: Vec<Heat> = (0..10_000).map(heat).collect();
+        let slots = |found: &[Heat]| found.iter().map(|heat| heat.tally.slot).collect::<Vec<_>>();
+        let mut firsts = Vec::new();
+        for order in [Order::Refused, Order::Admitted, Order::Used, Order::RefusedInAll] {
+            let mut sorted = heats.clone();
+            sorted.sort_by(|one, other| one.compare(other, order));
+            for wanted in [0, 1, 7, 100] {
+                let mut hottest = Hottest::new(wanted, order);
+                for &heat in &heats {
+                    hottest.add(heat);
                 }
+                assert_eq!(slots(&hottest.sorted()), slots(&sorted[..wanted]));
             }
-            all.sort_by(Heat::order);
-            let slots =
-                |found: &[Heat]| found.iter().map(|heat| heat.tally.slot).collect::<Vec<_>>();
-            assert_eq!(slots(&hottest.sorted()), slots(&all[..wanted]));
+            firsts.push(sorted[0]);
         }
+        assert_eq!((firsts[0].denied, firsts[1].allowed), (2, 1_008));
+        assert_eq!((firsts[2].used_pct, firsts[3].tally.denied), (100.0, 96));
+    }
+
+    #[test]
+    fn names_choose_what_is_reported_and_not_what_is_counted() {
+        let (engine, clock) = engine();
+        let mut watcher = Watcher::default();
+        check(&engine, "ours", 1);
+        watcher.look(engine.region(), 5);
+        clock.advance_s(2);
+        check(&engine, "theirs", 12);
+        check(&engine, "ours", 2);
+        let ours = |name: &str| name.starts_with("our");
+        let wanted = Wanted { hottest: 5, name: Some(&ours), ..Wanted::default() };
+        let frame = watcher.look_for(engine.region(), &wanted);
+        assert_eq!(rates_of(&frame), [("ours", Some(1.0), Some(0.0))]);
+        assert_eq!((frame.matching, frame.header.keys), (1, 2));
+        assert_eq!((frame.rates.admitted_per_s, frame.rates.denied_per_s), (6.0, 1.0));
+        assert_eq!(watcher.look(engine.region(), 1).matching, 2);
     }
 
     /// A key that was reset, or whose slot is another's by now, has no rate that could be told.

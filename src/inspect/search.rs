@@ -15,7 +15,7 @@ use super::{get, key_of};
 use crate::engine::keys::{SHARED_NAME, identify};
 use crate::engine::subject::{Part, Subject};
 use crate::engine::{board, health, leader, pool, quota, sliding};
-use crate::layout::{IdentityWord, KeyKind, NAME_BYTES, PairWord};
+use crate::layout::{IdentityWord, KeyKind, NAME_BYTES, PairWord, section};
 use crate::primitives::gcra::Quota;
 use crate::primitives::sliding::SlidingLimit;
 use crate::region::Region;
@@ -169,16 +169,20 @@ pub fn search(region: &Region, wanted: &Wanted) -> Vec<Hit> {
 
 /// Every record.
 pub fn all(region: &Region) -> impl Iterator<Item = Hit> {
-    let keys = region.buckets().iter().map(|record| (Table::Keys, &record.identity)).enumerate();
-    let deployments = region.deployments().iter();
-    let deployments = deployments.map(|record| (Table::Deployments, &record.identity)).enumerate();
-    let endpoints = region.endpoints().iter();
-    let endpoints = endpoints.map(|record| (Table::Endpoints, &record.identity)).enumerate();
-    let jobs = region.jobs().iter().map(|record| (Table::Jobs, &record.identity)).enumerate();
-    let notices = region.board().iter().map(|record| (Table::Notices, &record.identity));
-    let others = deployments.chain(endpoints).chain(jobs).chain(notices.enumerate());
+    let keys = region.written(section::BUCKETS, region.buckets());
+    let keys = keys.map(|(slot, record)| (slot, Table::Keys, &record.identity));
+    let deployments = region.written(section::DEPLOYMENTS, region.deployments());
+    let deployments =
+        deployments.map(|(slot, record)| (slot, Table::Deployments, &record.identity));
+    let endpoints = region.written(section::ENDPOINTS, region.endpoints());
+    let endpoints = endpoints.map(|(slot, record)| (slot, Table::Endpoints, &record.identity));
+    let jobs = region.written(section::JOBS, region.jobs());
+    let jobs = jobs.map(|(slot, record)| (slot, Table::Jobs, &record.identity));
+    let notices = region.written(section::BOARD, region.board());
+    let notices = notices.map(|(slot, record)| (slot, Table::Notices, &record.identity));
+    let others = deployments.chain(endpoints).chain(jobs).chain(notices);
     keys.chain(others)
-        .filter_map(|(slot, (table, word))| Some(hit(table, slot, key_of(word)?, Match::Key)))
+        .filter_map(|(slot, table, word)| Some(hit(table, slot, key_of(word)?, Match::Key)))
         .filter(|hit| hit.identity.kind() != KeyKind::Tally as u64)
 }
 
@@ -200,7 +204,8 @@ fn keys(region: &Region, wanted: &Wanted) -> Vec<Hit> {
         .chain(counters.map(|name| identify(region, KeyKind::Counter, 0, name.as_bytes()).0))
         .collect();
     let (own, _) = region.key_buckets();
-    let found = region.buckets().iter().enumerate().filter_map(|(slot, bucket)| {
+    let buckets = region.written(section::BUCKETS, region.buckets());
+    let found = buckets.filter_map(|(slot, bucket)| {
         let identity = key_of(&bucket.identity)?;
         let found = |matched| Some(hit(Table::Keys, slot, identity, matched));
         if exact.contains(&identity) {
@@ -389,4 +394,173 @@ pub(super) fn name_of(region: &Region, hit: &Hit) -> String {
         Table::Notices => region.board().get(hit.slot).map(notice_name),
     };
     name.unwrap_or_else(|| hit.id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::FakeClock;
+    use crate::config::Capacity;
+    use crate::engine::Engine;
+    use crate::engine::pool::Settings;
+    use crate::engine::slots::SlotAsk;
+    use crate::region::create_heap;
+
+    const HASH: &str = "88dc28d0f030c55ed4ab77ed8faf098196cb1c05df778539800c9f1243fe6b4b";
+    /// Shown alike.
+    const TWIN: &str = "88dc28d0f030c55ed4ab77ed8faf098196cb1c05df778539800c9f1243fe6b4c";
+
+    fn engine() -> Engine {
+        let clock = FakeClock::at(1_000_000_000_000);
+        let capacity = Capacity::checked(1024, 64, 16).unwrap();
+        Engine::new(create_heap(capacity, Box::new(clock)).unwrap())
+    }
+
+    fn found(engine: &Engine, text: &str) -> Vec<(String, Match)> {
+        of(engine, &Wanted::new(text))
+    }
+
+    fn of(engine: &Engine, wanted: &Wanted) -> Vec<(String, Match)> {
+        let hits = search(engine.region(), wanted);
+        hits.iter().map(|hit| (name_of(engine.region(), hit), hit.matched)).collect()
+    }
+
+    fn one(name: &str, matched: Match) -> Vec<(String, Match)> {
+        vec![(name.to_string(), matched)]
+    }
+
+    #[test]
+    fn a_subject_is_found_however_it_is_written() {
+        let engine = engine();
+        engine.hit_all(&[("{user:alice}:window", "{user:alice}:requests")], 60).unwrap();
+        engine.hit_all(&[("{user:alic}:window", "{user:alic}:requests")], 60).unwrap();
+        for text in ["{user:alice}", "user:alice", "{user:alice}:requests", "user:alice:tokens"] {
+            assert_eq!(found(&engine, text), one("user:alice", Match::Key), "{text}");
+        }
+        assert_eq!(Wanted::new("{user:alice}:tokens").part(), Some(Part::Tokens));
+        assert_eq!(Wanted::new("{user:alice}:window").part(), None);
+        let id = search(engine.region(), &Wanted::new("user:alice"))[0].id();
+        assert_eq!(found(&engine, &id), one("user:alice", Match::Key));
+        for text in ["user:ali", "alice", "#0000000000000", "#", "", "{}", ":requests"] {
+            assert_eq!(found(&engine, text), [], "{text}");
+        }
+    }
+
+    #[test]
+    fn keys_that_are_shown_alike_are_told_apart_by_their_hash() {
+        let engine = engine();
+        for hash in [HASH, TWIN] {
+            let (window, counter) =
+                (format!("{{api_key:{hash}}}:window"), format!("{{api_key:{hash}}}:requests"));
+            engine.hit_all(&[(&window, &counter)], 60).unwrap();
+        }
+        let hits = |text: &str| search(engine.region(), &Wanted::new(text));
+        for text in [HASH, &format!("{{api_key:{HASH}}}"), &format!("api_key:{HASH}")] {
+            assert_eq!(found(&engine, text), one("api_key:88dc28..", Match::Key), "{text}");
+        }
+        assert_ne!(hits(HASH)[0].slot, hits(TWIN)[0].slot);
+        let token = Wanted::new("sk-whatever").counted_as(HASH.to_string());
+        assert_eq!(search(engine.region(), &token), hits(HASH));
+        // By its shown name each of them may be meant.
+        let by_name = hits("api_key:88dc28..");
+        assert_eq!(by_name.len(), 2);
+        assert!(by_name.iter().all(|hit| hit.matched == Match::Name));
+        assert_eq!(found(&engine, &format!("{}d", &HASH[..63])), []);
+    }
+
+    #[test]
+    fn what_is_counted_with_an_api_key_is_found_with_it() {
+        let engine = engine();
+        for hash in [HASH, TWIN] {
+            let subject = format!("{{model_per_key:{hash}:gpt-4o}}");
+            let (window, counter) = (format!("{subject}:window"), format!("{subject}:tokens"));
+            engine.hit_all(&[(&window, &counter)], 60).unwrap();
+        }
+        let hits = found(&engine, HASH);
+        assert_eq!(hits, one("model_per_key:88dc28..:gpt-4o", Match::Related));
+    }
+
+    #[test]
+    fn a_key_of_a_limiter_is_confirmed_by_the_limiter_s_name_and_rate() {
+        let engine = engine();
+        let (plain, named) = (
+            engine.limiter("", Quota::new(60, 6).unwrap()),
+            engine.limiter("uploads", Quota::new(7, 3).unwrap()),
+        );
+        let secret = "sk-abcdefghijklmnop";
+        for key in [secret, "sk-abcdefghijklmnoq", "team"] {
+            engine.check(&plain, key.as_bytes()).unwrap();
+            engine.check(&named, key.as_bytes()).unwrap();
+        }
+        let both =
+            |key: &str| vec![(key.to_string(), Match::Key), (format!("uploads/{key}"), Match::Key)];
+        let sorted = |text: &str| {
+            let mut hits = found(&engine, text);
+            hits.sort();
+            hits
+        };
+        assert_eq!(sorted(secret), both("sk-abc.."));
+        assert_eq!(sorted("team"), both("team"));
+        assert_eq!(found(&engine, "uploads/team"), one("uploads/team", Match::Key));
+        assert_eq!(found(&engine, "sk-abcdefghijklmnor"), []);
+        assert_eq!(found(&engine, "sk-abc..").len(), 2);
+        assert!(found(&engine, "sk-abc..").iter().all(|(_, matched)| *matched == Match::Name));
+        // What the name of a limiter hides cannot be computed.
+        let hidden = engine.limiter("sk-limiter-of-somebody", Quota::new(5, 5).unwrap());
+        engine.check(&hidden, b"solo").unwrap();
+        assert_eq!(found(&engine, "solo"), one("sk-lim../solo", Match::Name));
+        assert_eq!(found(&engine, "sk-limiter-of-somebody/solo"), one("sk-lim../solo", Match::Key));
+    }
+
+    #[test]
+    fn the_limit_of_a_sliding_window_is_known_to_its_last_bit() {
+        let engine = engine();
+        let large = SlidingLimit::new((1 << 40) - 3, 60).unwrap();
+        engine.check_sliding(&engine.sliding_limiter("bytes", large), b"crawler", 1).unwrap();
+        let hits = search(engine.region(), &Wanted::new("crawler"));
+        assert_eq!((hits.len(), hits[0].matched, hits[0].sliding), (1, Match::Key, Some(large)));
+        assert_eq!(found(&engine, "crawle"), []);
+    }
+
+    #[test]
+    fn others_are_found_by_what_they_are_called_and_shown_as() {
+        let engine = engine();
+        let id = "0123456789abcdef0123456789abcdef";
+        engine.introduce(id, &format!("gpt:{id}")).unwrap();
+        engine.lead("price-sync", 60).unwrap();
+        engine.publish("models", b"bytes", 60).unwrap();
+        let pool = engine.pool("openai", Settings::default()).unwrap();
+        engine.connect(&pool, "https://user:secret@api.example.com").unwrap();
+        engine.add("spend:team", 7, 60).unwrap();
+        assert_eq!(found(&engine, id), one("gpt:012345..", Match::Key));
+        assert_eq!(found(&engine, "gpt:012345.."), one("gpt:012345..", Match::Name));
+        assert_eq!(found(&engine, "0123456789abcdef0123456789abcdee"), []);
+        assert_eq!(found(&engine, "price-sync"), one("price-sync", Match::Key));
+        assert_eq!(found(&engine, "models"), one("models", Match::Key));
+        assert_eq!(found(&engine, "spend:team"), one("spend:team", Match::Key));
+        assert_eq!(found(&engine, "openai"), one("openai", Match::Key));
+        let endpoint = |matched| one("https://api.example.com", matched);
+        assert_eq!(found(&engine, "https://user:secret@api.example.com"), endpoint(Match::Key));
+        assert_eq!(found(&engine, "https://api.example.com"), endpoint(Match::Name));
+        assert_eq!(found(&engine, "pool openai: https://api.example.com"), endpoint(Match::Name));
+    }
+
+    #[test]
+    fn what_keys_without_room_share_is_found_by_its_name() {
+        use crate::config::Overflow;
+        let clock = FakeClock::at(1_000_000_000_000);
+        let capacity = Capacity { keys: 40, lease_chunks: 8, workers: 4, deployments: 8 };
+        let engine = Engine::new(create_heap(capacity, Box::new(clock)).unwrap());
+        engine.region().set_overflow(Overflow::Shared);
+        for n in 0..100 {
+            let key = format!("{{user:{n}}}:max_parallel_requests");
+            let ask = SlotAsk { key: &key, limit: 200, ttl_s: 0, slot_id: "x" };
+            let _ = (engine.add(&format!("c{n}"), 1, 600), engine.acquire_all(&[ask]));
+        }
+        let shared = found(&engine, SHARED_NAME);
+        assert!(!shared.is_empty());
+        assert!(
+            shared.iter().all(|(name, matched)| { name == SHARED_NAME && *matched == Match::Key })
+        );
+    }
 }

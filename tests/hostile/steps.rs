@@ -79,8 +79,8 @@ impl Size {
             | "note_refusal" | "forget" | "spent" | "cooldown" | "scores" | "cooldown_left_ms"
             | "end_cooldown" | "end_cooldown_at" | "flights_to" | "health" | "still_leads"
             | "resign" | "leader" | "arrive" | "cancel" | "finish" | "settle" | "series"
-            | "series_at" | "measure" | "measure_failure" | "measure_bytes" | "timed" => LOOK,
-            "note_by_hand" => LOOK,
+            | "series_at" | "measure" | "measure_failure" | "measure_bytes" | "timed"
+            | "note_by_hand" => LOOK,
             "value" => 4 * LOOK,
             "release" | "holds_slot" => 2 * self.count() + LOOK,
             "total" | "limiter_totals" | "measured" | "all_measured" | "recent_events"

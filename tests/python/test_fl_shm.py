@@ -276,14 +276,18 @@ def test_a_switch_is_moved_from_outside(live: Live) -> None:
         ("true", "on", None),
         ("own", "own", None),
     ):
-        said = shown("feature", "rust_rate_limiting", value, "--yes", "--pid", live.pid)
-        assert "rust_rate_limiting" in said
+        dry = shown("feature", "rust_rate_limiting", value, "--pid", live.pid, "--dry-run")
+        assert "would be switched to" in dry
+        said = shown("feature", "rust_rate_limiting", value, "--pid", live.pid, "--yes")
+        assert "rust_rate_limiting is switched to" in said
         assert (seen()["switch"], seen().get("percent")) == (switch, percent)
     assert before == "own"
-    shown("feature", "rust_rate_limiting", "rollout:5", "--yes", "--pid", live.pid)
+    asked = fl_shm("feature", "rust_rate_limiting", "rollout:5", "--pid", live.pid)
+    assert (asked.returncode, "--yes" in asked.stderr, seen()["switch"]) == (2, True, "own")
+    shown("feature", "rust_rate_limiting", "rollout:5", "--pid", live.pid, "--yes")
     text = shown("inspect", "breakers", "--pid", live.pid)
     assert any(line.split()[-2:] == ["percent", "5%"] for line in text.splitlines())
-    shown("feature", "rust_rate_limiting", "own", "--reset-errors", "--yes", "--pid", live.pid)
+    shown("feature", "rust_rate_limiting", "own", "--reset-errors", "--pid", live.pid, "--yes")
     for wrong in (["rust_teleport", "true"], ["rust_routing", "rollout:101"], ["rust_routing"]):
         assert fl_shm("feature", *wrong, "--pid", live.pid).returncode == 2
 

@@ -20,6 +20,8 @@ const REPORTS: usize = 4;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+const EVENTS: &str = "text/event-stream; charset=utf-8";
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// All that answers are made of.
 pub(super) struct Service {
@@ -50,7 +52,7 @@ impl Service {
         }
         let head = request.method() == Method::HEAD;
         match path {
-            "/" | "/api/frame" | "/api/report" | "/api/stream"
+            "/" | "/api/frame" | "/api/report" | "/api/stream" | "/metrics"
                 if !head && request.method() != Method::GET =>
             {
                 let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "use GET or HEAD");
@@ -58,11 +60,12 @@ impl Service {
                 answer
             }
             "/" => self.page(),
-            "/api/frame" => seen(&self.looks.frame(), None),
+            "/api/frame" => seen(&self.looks.frame(), JSON, None),
             "/api/report" => match self.reports.clone().try_acquire_owned() {
-                Ok(place) => seen(&self.looks.report(), Some(place)),
+                Ok(place) => seen(&self.looks.report(), JSON, Some(place)),
                 Err(_) => busy("too many reports are on their way"),
             },
+            "/metrics" => seen(&self.looks.metrics(), METRICS, None),
             "/api/stream" if head => whole(StatusCode::OK, EVENTS, ""),
             "/api/stream" => match self.streams.clone().try_acquire_owned() {
                 Ok(place) => {
@@ -70,9 +73,10 @@ impl Service {
                 }
                 Err(_) => busy("too many clients follow already"),
             },
-            _ => {
-                plain(StatusCode::NOT_FOUND, "there are /, /api/frame, /api/stream and /api/report")
-            }
+            _ => plain(
+                StatusCode::NOT_FOUND,
+                "there are /, /api/frame, /api/stream, /api/report and /metrics",
+            ),
         }
     }
 
@@ -85,11 +89,14 @@ impl Service {
     }
 }
 
-const EVENTS: &str = "text/event-stream; charset=utf-8";
-
-fn seen(look: &Look, place: Option<tokio::sync::OwnedSemaphorePermit>) -> Response<Sent> {
+fn seen(
+    look: &Look,
+    kind: &'static str,
+    place: Option<tokio::sync::OwnedSemaphorePermit>,
+) -> Response<Sent> {
     let status = if look.there { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    with_headers(status, JSON, Sent::whole(look.text.clone(), place))
+    let kind = if look.there { kind } else { JSON };
+    with_headers(status, kind, Sent::whole(look.text.clone(), place))
 }
 
 fn refused(refusal: Refusal) -> Response<Sent> {

@@ -85,3 +85,50 @@ impl Body for Sent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use std::sync::Arc;
+    use tokio::sync::Semaphore;
+
+    fn on_this_thread<T>(work: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+    }
+
+    async fn data(sent: &mut Sent) -> Option<Bytes> {
+        let frame = poll_fn(|context| Pin::new(&mut *sent).poll_frame(context)).await;
+        frame.map(|frame| frame.unwrap().into_data().unwrap())
+    }
+
+    #[test]
+    fn a_whole_body_is_sent_once_and_its_length_is_known() {
+        let mut sent = Sent::whole("body", None);
+        assert_eq!((sent.size_hint().exact(), sent.is_end_stream()), (Some(4), false));
+        assert_eq!(on_this_thread(data(&mut sent)), Some("body".into()));
+        assert!(sent.is_end_stream());
+        assert_eq!(on_this_thread(data(&mut sent)), None);
+    }
+
+    #[test]
+    fn whoever_is_slow_gets_the_latest_frame_and_none_of_those_before() {
+        let looks = watch::Sender::new(None);
+        let places = Arc::new(Semaphore::new(1));
+        let place = places.clone().try_acquire_owned().unwrap();
+        let mut sent = Sent::frames(looks.subscribe(), place);
+        on_this_thread(async {
+            for text in ["1", "2", "3"] {
+                looks.send_replace(Some(Look::now(true, text.into())));
+            }
+            assert_eq!(data(&mut sent).await, Some("data: 3\n\n".into()));
+            let nothing = poll_fn(|context| Poll::Ready(Pin::new(&mut sent).poll_frame(context)));
+            assert!(nothing.await.is_pending());
+            looks.send_replace(Some(Look::now(true, "4".into())));
+            assert_eq!(data(&mut sent).await, Some("data: 4\n\n".into()));
+            assert_eq!((looks.receiver_count(), places.available_permits()), (1, 0));
+            drop(sent);
+            assert_eq!((looks.receiver_count(), places.available_permits()), (0, 1));
+        });
+    }
+}

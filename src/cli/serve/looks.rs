@@ -14,8 +14,15 @@ pub(super) struct Look {
     at: Instant,
     /// Whether the region was there.
     pub(super) there: bool,
-    /// JSON, on one line.
+    /// JSON on one line, or metrics.
     pub(super) text: Bytes,
+}
+
+impl Look {
+    /// What is seen now.
+    pub(super) fn now(there: bool, text: Bytes) -> Self {
+        Self { at: Instant::now(), there, text }
+    }
 }
 
 /// What was seen last, and who waits for the next.
@@ -24,6 +31,7 @@ pub(super) struct Looks {
     interval: Duration,
     frame: watch::Sender<Option<Look>>,
     report: RefCell<Option<Look>>,
+    metrics: RefCell<Option<Look>>,
     somebody: Notify,
 }
 
@@ -35,6 +43,7 @@ impl Looks {
             interval,
             frame: watch::Sender::new(None),
             report: RefCell::new(None),
+            metrics: RefCell::new(None),
             somebody: Notify::new(),
         }
     }
@@ -55,17 +64,31 @@ impl Looks {
         frames
     }
 
-    /// A report that is no older than the interval. It may be long, so it is not kept longer than that.
+    /// A report that is no older than the interval.
     pub(super) fn report(self: &Rc<Self>) -> Look {
-        if let Some(look) = self.report.borrow().as_ref().filter(|look| self.is_fresh(look)) {
+        self.once(|looks| &looks.report, Source::report)
+    }
+
+    /// Metrics that are no older than the interval.
+    pub(super) fn metrics(self: &Rc<Self>) -> Look {
+        self.once(|looks| &looks.metrics, Source::metrics)
+    }
+
+    /// What is kept there, or a look. It may be long, so it is not kept longer than the interval.
+    fn once(
+        self: &Rc<Self>,
+        kept: fn(&Self) -> &RefCell<Option<Look>>,
+        way: fn(&mut Source) -> Seen,
+    ) -> Look {
+        if let Some(look) = kept(self).borrow().as_ref().filter(|look| self.is_fresh(look)) {
             return look.clone();
         }
-        let look = self.look(Source::report);
-        self.report.replace(Some(look.clone()));
+        let look = self.look(way);
+        kept(self).replace(Some(look.clone()));
         let looks = self.clone();
         tokio::task::spawn_local(async move {
             sleep(looks.interval).await;
-            looks.report.take();
+            kept(&looks).take();
         });
         look
     }
@@ -95,7 +118,7 @@ impl Looks {
     fn look(&self, way: fn(&mut Source) -> Seen) -> Look {
         let Seen { there, text } = way(&mut self.source.borrow_mut());
         // The time after it, so that looks that take long are not made without a pause.
-        Look { at: Instant::now(), there, text: text.into() }
+        Look::now(there, text)
     }
 
     fn is_fresh(&self, look: &Look) -> bool {

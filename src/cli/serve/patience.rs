@@ -84,3 +84,64 @@ impl<T: Write + Unpin> Write for Patience<T> {
         self.or_too_long(context, shut)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+
+    /// A client that takes so many bytes and no more.
+    struct Full(usize);
+
+    impl Write for Full {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<Result<usize, Error>> {
+            let taken = bytes.len().min(self.0);
+            self.0 -= taken;
+            if taken > 0 { Poll::Ready(Ok(taken)) } else { Poll::Pending }
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+            Poll::Pending
+        }
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_is_given_up() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut io = Patience::new(Full(3), Duration::from_millis(20));
+            let mut write =
+                async || poll_fn(|context| Pin::new(&mut io).poll_write(context, b"xx")).await;
+            assert_eq!(write().await.ok(), Some(2));
+            assert_eq!(write().await.ok(), Some(1));
+            assert_eq!(write().await.map_err(|error| error.kind()), Err(ErrorKind::TimedOut));
+            let mut io = Patience::new(Full(0), Duration::from_millis(20));
+            let flushed = poll_fn(|context| Pin::new(&mut io).poll_flush(context)).await;
+            assert_eq!(flushed.map_err(|error| error.kind()), Err(ErrorKind::TimedOut));
+        });
+    }
+
+    #[test]
+    fn what_is_taken_begins_the_wait_anew() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut io = Patience::new(Full(0), Duration::from_secs(60));
+            let once = async |io: &mut Patience<Full>| {
+                poll_fn(|context| Poll::Ready(Pin::new(&mut *io).poll_write(context, b"x"))).await
+            };
+            assert!(once(&mut io).await.is_pending());
+            assert!(io.waiting.is_some());
+            io.inner.0 = 1;
+            assert!(once(&mut io).await.is_ready());
+            assert!(io.waiting.is_none());
+        });
+    }
+}

@@ -10,11 +10,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn, ready};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
@@ -28,6 +29,21 @@ const HEAD: Duration = Duration::from_secs(10);
 const UNREAD: Duration = Duration::from_secs(20);
 /// Bytes of a head, and of an answer that waits to be sent.
 const BUFFER: usize = 32 * 1024;
+
+/// Bytes that the kernel keeps of what a client has not taken yet. What waits there is old.
+const UNSENT: u32 = 64 * 1024;
+/// Connections that may wait to be accepted.
+const WAITING: u32 = 128;
+
+/// Listens at an address.
+pub(super) fn listener(place: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if place.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // The connections of a server that has ended are no reason not to begin another.
+    socket.set_reuseaddr(true)?;
+    socket.set_send_buffer_size(UNSENT)?;
+    socket.bind(place)?;
+    socket.listen(WAITING)
+}
 
 /// Ends when the process is told to: SIGINT or SIGTERM.
 pub(super) fn told_to_end() -> std::io::Result<impl Future<Output = ()>> {

@@ -1,10 +1,12 @@
 //! The region that is looked at: it may end while it is served, and another of its name may come.
 
 use crate::cli::outcome::Failure;
+use crate::cli::prom;
 use crate::cli::select::Chosen;
 use crate::inspect::Report;
 use crate::inspect::live::Watcher;
 use crate::region::{Found, Region, discover};
+use hyper::body::Bytes;
 use serde::Serialize;
 use std::fs::metadata;
 use std::os::unix::fs::MetadataExt;
@@ -50,8 +52,13 @@ struct Named<'a, T> {
 pub(super) struct Seen {
     /// Whether the region was there.
     pub(super) there: bool,
-    /// JSON, on one line.
-    pub(super) text: String,
+    /// JSON on one line, or metrics.
+    pub(super) text: Bytes,
+}
+
+/// Strings and numbers only: there is nothing that could not be written.
+fn json(value: &impl Serialize) -> Bytes {
+    serde_json::to_vec(value).unwrap_or_default().into()
 }
 
 impl Source {
@@ -76,18 +83,32 @@ impl Source {
         self.see(|open| Report::of(&open.region))
     }
 
-    fn see<T: Serialize>(&mut self, look: impl FnOnce(&mut Open) -> T) -> Seen {
-        self.follow();
-        let region = &self.name;
-        let (there, text) = match &mut self.found {
-            Ok(open) => (true, serde_json::to_string(&Named { region, seen: &look(open) })),
-            Err(problem) => {
-                let schema = crate::inspect::SCHEMA;
-                (false, serde_json::to_string(&Gone { schema, region, problem }))
-            }
+    /// Its metrics, as Prometheus text.
+    pub(super) fn metrics(&mut self) -> Seen {
+        let region = match self.opened() {
+            Ok(open) => &open.region,
+            Err(gone) => return gone,
         };
-        // Strings and numbers only: there is nothing that could not be written.
-        Seen { there, text: text.unwrap_or_default() }
+        let mut text = Vec::new();
+        let there = prom::write(&mut text, region).is_ok();
+        Seen { there, text: text.into() }
+    }
+
+    fn see<T: Serialize>(&mut self, look: impl FnOnce(&mut Open) -> T) -> Seen {
+        let seen = match self.opened() {
+            Ok(open) => look(open),
+            Err(gone) => return gone,
+        };
+        Seen { there: true, text: json(&Named { region: &self.name, seen: &seen }) }
+    }
+
+    /// The region, or what is said while there is none.
+    fn opened(&mut self) -> Result<&mut Open, Seen> {
+        self.follow();
+        let (schema, region) = (crate::inspect::SCHEMA, &self.name);
+        self.found
+            .as_mut()
+            .map_err(|problem| Seen { there: false, text: json(&Gone { schema, region, problem }) })
     }
 
     /// Goes after the region if it is not where it was.

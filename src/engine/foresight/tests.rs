@@ -151,7 +151,7 @@ impl Ground {
             9 | 10 => done(self.acquire(step)),
             11 => {
                 let slot = self.open.pop().unwrap_or_default();
-                SLOTS.iter().for_each(|key| done(engine.release(key, &slot)));
+                let _ = SLOTS.map(|key| engine.release(key, &slot));
             }
             12 => self.dies_holding(step),
             13 => done(engine.reap_dead()),
@@ -170,7 +170,7 @@ impl Ground {
             18 => engine.forget(WINDOWS[key]),
             19 => engine.region().set_overflow(Overflow::ALL[which % 3]),
             20 if which > 3 => {
-                (0..small * 12).for_each(|n| done(engine.add(&format!("crowd:{n}"), 1, 600)))
+                (0..small * 12).for_each(|n| done(engine.add(&format!("crowd:{n}"), 1, 600)));
             }
             21 => {
                 // Chunks that are all held.
@@ -415,7 +415,9 @@ fn search(cases: u32, small: bool) -> Seen {
     let states = (steps(20..120), steps(6..16));
     let found = TestRunner::new(config).run(&states, |(before, asked)| {
         let mut ground = Ground::new(small);
-        before.into_iter().for_each(|step| ground.run(step));
+        for step in before {
+            ground.run(step);
+        }
         asked.into_iter().try_for_each(|step| ground.check(step, &mut seen.borrow_mut()))
     });
     found.unwrap_or_else(|error| panic!("{error}"));

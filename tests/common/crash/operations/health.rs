@@ -96,11 +96,10 @@ pub(super) static OPERATIONS: &[Operation] = &[
     Operation { name: "score", scene: |s| times(s, 2, score), run: score, ..ON_HEALTH },
     Operation { name: "introduce", scene: |s| times(s, 1, score), run: introduce, ..ON_HEALTH },
     Operation {
-        name: "end a cooldown by hand",
+        name: "note by hand",
         scene: |s| times(s, 1, cool_down),
-        run: end_cooldown_by_hand,
-        does: [0, 0, -1, 0],
-        forgetful: true,
+        run: note_by_hand,
+        meanwhile: &[],
         ..ON_COOLDOWN
     },
     Operation {
@@ -198,12 +197,9 @@ fn end_cooldown(stage: &Stage) -> Effect {
     })
 }
 
-fn end_cooldown_by_hand(stage: &Stage) -> Effect {
-    change(stage, &HEALTH, |engine| {
-        let place = engine.known_deployment(DEPLOYMENT).expect("known").place();
-        engine.note_by_hand(Some(place.identity), 1_000, HandCommand::ClearCooldown);
-        engine.end_cooldown_at(place).expect("decides");
-    })
+fn note_by_hand(stage: &Stage) -> Effect {
+    stage.engine.note_by_hand(None, 1_000, HandCommand::ClearCooldown);
+    NONE
 }
 
 fn score(stage: &Stage) -> Effect {

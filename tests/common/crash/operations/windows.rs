@@ -171,14 +171,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         run: |s| reset(s, &WINDOWS),
         does: [-2, -20, 0, 0],
         forgetful: true,
-        ..ON_WINDOWS
-    },
-    Operation {
-        name: "reset all",
-        scene: open_windows,
-        run: |s| change(s, &WINDOWS, |engine| drop(engine.reset_all())),
-        does: [-2, -20, -2, 0],
-        forgetful: true,
+        meanwhile: &[ADMIT_3, LATER_ADMIT_3],
         ..ON_WINDOWS
     },
     Operation { name: "note limits", scene: open_windows, run: note_limits, ..ON_WINDOWS },
