@@ -138,32 +138,50 @@ def looks(binary: str, pid: str) -> dict[str, list[str]]:
     }
 
 
-def throughput(binary: str, process: subprocess.Popen[str]) -> None:
-    """Decisions per second of a worker with and without `inspect --watch 0.1` beside it, in turns."""
+#: Computes for so many seconds in each tenth of a second, and touches nothing that is shared.
+SPINNER = """
+    import sys, time
+
+    while True:
+        begin, busy = time.monotonic(), time.process_time() + float(sys.argv[1])
+        while time.process_time() < busy:
+            pass
+        time.sleep(max(begin + 0.1 - time.monotonic(), 0))
+"""
+
+
+def throughput(binary: str, process: subprocess.Popen[str], look_s: float) -> None:
+    """Decisions per second of a worker alone, beside `inspect --watch 0.1`, and beside as much work.
+
+    On a machine that shares its cores the third one tells what the second one costs anyway.
+    """
     assert process.stdin is not None
     assert process.stdout is not None
-    rates: dict[str, list[float]] = {"without": [], "with": []}
-    for turn in range(2 * TURNS):
-        # The order changes, so that a machine that slows down meanwhile does so for both.
-        watched = turn % 4 in (1, 2)
-        watcher = None
-        if watched:
-            command = [binary, "inspect", "--json", "--pid", str(process.pid), "--watch", "0.1"]
-            watcher = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL)
+    watch = [binary, "inspect", "--json", "--pid", str(process.pid), "--watch", "0.1"]
+    spin = [sys.executable, "-c", textwrap.dedent(SPINNER), str(look_s)]
+    cases = {"alone": None, "beside --watch 0.1": watch, "beside as much work": spin}
+    rates: dict[str, list[float]] = {name: [] for name in cases}
+    for turn in range(TURNS):
+        # In another order each time, so that a machine that slows down does so for all.
+        names = list(cases)[turn % 3 :] + list(cases)[: turn % 3]
+        for name in names:
+            command = cases[name]
+            beside = command and subprocess.Popen(
+                command, env=environment(), stdout=subprocess.DEVNULL
+            )
             time.sleep(0.2)
-        process.stdin.write(f"{TURN_S}\n")
-        process.stdin.flush()
-        rates["with" if watched else "without"].append(int(process.stdout.readline()) / TURN_S)
-        if watcher:
-            watcher.terminate()
-            watcher.wait()
+            process.stdin.write(f"{TURN_S}\n")
+            process.stdin.flush()
+            rates[name].append(int(process.stdout.readline()) / TURN_S)
+            if beside:
+                beside.terminate()
+                beside.wait()
     print(f"\ndecisions per second of a worker, median (least to most) of {TURNS} turns")
+    alone = statistics.median(rates["alone"])
     for name, values in rates.items():
         middle = statistics.median(values)
-        span = f"({min(values):,.0f} to {max(values):,.0f})"
-        print(f"  {name + ' --watch 0.1':44} {middle:12,.0f}  {span}")
-    share = statistics.median(rates["with"]) / statistics.median(rates["without"]) - 1
-    print(f"  difference {share:+.1%}")
+        span = f"({min(values):,.0f} to {max(values):,.0f}), {middle / alone - 1:+.1%}"
+        print(f"  {name:44} {middle:12,.0f}  {span}")
 
 
 def main() -> None:
@@ -176,8 +194,9 @@ def main() -> None:
         pid = str(process.pid)
         show("start to first output", in_turns(starts(binary, pid), STARTS, read_all=False))
         title = f"start to end, region of {arguments.keys:,} keys"
-        show(title, in_turns(looks(binary, pid), LOOKS))
-        throughput(binary, process)
+        samples = in_turns(looks(binary, pid), LOOKS)
+        show(title, samples)
+        throughput(binary, process, statistics.median(samples["inspect --json"]) / 1e3)
 
 
 if __name__ == "__main__":

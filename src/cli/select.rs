@@ -3,7 +3,7 @@
 use super::outcome::Failure;
 use crate::error::AttachError;
 use crate::region::{
-    Found, Region, attach_file, attach_live, attach_read_only, discover, moment_in,
+    Found, Region, attach_file, attach_live, attach_read_only, discover, discover_of, moment_in,
 };
 use clap::Args;
 use std::os::fd::AsRawFd;
@@ -112,7 +112,7 @@ pub(super) fn choose(select: &Select) -> Result<Option<Chosen>, Failure> {
         let name = moment_in(path).map_or_else(|| path.display().to_string(), |moment| moment.name);
         return Ok(Some(Chosen::File(path.clone(), name)));
     }
-    let mut found = discover();
+    let mut found = select.pid.map_or_else(discover, discover_of);
     if let Some(name) = &select.region {
         found.retain(|region| region.name == *name);
         if found.is_empty() {
@@ -121,12 +121,9 @@ pub(super) fn choose(select: &Select) -> Result<Option<Chosen>, Failure> {
             )));
         }
     }
-    if let Some(pid) = select.pid {
-        found.retain(|region| region.pids.contains(&pid));
-        if found.is_empty() {
-            let message = format!("process {pid} uses no region that you may see: try fl-shm ls");
-            return Err(Failure::Message(message));
-        }
+    if let (Some(pid), true) = (select.pid, found.is_empty()) {
+        let message = format!("process {pid} uses no region that you may see: try fl-shm ls");
+        return Err(Failure::Message(message));
     }
     if found.len() > 1 {
         let name = |region: &Found| {

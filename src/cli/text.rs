@@ -139,7 +139,7 @@ impl<'c> Table<'c> {
             chosen(columns, numbers)
         } else {
             let mut has = vec![false; columns.len()];
-            let _ = part.picks.rows(records, columns, |row, _| {
+            let _ = part.picks.in_place().rows(records, columns, |row, _| {
                 for (number, (has, column)) in has.iter_mut().zip(columns.iter()).enumerate() {
                     *has |= row.cell(number) != column.default.cell("");
                 }

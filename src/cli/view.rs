@@ -111,7 +111,7 @@ pub(super) struct Plan {
 }
 
 /// One row of one record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Pick {
     pub(super) record: usize,
     row: usize,
@@ -202,6 +202,15 @@ impl Picks {
             show(rows.row(pick.row), new)?;
         }
         Ok(())
+    }
+
+    /// The same rows in the order in which the records lie in memory, where the order does not matter.
+    pub(super) fn in_place(&self) -> Self {
+        let mut picked = self.picked.clone();
+        if let Some(picked) = &mut picked {
+            picked.sort_unstable();
+        }
+        Self { picked, more: self.more }
     }
 
     /// Every record that has a row that is shown, once, where the first of them is.

@@ -25,8 +25,16 @@ pub struct Found {
 
 /// All live regions that this user can see, oldest process first.
 pub fn discover() -> Vec<Found> {
+    found_in(entries("/proc").filter_map(|name| name.parse().ok()).collect())
+}
+
+/// Those of one process; others that use them are not looked for.
+pub fn discover_of(pid: i32) -> Vec<Found> {
+    found_in(vec![pid])
+}
+
+fn found_in(mut pids: Vec<i32>) -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
-    let mut pids: Vec<i32> = entries("/proc").filter_map(|name| name.parse().ok()).collect();
     // Asked once for each: processes end meanwhile, and an order that changes while it is made panics.
     pids.sort_by_cached_key(|&pid| process_stat(pid).map_or(u64::MAX, |stat| stat.start_ticks));
     for pid in pids {
@@ -89,7 +97,9 @@ fn region_name(path: &std::path::Path) -> Option<String> {
         let name = file.rsplit('/').next()?;
         return name.starts_with("fl-shm-").then(|| name.to_string());
     }
-    has_magic(path).filter(|&ours| ours).map(|_| text.to_string())
+    // Most descriptors are no files but "socket:[1234]" and the like.
+    let is_ours = || has_magic(path).is_some_and(|ours| ours);
+    (text.starts_with('/') && is_ours()).then(|| text.to_string())
 }
 
 /// Opens only what can be a named region at all: a private file of whole pages.
