@@ -3,8 +3,7 @@
     cargo build --release --bin fl-shm
     .venv/bin/python scripts/fl_shm_bench.py [--keys 100000] [--binary target/release/fl-shm]
 
-Cases of one kind are measured in turns, and medians are printed. Output goes into a pipe that is read as fast as it can
-be, as `| wc -c` would.
+Cases of one kind are measured in turns, and medians are printed. Output goes into a pipe.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 STARTS, LOOKS, TURNS, TURN_S = 30, 11, 10, 1.0
 
-#: Holds a region with so many keys. Then answers each line with the decisions that it took in that many seconds.
+#: Fills a region with so many keys. Answers each line with its decisions in that many seconds.
 WORKER = """
     import sys, time
     import fast_litellm
@@ -140,7 +139,7 @@ def looks(binary: str, pid: str) -> dict[str, list[str]]:
 
 
 def throughput(binary: str, process: subprocess.Popen[str]) -> None:
-    """Decisions per second of one worker, with and without an `inspect --watch 0.1` beside it, in turns."""
+    """Decisions per second of a worker with and without `inspect --watch 0.1` beside it, in turns."""
     assert process.stdin is not None
     assert process.stdout is not None
     rates: dict[str, list[float]] = {"without": [], "with": []}

@@ -29,8 +29,6 @@ pub(super) struct Diff {
 /// What is different.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Differences {
-    /// Name and version of this form.
-    #[schemars(extend("const" = SCHEMA))]
     schema: &'static str,
     /// False when the two are of different regions, so that little can be said by comparing them.
     same_region: bool,

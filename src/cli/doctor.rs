@@ -68,8 +68,6 @@ impl Check {
 
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Diagnosis<'a> {
-    /// Name and version of this form.
-    #[schemars(extend("const" = SCHEMA))]
     schema: &'static str,
     problems: usize,
     checks: &'a [Check],

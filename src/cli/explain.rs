@@ -3,7 +3,7 @@
 use super::keys::Keys;
 use super::outcome::{Outcome, json, nothing_found};
 use super::select::{self, Select};
-use super::{NOTHING, OK, output};
+use super::{NOTHING, OK, output, text};
 use crate::inspect::explain::{Explanation, LimitOutlook, Question};
 use clap::Args;
 use std::io::{Result, Write};
@@ -92,43 +92,9 @@ fn what(limit: &LimitOutlook) -> String {
 fn until(limit: &LimitOutlook) -> String {
     match (limit.retry_after_us, limit.until_ms) {
         (Some(us), Some(until_ms)) => {
-            format!("for {}.{:06} s, until {}", us / 1_000_000, us % 1_000_000, utc(until_ms))
+            // Rounded up: a little before it would still be refused.
+            format!("for {}, until {}", text::wait(us), text::moment(until_ms.div_ceil(1_000)))
         }
         _ => limit.reason.clone().unwrap_or_default(),
-    }
-}
-
-/// Unix milliseconds as `2023-11-14T22:13:20.000Z`.
-fn utc(ms: u64) -> String {
-    let (days, rest) = (ms / 86_400_000, ms % 86_400_000);
-    // Years begin in March, so that the day that comes and goes is the last one.
-    let shifted = days + 719_468;
-    let (era, day) = (shifted / 146_097, shifted % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let of_year = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let of_month = of_year - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    let (hours, minutes, ms) = (rest / 3_600_000, rest / 60_000 % 60, rest % 60_000);
-    format!(
-        "{:04}-{month:02}-{of_month:02}T{hours:02}:{minutes:02}:{:02}.{:03}Z",
-        era * 400 + year + next,
-        ms / 1_000,
-        ms % 1_000
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::utc;
-
-    #[test]
-    fn moments_for_people() {
-        assert_eq!(utc(0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(utc(951_782_399_999), "2000-02-28T23:59:59.999Z");
-        assert_eq!(utc(951_782_400_000), "2000-02-29T00:00:00.000Z");
-        assert_eq!(utc(1_709_251_199_001), "2024-02-29T23:59:59.001Z");
-        assert_eq!(utc(1_700_000_000_000), "2023-11-14T22:13:20.000Z");
-        assert_eq!(utc(4_102_444_799_000), "2099-12-31T23:59:59.000Z");
     }
 }

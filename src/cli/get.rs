@@ -3,11 +3,11 @@
 use super::keys::Keys;
 use super::outcome::{Outcome, json, nothing_found};
 use super::select::{self, Select};
-use super::{NOTHING, OK, output};
-use crate::inspect::known::{Answer, Found, Known};
+use super::{NOTHING, OK, text};
+use crate::inspect::known::{Answer, Known};
 use clap::Args;
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
 use std::io::{Result, Write};
 
 #[derive(Debug, Args)]
@@ -56,88 +56,20 @@ fn show(out: &mut impl Write, answer: &Answer) -> Result<()> {
             "several are shown under this name and cannot be told apart: ask by # and hash"
         )?;
     }
-    cards(out, "limit", "key", &answer.limits)?;
-    cards(out, "deployment", "deployment", &answer.deployments)?;
-    cards(out, "pool", "pool", &answer.pools)?;
-    cards(out, "leader", "job", &answer.leaders)?;
-    cards(out, "notice", "notice", &answer.notices)?;
-    if !answer.leases.is_empty() {
-        writeln!(out, "\nslots held")?;
-        let rows = answer.leases.iter().map(|lease| {
-            vec![
-                format!("  {}", lease.pid.map_or_else(|| "-".into(), |pid| pid.to_string())),
-                lease.owner.to_string(),
-                lease.held.to_string(),
-                output::duration(lease.oldest_s),
-                lease.key.clone(),
-            ]
-        });
-        output::table(out, &["  PID", "OWNER", "SLOTS", "OLDEST", "KEY"], rows)?;
-    }
-    if !answer.events.is_empty() {
-        writeln!(out, "\nevents, newest first")?;
-        let rows = answer.events.iter().map(|event| {
-            vec![
-                format!("  {} ago", output::duration(event.age_s)),
-                event.event.to_string(),
-                event.detail.clone().unwrap_or_default(),
-            ]
-        });
-        output::table(out, &["  WHEN", "EVENT", ""], rows)?;
-    }
-    Ok(())
+    part(out, "limits", &answer.limits)?;
+    part(out, "deployments", &answer.deployments)?;
+    part(out, "pools", &answer.pools)?;
+    part(out, "leaders", &answer.leaders)?;
+    part(out, "notices", &answer.notices)?;
+    part(out, "leases", &answer.leases)?;
+    part(out, "events, newest first", &answer.events)
 }
 
-/// Each record with its fields below each other.
-fn cards<T: Serialize>(
-    out: &mut impl Write,
-    kind: &str,
-    named_by: &str,
-    found: &[Found<T>],
-) -> Result<()> {
-    for one in found {
-        let Ok(Value::Object(mut fields)) = serde_json::to_value(&one.record) else { continue };
-        let name = fields.remove(named_by).map(|name| cell(&name)).unwrap_or_default();
-        let certain = match one.matched {
-            "name" => ", by its name only",
-            "related" => ", counted with the key",
-            _ => "",
-        };
-        writeln!(out, "\n{kind} {name} ({}{certain})", one.id)?;
-        let mut rows = Vec::new();
-        flatten(&mut rows, "", &Value::Object(fields));
-        let width = rows.iter().map(|(field, _)| field.chars().count()).max().unwrap_or(0);
-        for (field, value) in rows {
-            writeln!(out, "  {field:width$}  {value}")?;
-        }
+/// Records of one kind, if there are any.
+fn part<T: Serialize + JsonSchema>(out: &mut impl Write, title: &str, records: &[T]) -> Result<()> {
+    if records.is_empty() {
+        return Ok(());
     }
-    Ok(())
-}
-
-fn flatten(rows: &mut Vec<(String, String)>, prefix: &str, value: &Value) {
-    match value {
-        Value::Object(fields) if !fields.contains_key("used") => {
-            for (field, value) in fields {
-                flatten(rows, &format!("{prefix}{}", field.replace('_', " ")), value);
-            }
-        }
-        Value::Array(all) => {
-            for (number, one) in all.iter().enumerate() {
-                flatten(rows, &format!("{prefix} {number}: "), one);
-            }
-        }
-        value => rows.push((prefix.to_string(), cell(value))),
-    }
-}
-
-fn cell(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Object(usage) => {
-            let part = |name| usage.get(name).map(cell);
-            let used = part("used").unwrap_or_default();
-            part("limit").map_or_else(|| used.clone(), |limit| format!("{used} of {limit}"))
-        }
-        value => value.to_string(),
-    }
+    writeln!(out)?;
+    text::list(out, title, records)
 }

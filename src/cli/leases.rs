@@ -7,7 +7,7 @@ use super::select::{self, Select};
 use super::text::{self, Screen};
 use super::view::View;
 use super::{NOTHING, OK, machine};
-use crate::inspect::{LeaseReport, Report, SCHEMA, Section};
+use crate::inspect::{LeaseReport, Report, Section};
 use clap::{Args, ValueEnum};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -55,8 +55,6 @@ fn age(text: &str) -> Result<u64, String> {
 /// What `--json` prints: one of the three lists.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Printed {
-    /// Name and version of this form.
-    #[schemars(extend("const" = SCHEMA))]
     schema: &'static str,
     /// Slots of one owner under one key.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -27,8 +27,6 @@ pub(super) struct Reap {
 /// What the dead own.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Plan<'a> {
-    /// Name and version of this form.
-    #[schemars(extend("const" = SCHEMA))]
     schema: &'static str,
     region: &'a str,
     workers: Vec<WorkerReport>,

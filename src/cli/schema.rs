@@ -5,7 +5,7 @@ use super::outcome::{Failure, Outcome};
 use super::{OK, cooldown, diff, doctor, leases, ls, output, reap, reset, verify};
 use crate::inspect::explain::Explanation;
 use crate::inspect::known::Known;
-use crate::inspect::{Report, Section};
+use crate::inspect::{Report, SCHEMA, Section};
 use crate::layout::render;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
@@ -66,6 +66,11 @@ fn schema(name: &str, describe: Describe) -> Schema {
     })
     .transform(&mut schema);
     schema.insert("title".into(), format!("fl-shm {name} --json").into());
+    let version = schema.pointer_mut("/properties/schema").and_then(Value::as_object_mut);
+    if let Some(version) = version {
+        version.insert("description".into(), "Name and version of this form.".into());
+        version.insert("const".into(), SCHEMA.into());
+    }
     schema
 }
 
@@ -146,16 +151,14 @@ mod tests {
 
     #[test]
     fn every_command_that_prints_json_has_a_schema() {
-        fn prints(command: &clap::Command) -> bool {
-            command.get_arguments().any(|argument| argument.get_long() == Some("json"))
-                || command.get_subcommands().any(prints)
-        }
         let command = Arguments::command();
-        let mut printing: Vec<&str> = command
-            .get_subcommands()
-            .filter(|sub| prints(sub))
-            .map(clap::Command::get_name)
-            .collect();
+        let takes = |command: &clap::Command| {
+            command.get_arguments().any(|argument| argument.get_long() == Some("json"))
+        };
+        let prints =
+            |command: &&clap::Command| takes(command) || command.get_subcommands().any(takes);
+        let mut printing: Vec<&str> =
+            command.get_subcommands().filter(prints).map(clap::Command::get_name).collect();
         let mut known = COMMANDS.map(|(name, _)| name).to_vec();
         printing.sort_unstable();
         known.sort_unstable();

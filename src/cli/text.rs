@@ -46,10 +46,10 @@ impl Screen {
         let fits = lines.len() < height;
         let shown = if fits { lines.len() } else { height - 2 };
         for line in lines.iter().take(shown) {
-            write!(out, "{line}\x1b[K\n")?;
+            writeln!(out, "{line}\x1b[K")?;
         }
         if !fits {
-            write!(out, "… and {} more lines: use --top\x1b[K\n", lines.len() - shown)?;
+            writeln!(out, "… and {} more lines: use --top\x1b[K", lines.len() - shown)?;
         }
         write!(out, "\x1b[J")
     }
@@ -335,12 +335,15 @@ fn write_cell(text: &mut String, column: &Column, cell: Cell<'_>) -> std::fmt::R
         (Cell::Text(value), _) => text.push_str(value),
         (Cell::Unsigned(value), Unit::Duration(ns)) => span(text, value, ns)?,
         (Cell::Unsigned(value), Unit::Bytes) => text.push_str(&bytes(value)),
-        (Cell::Unsigned(value), Unit::Moment) => moment(text, value)?,
+        (Cell::Unsigned(value), Unit::Moment) => text.push_str(&moment(value)),
         (Cell::Unsigned(value), Unit::Percent) => write!(text, "{value}%")?,
         (Cell::Float(value), Unit::Percent) => write!(text, "{value:.1}%")?,
         (Cell::Unsigned(value), _) => write!(text, "{value}")?,
         (Cell::Signed(value), _) => write!(text, "{value}")?,
-        (Cell::Float(value), _) => write!(text, "{value:.1}")?,
+        (Cell::Float(value), Unit::PerSecond) if value < 9.95 => write!(text, "{value:.2}")?,
+        (Cell::Float(value), Unit::PerSecond) => write!(text, "{value:.1}")?,
+        // As it is, to the millionth.
+        (Cell::Float(value), _) => write!(text, "{}", (value * 1e6).round() / 1e6)?,
     }
     Ok(())
 }
@@ -361,11 +364,20 @@ fn span(text: &mut String, value: u64, unit_ns: u64) -> std::fmt::Result {
     Ok(())
 }
 
+/// A wait of so many microseconds, in whole seconds rounded up once it lasts some.
+pub(super) fn wait(us: u64) -> String {
+    let mut text = String::new();
+    let (value, unit_ns) =
+        if us < 10_000_000 { (us, 1_000) } else { (us.div_ceil(1_000_000), 1_000_000_000) };
+    let _ = span(&mut text, value, unit_ns);
+    text
+}
+
 /// A moment by its Unix seconds, as UTC.
-fn moment(text: &mut String, unix_s: u64) -> std::fmt::Result {
+pub(super) fn moment(unix_s: u64) -> String {
     let (days, second) = (unix_s / 86_400, unix_s % 86_400);
     if days > 3_000_000 {
-        return write!(text, "{unix_s}");
+        return unix_s.to_string();
     }
     // Years that begin with March have their leap day at their end; 400 of them have 146,097 days.
     let day = days + 719_468;
@@ -377,7 +389,7 @@ fn moment(text: &mut String, unix_s: u64) -> std::fmt::Result {
         (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
     let year = era * 400 + year + u64::from(month <= 2);
     let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    write!(text, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
 #[cfg(test)]
@@ -468,15 +480,11 @@ mod tests {
             [(0, 1), (999, 1), (1_500, 1)].map(|(v, u)| span_of(v, u))
         );
         assert_eq!([span_of(12_345, 1_000), span_of(61_000, 1_000_000)], ["12.3ms", "1m01s"]);
-        let moment_of = |unix_s| {
-            let mut text = String::new();
-            moment(&mut text, unix_s).unwrap();
-            text
-        };
-        assert_eq!(moment_of(0), "1970-01-01 00:00:00 UTC");
-        assert_eq!(moment_of(951_782_399), "2000-02-28 23:59:59 UTC");
-        assert_eq!(moment_of(951_868_800), "2000-03-01 00:00:00 UTC");
-        assert_eq!(moment_of(1_709_210_096), "2024-02-29 12:34:56 UTC");
-        assert_eq!(moment_of(u64::MAX), u64::MAX.to_string());
+        assert_eq!([1, 2_500_000, 10_000_001].map(wait), ["1.0us", "2.5s", "11s"]);
+        assert_eq!(moment(0), "1970-01-01 00:00:00 UTC");
+        assert_eq!(moment(951_782_399), "2000-02-28 23:59:59 UTC");
+        assert_eq!(moment(951_868_800), "2000-03-01 00:00:00 UTC");
+        assert_eq!(moment(1_709_210_096), "2024-02-29 12:34:56 UTC");
+        assert_eq!(moment(u64::MAX), u64::MAX.to_string());
     }
 }

@@ -21,8 +21,6 @@ pub(super) struct Verify {
 
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Verdict<'a> {
-    /// Name and version of this form.
-    #[schemars(extend("const" = SCHEMA))]
     schema: &'static str,
     region: &'a str,
     /// Findings that heal or are not believed.

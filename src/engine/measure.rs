@@ -2,7 +2,7 @@
 
 use super::Engine;
 use crate::error::OpError;
-use crate::layout::{EventKind, HandCommand, IdentityWord, KeyKind};
+use crate::layout::{EventKind, HandCommand, IdentityWord, KeyKind, section};
 use crate::region::Region;
 use crate::sync::Ordering;
 use crate::tables::events::{self, Entry, Fact};
@@ -106,7 +106,7 @@ impl Engine {
 /// All series of a region by name.
 pub(crate) fn all_measured(region: &Region) -> Vec<(String, Snapshot)> {
     let histograms = Histograms { series: region.series(), rows: region.histograms() };
-    let table = region.series().iter().enumerate();
+    let table = region.written(section::SERIES, region.series());
     table
         .filter_map(|(slot, record)| {
             index::key_of(record.identity.load(Ordering::Acquire))?;

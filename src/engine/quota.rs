@@ -4,7 +4,7 @@ use super::keys::Key;
 use super::{Engine, ROUNDS};
 use crate::clock::Instant;
 use crate::error::OpError;
-use crate::layout::{Bucket, GcraWord, IdentityWord, KeyKind, PairWord};
+use crate::layout::{Bucket, GcraWord, IdentityWord, KeyKind, PairWord, section};
 use crate::primitives::gcra::{self, Decision, Quota};
 use crate::region::Region;
 use crate::sync::{Bits, Ordering, add_one};
@@ -203,7 +203,7 @@ pub(crate) fn limiter_totals(region: &Region, rate: Option<Quota>) -> LimiterTot
     let wanted =
         rate.map(|quota| PairWord::new(u64::from(quota.per_minute()), u64::from(quota.burst())));
     let mut totals = LimiterTotals::default();
-    for bucket in region.buckets() {
+    for (_, bucket) in region.written(section::BUCKETS, region.buckets()) {
         let Some(key) = index::key_of(bucket.identity.load(Ordering::Acquire)) else {
             continue;
         };

@@ -2,13 +2,15 @@
 
 use super::{DeploymentReport, get, key_of};
 use crate::engine::health;
+use crate::layout::section;
 use crate::region::Region;
 use crate::sync::Bits;
 use crate::tables::names;
 use std::collections::BTreeMap;
 
 pub(super) fn deployments(region: &Region, held: &BTreeMap<u64, u64>) -> Vec<DeploymentReport> {
-    (0..region.deployments().len()).filter_map(|slot| deployment(region, slot, held)).collect()
+    let written = region.written(section::DEPLOYMENTS, region.deployments());
+    written.filter_map(|(slot, _)| deployment(region, slot, held)).collect()
 }
 
 /// The deployment in one record; `None` = there is none.

@@ -8,7 +8,7 @@ use crate::config::Overflow;
 use crate::engine::features;
 use crate::layout::{
     EventKind, FailureKind, FlagMode, FlagWord, HandCommand, IdentityWord, KeyKind, OwnerTag,
-    PairWord,
+    PairWord, section,
 };
 use crate::region::Region;
 use crate::sync::Bits;
@@ -63,14 +63,14 @@ fn names(region: &Region, entries: &[events::Entry]) -> BTreeMap<u64, String> {
             place.get_or_insert_with(name);
         }
     };
-    for record in region.deployments() {
+    for (_, record) in region.written(section::DEPLOYMENTS, region.deployments()) {
         give(key_of(&record.identity).map(Bits::bits), &|| deployment_name(record));
     }
     for job in region.jobs() {
         give(key_of(&job.identity).map(Bits::bits), &|| job_name(job));
     }
     if wanted.values().any(Option::is_none) {
-        for (slot, bucket) in region.buckets().iter().enumerate() {
+        for (slot, bucket) in region.written(section::BUCKETS, region.buckets()) {
             let key = key_of(&bucket.identity).map(Bits::bits);
             if let Some(place) = key.and_then(|key| wanted.get_mut(&key)) {
                 place.get_or_insert_with(|| key_name(region, slot));

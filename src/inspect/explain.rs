@@ -228,7 +228,7 @@ impl Asked<'_> {
         };
         let outlook = foresight::sliding(bucket, limit, self.question.cost, now);
         let mut told = self.told("sliding", self.question.cost, limit.limit(), outlook, now);
-        told.reason = told.reason.or_else(|| Some(format!("in {} s", limit.window_s())));
+        told.reason = told.reason.or_else(|| Some(format!("window of {} s", limit.window_s())));
         told
     }
 
@@ -255,7 +255,8 @@ impl Asked<'_> {
             let outlook = foresight::window(bucket, part, (limit, size_s), cost, Entry::Batch, now);
             if limit > 0 {
                 let mut told = self.told(name, cost, limit, outlook, now);
-                told.reason = told.reason.or_else(|| known.then(|| format!("in {size_s} s")));
+                told.reason =
+                    told.reason.or_else(|| known.then(|| format!("window of {size_s} s")));
                 found.push(told);
             } else if outlook.used != 0 || self.part == Some(part) {
                 let reason = "no limit has been seen";

@@ -6,7 +6,7 @@ use super::limits::key_name;
 use super::workers::{Prove, owner_of};
 use super::{LeaseReport, get, key_of};
 use crate::engine::{health, leader, pool};
-use crate::layout::{IdentityWord, LeaseChunk, LeaseWord};
+use crate::layout::{IdentityWord, LeaseChunk, LeaseWord, section};
 use crate::region::Region;
 use std::collections::BTreeMap;
 
@@ -66,9 +66,10 @@ pub(super) fn holdings(region: &Region, prove: &Prove<'_>) -> Holdings {
 
 fn slots(region: &Region) -> Vec<Slot> {
     let now_s = region.now().s();
-    let used = |chunk: &&LeaseChunk| get(&chunk.identity) != IdentityWord::default();
+    let used = |chunk: &LeaseChunk| get(&chunk.identity) != IdentityWord::default();
     let mut found = Vec::new();
-    for chunk in region.chunks().iter().filter(used) {
+    let chunks = region.written(section::LEASES, region.chunks());
+    for (_, chunk) in chunks.filter(|(_, chunk)| used(chunk)) {
         let of = get(&chunk.key_slot);
         let words = chunk.holders.iter().map(get).filter(|&word| word != LeaseWord::default());
         found.extend(words.map(|word| Slot {

@@ -3,13 +3,14 @@
 use super::workers::{Prove, owner_of};
 use super::{LeaderReport, get, key_of};
 use crate::engine::leader;
-use crate::layout::OwnerTag;
+use crate::layout::{OwnerTag, section};
 use crate::region::Region;
 use crate::tables::leases::Leases;
 use crate::tables::{index, names};
 
 pub(super) fn leaders(region: &Region, prove: &Prove<'_>) -> Vec<LeaderReport> {
-    (0..region.jobs().len()).filter_map(|slot| leader(region, slot, prove)).collect()
+    let written = region.written(section::JOBS, region.jobs());
+    written.filter_map(|(slot, _)| leader(region, slot, prove)).collect()
 }
 
 /// Who leads the job in one record; `None` = nobody, or there is no job.

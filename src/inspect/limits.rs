@@ -2,7 +2,7 @@
 
 use super::{LimitReport, RecordPlace, Usage, get, key_of};
 use crate::clock::Instant;
-use crate::layout::{Bucket, CounterWord, GcraWord, IdentityWord, KeyKind, SlidingWord};
+use crate::layout::{Bucket, CounterWord, GcraWord, IdentityWord, KeyKind, SlidingWord, section};
 use crate::primitives::amount::{Amount, DECIMALS};
 use crate::primitives::gcra::{self, Quota};
 use crate::primitives::sliding::{self, SlidingLimit};
@@ -24,10 +24,10 @@ pub(super) fn limits(
     let held = |position| held.get(&(position as u64 + 1)).copied().unwrap_or(0);
     let mut reports = room;
     reports.clear();
-    let keys = region.buckets().iter().filter(|bucket| key_of(&bucket.identity).is_some());
-    reports.reserve(keys.count());
-    let report = |position| limit(region, position, held(position));
-    reports.extend((0..region.buckets().len()).filter_map(report));
+    let buckets = || region.written(section::BUCKETS, region.buckets());
+    reports.reserve(buckets().filter(|(_, bucket)| key_of(&bucket.identity).is_some()).count());
+    let report = |(position, _)| limit(region, position, held(position));
+    reports.extend(buckets().filter_map(report));
     reports
 }
 

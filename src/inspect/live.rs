@@ -6,7 +6,7 @@ use super::{
     DeploymentReport, EventReport, FeatureReport, HeaderReport, LeaderReport, LimitReport,
     PoolReport, SCHEMA, WorkerReport, get, key_of,
 };
-use crate::layout::KeyKind;
+use crate::layout::{KeyKind, section};
 use crate::region::Region;
 use crate::sync::Bits;
 use serde::Serialize;
@@ -285,7 +285,7 @@ fn compare(
     let mut found = Hottest::new(wanted.hottest, wanted.order);
     let mut tallies = Vec::with_capacity(rest.len());
     let (mut matching, mut all_allowed, mut all_denied) = (0_u64, 0_u64, 0_u64);
-    for (slot, bucket) in region.buckets().iter().enumerate() {
+    for (slot, bucket) in region.written(section::BUCKETS, region.buckets()) {
         let limited = |kind: KeyKind| {
             matches!(kind, KeyKind::Gcra | KeyKind::Window | KeyKind::Counter | KeyKind::Sliding)
         };

@@ -43,8 +43,7 @@ pub const SCHEMA: &str = "fl-shm/1";
 #[derive(Debug, Clone, Default, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Report {
-    /// Name and version of this form.
-    #[cfg_attr(feature = "cli", schemars(extend("const" = SCHEMA)))]
+    /// [`SCHEMA`].
     pub schema: &'static str,
     /// The region itself.
     pub header: HeaderReport,
@@ -149,7 +148,7 @@ fn key_of(word: &Word<IdentityWord>) -> Option<IdentityWord> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::clock::FakeClock;
     use crate::config::Capacity;
@@ -238,7 +237,7 @@ mod tests {
     }
 
     /// Random words in every section.
-    fn scramble(region: &Region, random: &mut impl FnMut() -> u64) {
+    pub(crate) fn scramble(region: &Region, random: &mut impl FnMut() -> u64) {
         fn set<T: Bits>(word: &Word<T>, random: &mut impl FnMut() -> u64) {
             word.store(T::from_bits(random()), Ordering::Relaxed);
         }

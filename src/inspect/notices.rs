@@ -2,12 +2,13 @@
 
 use super::{NoticeReport, get, key_of};
 use crate::engine::board;
-use crate::layout::Notice;
+use crate::layout::{Notice, section};
 use crate::region::Region;
 use crate::tables::names;
 
 pub(super) fn notices(region: &Region) -> Vec<NoticeReport> {
-    (0..region.board().len()).filter_map(|slot| notice(region, slot)).collect()
+    let written = region.written(section::BOARD, region.board());
+    written.filter_map(|(slot, _)| notice(region, slot)).collect()
 }
 
 /// The notice in one record; `None` = there is none.

@@ -3,12 +3,13 @@
 use super::holdings::Holdings;
 use super::{EndpointReport, PoolReport, get, key_of};
 use crate::engine::pool;
-use crate::layout::Endpoint;
+use crate::layout::{Endpoint, section};
 use crate::region::Region;
 use std::collections::BTreeMap;
 
 pub(super) fn pools(region: &Region, holdings: &Holdings) -> Vec<PoolReport> {
-    (0..region.endpoints().len()).filter_map(|slot| pool(region, slot, holdings)).collect()
+    let written = region.written(section::ENDPOINTS, region.endpoints());
+    written.filter_map(|(slot, _)| pool(region, slot, holdings)).collect()
 }
 
 /// The pool in one record; `None` = there is none.
@@ -18,7 +19,8 @@ pub(super) fn pool(region: &Region, slot: usize, holdings: &Holdings) -> Option<
     let belongs = |other: &Endpoint| {
         get(&other.pool) == key && key_of(&other.identity).is_some_and(|own| own != key)
     };
-    let endpoints = region.endpoints().iter().enumerate().filter(|(_, other)| belongs(other));
+    let table = region.written(section::ENDPOINTS, region.endpoints());
+    let endpoints = table.filter(|(_, other)| belongs(other));
     Some(PoolReport {
         pool: pool::name_of(record),
         connections: count(&holdings.by_key, slot),

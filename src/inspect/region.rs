@@ -1,6 +1,7 @@
 //! The region itself.
 
 use super::{HeaderReport, get, key_of};
+use crate::layout::section;
 use crate::region::{BackingKind, Region, host};
 
 pub(super) fn header(region: &Region) -> HeaderReport {
@@ -18,11 +19,17 @@ pub(super) fn header(region: &Region) -> HeaderReport {
         epoch: get(&header.epoch),
         key_capacity: region.sections().capacity().keys,
         keys: used(
-            region.buckets().iter().filter(|bucket| key_of(&bucket.identity).is_some()).count(),
+            region
+                .written(section::BUCKETS, region.buckets())
+                .filter(|(_, bucket)| key_of(&bucket.identity).is_some())
+                .count(),
         ),
         chunk_capacity: region.sections().capacity().lease_chunks,
         chunks: used(
-            region.chunks().iter().filter(|chunk| key_of(&chunk.identity).is_some()).count(),
+            region
+                .written(section::LEASES, region.chunks())
+                .filter(|(_, chunk)| key_of(&chunk.identity).is_some())
+                .count(),
         ),
         worker_capacity: region.sections().capacity().workers,
         same_pid_namespace: region.moment().is_some()

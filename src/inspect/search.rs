@@ -15,7 +15,7 @@ use super::{get, key_of};
 use crate::engine::keys::{SHARED_NAME, identify};
 use crate::engine::subject::{Part, Subject};
 use crate::engine::{board, health, leader, pool, quota, sliding};
-use crate::layout::{IdentityWord, KeyKind, NAME_BYTES, PairWord};
+use crate::layout::{IdentityWord, KeyKind, NAME_BYTES, PairWord, section};
 use crate::primitives::gcra::Quota;
 use crate::primitives::sliding::SlidingLimit;
 use crate::region::Region;
@@ -169,16 +169,20 @@ pub fn search(region: &Region, wanted: &Wanted) -> Vec<Hit> {
 
 /// Every record.
 pub fn all(region: &Region) -> impl Iterator<Item = Hit> {
-    let keys = region.buckets().iter().map(|record| (Table::Keys, &record.identity)).enumerate();
-    let deployments = region.deployments().iter();
-    let deployments = deployments.map(|record| (Table::Deployments, &record.identity)).enumerate();
-    let endpoints = region.endpoints().iter();
-    let endpoints = endpoints.map(|record| (Table::Endpoints, &record.identity)).enumerate();
-    let jobs = region.jobs().iter().map(|record| (Table::Jobs, &record.identity)).enumerate();
-    let notices = region.board().iter().map(|record| (Table::Notices, &record.identity));
-    let others = deployments.chain(endpoints).chain(jobs).chain(notices.enumerate());
+    let keys = region.written(section::BUCKETS, region.buckets());
+    let keys = keys.map(|(slot, record)| (slot, Table::Keys, &record.identity));
+    let deployments = region.written(section::DEPLOYMENTS, region.deployments());
+    let deployments =
+        deployments.map(|(slot, record)| (slot, Table::Deployments, &record.identity));
+    let endpoints = region.written(section::ENDPOINTS, region.endpoints());
+    let endpoints = endpoints.map(|(slot, record)| (slot, Table::Endpoints, &record.identity));
+    let jobs = region.written(section::JOBS, region.jobs());
+    let jobs = jobs.map(|(slot, record)| (slot, Table::Jobs, &record.identity));
+    let notices = region.written(section::BOARD, region.board());
+    let notices = notices.map(|(slot, record)| (slot, Table::Notices, &record.identity));
+    let others = deployments.chain(endpoints).chain(jobs).chain(notices);
     keys.chain(others)
-        .filter_map(|(slot, (table, word))| Some(hit(table, slot, key_of(word)?, Match::Key)))
+        .filter_map(|(slot, table, word)| Some(hit(table, slot, key_of(word)?, Match::Key)))
         .filter(|hit| hit.identity.kind() != KeyKind::Tally as u64)
 }
 
@@ -200,7 +204,8 @@ fn keys(region: &Region, wanted: &Wanted) -> Vec<Hit> {
         .chain(counters.map(|name| identify(region, KeyKind::Counter, 0, name.as_bytes()).0))
         .collect();
     let (own, _) = region.key_buckets();
-    let found = region.buckets().iter().enumerate().filter_map(|(slot, bucket)| {
+    let buckets = region.written(section::BUCKETS, region.buckets());
+    let found = buckets.filter_map(|(slot, bucket)| {
         let identity = key_of(&bucket.identity)?;
         let found = |matched| Some(hit(Table::Keys, slot, identity, matched));
         if exact.contains(&identity) {

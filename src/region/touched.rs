@@ -15,11 +15,28 @@ pub(crate) struct Touched {
     ranges: Option<Vec<Range<u64>>>,
 }
 
+impl Region {
+    /// The records of a section that were ever written, with their numbers; perhaps some around them. Looking at
+    /// others would take memory for them.
+    pub(crate) fn written<'a, T>(
+        &self,
+        id: u64,
+        records: &'a [T],
+    ) -> impl Iterator<Item = (usize, &'a T)> + use<'a, T> {
+        let (span, stride) = (self.sections.at(id), size_of::<T>() as u64);
+        let bytes = span.offset..span.offset + span.count * stride;
+        let file = self.backing().file.as_ref();
+        let touched = Touched { ranges: file.and_then(|file| written(file, bytes)) };
+        let numbers = touched.records(span, stride);
+        numbers.filter_map(|number| Some((number, records.get(number)?)))
+    }
+}
+
 impl Touched {
     /// Asks the kernel. Without a file (memory of this process and its children only) it cannot be told.
     pub(crate) fn of(region: &Region) -> Self {
         let file = region.backing().file.as_ref();
-        Self { ranges: file.and_then(|file| written(file, region.len())) }
+        Self { ranges: file.and_then(|file| written(file, 0..region.len())) }
     }
 
     /// Numbers of the records of a section that overlap what was written, in order.
@@ -41,7 +58,7 @@ impl Touched {
 }
 
 #[cfg(target_os = "linux")]
-fn written(file: &File, len: u64) -> Option<Vec<Range<u64>>> {
+fn written(file: &File, bytes: Range<u64>) -> Option<Vec<Range<u64>>> {
     use nix::errno::Errno;
     use nix::unistd::{Whence, lseek};
     // Of other file systems it is not certain that they count what was written through a mapping.
@@ -51,8 +68,8 @@ fn written(file: &File, len: u64) -> Option<Vec<Range<u64>>> {
     let seek =
         |from: u64, whence| lseek(file, i64::try_from(from).map_err(|_| Errno::EINVAL)?, whence);
     let mut ranges = Vec::new();
-    let mut end = 0;
-    while end < len {
+    let mut end = bytes.start;
+    while end < bytes.end {
         let start = match seek(end, Whence::SeekData) {
             Ok(start) => u64::try_from(start).ok()?,
             Err(Errno::ENXIO) => break,
@@ -62,13 +79,13 @@ fn written(file: &File, len: u64) -> Option<Vec<Range<u64>>> {
         if end <= start {
             return None;
         }
-        ranges.push(start..end.min(len));
+        ranges.push(start.min(bytes.end)..end.min(bytes.end));
     }
     Some(ranges)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn written(_file: &File, _len: u64) -> Option<Vec<Range<u64>>> {
+fn written(_file: &File, _bytes: Range<u64>) -> Option<Vec<Range<u64>>> {
     None
 }
 
@@ -105,6 +122,25 @@ mod tests {
         assert!(listed.contains(&70_000) && listed.len() == 64, "{}", listed.len());
         assert!(listed.is_sorted());
         assert_eq!(blocks(&region), after);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn looking_takes_no_memory() {
+        use crate::engine::Engine;
+        use crate::inspect::{Report, live, overview, search};
+        let engine = Engine::new(region());
+        let region = engine.region();
+        engine.hit_all(&[("{user:u}:window", "{user:u}:requests")], 60).unwrap();
+        let before = blocks(region);
+        assert_eq!(Report::of(region).limits.len(), 1);
+        assert_eq!(overview::Overview::of(region).workers.len(), 1);
+        assert_eq!(live::Watcher::default().look(region, 10).hottest.len(), 1);
+        assert_eq!(search::all(region).count(), 1);
+        engine.limiter_totals(None);
+        let after = blocks(region);
+        // Rows of small tables that are read whole.
+        assert!(after - before < 1_024, "{before} blocks, then {after}");
     }
 
     #[test]

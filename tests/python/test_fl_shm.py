@@ -241,13 +241,18 @@ def test_text_and_json_tell_the_same(live: Live) -> None:
 def test_a_part_can_be_chosen(live: Live, section: str) -> None:
     assert set(report_of(live, section)) == {"schema", section}
     text = shown("inspect", "--pid", live.pid, section)
-    assert ("statistics" in text, "\nlimits" in text) == (False, section == "limits")
+    assert text.startswith("region " if section == "header" else f"{section}\n")
+    assert ("\n\n" in text, "stats" in text) == (False, False)
 
 
 def test_statistics_can_be_chosen(live: Live) -> None:
-    always = {"schema", "stats", "features", "series"}
-    assert set(report_of(live, "stats")) == always
-    assert set(report_of(live, "stats", "workers")) == {*always, "workers"}
+    assert set(report_of(live, "stats")) == {"schema", "stats"}
+    assert set(report_of(live, "stats", "workers")) == {"schema", "stats", "workers"}
+    assert (
+        set(report_of(live, "breakers"))
+        == set(report_of(live, "features"))
+        == {"schema", "features"}
+    )
 
 
 def test_a_region_can_be_named(live: Live, other: Live) -> None:
@@ -280,7 +285,8 @@ def test_a_switch_is_moved_from_outside(live: Live) -> None:
     asked = fl_shm("feature", "rust_rate_limiting", "rollout:5", "--pid", live.pid)
     assert (asked.returncode, "--yes" in asked.stderr, seen()["switch"]) == (2, True, "own")
     shown("feature", "rust_rate_limiting", "rollout:5", "--pid", live.pid, "--yes")
-    assert "switched to 5% for all workers" in shown("inspect", "stats", "--pid", live.pid)
+    text = shown("inspect", "breakers", "--pid", live.pid)
+    assert any(line.split()[-2:] == ["percent", "5%"] for line in text.splitlines())
     shown("feature", "rust_rate_limiting", "own", "--reset-errors", "--pid", live.pid, "--yes")
     for wrong in (["rust_teleport", "true"], ["rust_routing", "rollout:101"], ["rust_routing"]):
         assert fl_shm("feature", *wrong, "--pid", live.pid).returncode == 2

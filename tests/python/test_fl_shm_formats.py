@@ -1,4 +1,4 @@
-"""Proves that every form in which `fl-shm inspect` and `leases` print says the same, and what their options do."""
+"""Proves that `fl-shm inspect` and `leases` say the same in every form, and what their options do."""
 
 from __future__ import annotations
 
@@ -315,6 +315,10 @@ def validator(name: str) -> Any:
         (["verify"], 0),
         (["doctor"], 1),
         (["reap", "--dry-run"], 0),
+        (["get", "team:07", "user:alice", "gpt-b", "sync"], 0),
+        (["explain", "team:07", "team:19"], 0),
+        (["reset", "--all", "--dry-run"], 0),
+        (["cooldown", "clear", "--all", "--dry-run"], 0),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

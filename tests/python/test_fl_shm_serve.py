@@ -145,7 +145,9 @@ class TestAnswers:
         assert hashes(page, policy)
         assert "frame-ancestors 'none'" in policy
 
-    @pytest.mark.parametrize("path", ["/", "/api/frame", "/api/report", "/api/stream", "/metrics", "/else"])
+    @pytest.mark.parametrize(
+        "path", ["/", "/api/frame", "/api/report", "/api/stream", "/metrics", "/else"]
+    )
     def test_nothing_is_kept_or_guessed_or_lent(self, serving: Serving, path: str) -> None:
         get = None if path == "/api/stream" else serving.ask(path)
         head = serving.ask(path, "HEAD")

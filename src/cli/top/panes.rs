@@ -68,12 +68,13 @@ pub(super) fn summary(state: &State, pane: Pane) -> String {
         Pane::Keys => {
             let (shown, order) = (state.keys().len(), state.order().1);
             let filter = state.filter();
-            if filter.text.is_empty() {
-                format!("{shown} of {}, most {order} first", frame.matching)
+            let of = state.matching().map(|all| format!(" of {all}")).unwrap_or_default();
+            let matching = if filter.text.is_empty() {
+                String::new()
             } else {
-                let text = plain(&filter.text);
-                format!("{shown} that match {text:?}, most {order} first")
-            }
+                format!(" that match {:?}", plain(&filter.text))
+            };
+            format!("{shown}{of}{matching}, most {order} first")
         }
         Pane::Workers => {
             let held =
