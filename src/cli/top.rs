@@ -17,6 +17,7 @@ use crate::clock::fine_ns;
 use crate::inspect::live::Wanted;
 use clap::Args;
 use nix::sys::signal::Signal;
+use ratatui::layout::Rect;
 use source::Source;
 use state::{Action, State};
 use std::io::Write;
@@ -36,6 +37,10 @@ pub(super) struct Top {
     /// How often to look: 250ms, 1s, 2m, or a number of seconds.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
     pub(super) interval: Duration,
+    /// Print one screen as text, of two looks that far apart, and end; for scripts and mails. As large as COLUMNS and
+    /// LINES say, else 140 by 45.
+    #[arg(long)]
+    pub(super) once: bool,
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
@@ -52,6 +57,9 @@ fn interval(text: &str) -> Result<Duration, String> {
 
 /// `fl-shm top`
 pub(super) fn top(arguments: &Top, out: &mut impl Write) -> Outcome {
+    if arguments.once {
+        return once(arguments, out);
+    }
     if let Some(obstacle) = terminal::obstacle(|name| std::env::var_os(name)) {
         return Err(Failure::Message(obstacle));
     }
@@ -63,6 +71,39 @@ pub(super) fn top(arguments: &Top, out: &mut impl Write) -> Outcome {
     let mut input = Input::new()?;
     let screen = Screen::new(out)?;
     watch(&mut source, &mut state, &mut input, screen)
+}
+
+/// `fl-shm top --once`
+fn once(arguments: &Top, out: &mut impl Write) -> Outcome {
+    let Some(chosen) = select::choose(&arguments.select)? else {
+        return nothing_found();
+    };
+    let region = chosen.look()?;
+    // Time stands still in a dump: there is nothing to wait for.
+    let looks = if region.moment().is_some() { 1 } else { 2 };
+    let mut source = Source::new(&chosen, region);
+    let mut state = State::new(&source.name, arguments.interval);
+    for left in (0..looks).rev() {
+        let seen = source.look(&Wanted { hottest: HOTTEST, order: state.order().0, name: None });
+        state.notice = seen.notice;
+        if let Some(frame) = seen.frame {
+            state.take(frame);
+        }
+        if left > 0 {
+            std::thread::sleep(arguments.interval);
+        }
+    }
+    let size = |name, usual| {
+        let text = std::env::var(name).unwrap_or_default();
+        text.parse().ok().filter(|size| (1..=1_000).contains(size)).unwrap_or(usual)
+    };
+    // The last line tells which keys there are.
+    let area = Rect::new(0, 0, size("COLUMNS", 140), size("LINES", 45).saturating_add(1));
+    let theme = Theme { colour: false, ..Theme::of(|name| std::env::var_os(name)) };
+    let screen = draw::text(&state, area, theme);
+    let shown: Vec<&str> = screen.lines().take(usize::from(area.height) - 1).collect();
+    writeln!(out, "{}", shown.join("\n").trim_end())?;
+    Ok(OK)
 }
 
 /// Until somebody ends it.

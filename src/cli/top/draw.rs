@@ -6,7 +6,7 @@ use super::table::put;
 use super::theme::{DIM, HEAD, SELECTED, Theme, plain};
 use crate::cli::output::{bytes, duration};
 use crate::inspect::live::Frame;
-use ratatui::buffer::Buffer;
+use ratatui::buffer::{Buffer, Cell};
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
@@ -126,6 +126,16 @@ pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer, theme: Theme)
         help(area, buffer);
     }
     theme.apply(buffer);
+}
+
+/// Everything as text, a line for each of the screen's.
+pub(super) fn text(state: &State, area: Rect, theme: Theme) -> String {
+    let mut buffer = Buffer::empty(area);
+    draw(state, area, &mut buffer, theme);
+    let cells: Vec<&str> = buffer.content.iter().map(Cell::symbol).collect();
+    let lines = cells.chunks(usize::from(area.width.max(1)));
+    let lines = lines.map(|row| row.concat().trim_end().to_string());
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// As many parts as there is room for, the first in any case.

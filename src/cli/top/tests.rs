@@ -114,10 +114,7 @@ fn drawn(state: &State, width: u16, height: u16, theme: Theme) -> Buffer {
 }
 
 fn text(state: &State, width: u16, height: u16) -> String {
-    let buffer = drawn(state, width, height, PLAIN);
-    let cells: Vec<&str> = buffer.content.iter().map(Cell::symbol).collect();
-    let lines = cells.chunks(usize::from(width)).map(|row| row.concat().trim_end().to_string());
-    lines.collect::<Vec<_>>().join("\n")
+    draw::text(state, Rect::new(0, 0, width, height), PLAIN)
 }
 
 fn press(state: &mut State, keys: &str) {
