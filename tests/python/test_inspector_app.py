@@ -560,7 +560,7 @@ class TestInARealProxy:
     """Mounted in LiteLLM's proxy under gunicorn."""
 
     def test_admins_are_shown_it_and_nobody_else(self, proxy: Any) -> None:
-        url = f"{proxy.base_url}/fast-litellm/inspector"
+        url = f"{proxy.base_url}/fast-litellm-inspector"
         for path in ("", "/"):
             page = ask(url + path)
             if page.status == 307:
@@ -583,7 +583,7 @@ class TestInARealProxy:
         assert set(proxy.worker_pids()) <= pids
 
     def test_the_page_goes_on_from_worker_to_worker(self, proxy: Any, browser: Browser) -> None:
-        url = f"{proxy.base_url}/fast-litellm/inspector"
+        url = f"{proxy.base_url}/fast-litellm-inspector"
         browser.open(url)
         browser.until(lambda: browser.run("return document.querySelector('#ask').open"), "ask")
         browser.key("sk-plain", "\n")

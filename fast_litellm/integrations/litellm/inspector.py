@@ -17,8 +17,9 @@ from typing import Any
 from fast_litellm import asgi
 from fast_litellm.integrations.litellm import _compat
 
-#: Where the page is, unless it is told otherwise.
-PATH = "/fast-litellm/inspector"
+#: Where the page is, unless it is told otherwise. Not below `/fast-litellm`, where the metrics may be:
+#: what is mounted first has all that is below it.
+PATH = "/fast-litellm-inspector"
 
 
 def mount(app: Any, path: str = PATH, *, interval_s: float = 1.0) -> None:
