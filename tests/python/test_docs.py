@@ -32,7 +32,7 @@ PAGES = sorted(
     [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs/deploy").glob("*.md")]
 )
 _BLOCK = re.compile(
-    r"(?:<!-- file: (?P<file>\S+) -->\n+)?^```(?P<language>\w*)\n(?P<text>.*?)^```$"
+    r"(?:<!-- file: (?P<file>\S+) -->\n+)?^```(?P<language>\w*)[^`\n]*\n(?P<text>.*?)^```$"
     r"|^<!-- setup\n(?P<setup>.*?)^-->$",
     re.MULTILINE | re.DOTALL,
 )
@@ -87,11 +87,13 @@ def test_blocks_are_found(tmp_path: Path) -> None:
     page.write_text(
         "# A\n\n<!-- setup\nx = 1\n-->\n\n```python\n>>> x\n1\n```\n"
         "<!-- file: a.json -->\n```json\n{}\n```\n"
+        "```console live\n$ x\n```\n"
     )
     assert list(blocks(page)) == [
         Block(3, "setup", "", "x = 1\n"),
         Block(7, "python", "", ">>> x\n1\n"),
         Block(12, "json", "a.json", "{}\n"),
+        Block(15, "console", "", "$ x\n"),
     ]
 
 
