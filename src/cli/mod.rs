@@ -114,7 +114,7 @@ enum Command {
     /// Show a region live in a browser: keys, deployments, workers and events with plots.
     ///
     /// Prints the address and serves until SIGINT or SIGTERM. Only this machine can reach it, unless --host
-    /// says otherwise, which needs a token in the environment variable FL_SHM_TOKEN. It changes nothing. Exit
+    /// says otherwise, which needs a token in the environment variable `FL_SHM_TOKEN`. It changes nothing. Exit
     /// code: 0 = ended; 1 = no region; 2 = it cannot listen there, or the region cannot be read.
     Serve(serve::Serve),
     /// Print what makes a shell complete this command line.

@@ -152,15 +152,13 @@ mod tests {
     #[test]
     fn every_command_that_prints_json_has_a_schema() {
         let command = Arguments::command();
-        fn prints(command: &clap::Command) -> bool {
+        let takes = |command: &clap::Command| {
             command.get_arguments().any(|argument| argument.get_long() == Some("json"))
-                || command.get_subcommands().any(prints)
-        }
-        let mut printing: Vec<&str> = command
-            .get_subcommands()
-            .filter(|sub| prints(sub))
-            .map(clap::Command::get_name)
-            .collect();
+        };
+        let prints =
+            |command: &&clap::Command| takes(command) || command.get_subcommands().any(takes);
+        let mut printing: Vec<&str> =
+            command.get_subcommands().filter(prints).map(clap::Command::get_name).collect();
         let mut known = COMMANDS.map(|(name, _)| name).to_vec();
         printing.sort_unstable();
         known.sort_unstable();

@@ -26,7 +26,7 @@ pub(super) struct Serve {
     /// Where to listen; 0 = any port that is free.
     #[arg(long, default_value_t = 0)]
     pub(super) port: u16,
-    /// The address to listen on. One that other machines reach needs a token in FL_SHM_TOKEN.
+    /// The address to listen on. One that other machines reach needs a token in `FL_SHM_TOKEN`.
     #[arg(long, default_value = "127.0.0.1", value_parser = address)]
     pub(super) host: IpAddr,
     /// Seconds between two looks at the region.
@@ -54,7 +54,7 @@ pub(super) fn serve(arguments: &Serve, out: &mut impl Write) -> Outcome {
     let Some(chosen) = select::choose(&arguments.select)? else {
         return nothing_found();
     };
-    let source = Source::open(chosen)?;
+    let source = Source::open(&chosen)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let place = SocketAddr::new(arguments.host, arguments.port);
     let refused = |error: std::io::Error| {

@@ -127,6 +127,8 @@ mod tests {
             assert_eq!(granted, name == "counted", "{name}");
             assert_eq!(engine.reset_at(place(&engine, name)), Ok(true));
             assert_eq!(engine.reset_at(place(&engine, name)), Ok(true), "twice is once");
+            let open = engine.value("{user:u}:window").is_some();
+            assert!(!open || name != S, "the next request opens another one");
         }
         let after = names.map(tallies);
         assert!(before.iter().zip(&after).all(|(before, after)| before[0] <= after[0]));

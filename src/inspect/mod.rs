@@ -148,7 +148,7 @@ fn key_of(word: &Word<IdentityWord>) -> Option<IdentityWord> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::clock::FakeClock;
     use crate::config::Capacity;
@@ -237,7 +237,7 @@ mod tests {
     }
 
     /// Random words in every section.
-    fn scramble(region: &Region, random: &mut impl FnMut() -> u64) {
+    pub(crate) fn scramble(region: &Region, random: &mut impl FnMut() -> u64) {
         fn set<T: Bits>(word: &Word<T>, random: &mut impl FnMut() -> u64) {
             word.store(T::from_bits(random()), Ordering::Relaxed);
         }

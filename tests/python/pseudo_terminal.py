@@ -107,6 +107,10 @@ class Terminal:
             self._stream.feed(chunk)
             seconds = 0.0
 
+    def output(self) -> str:
+        """All that was written, without a character whose end has not come yet."""
+        return self.written.decode(errors="ignore")
+
     def lines(self) -> list[str]:
         """The screen, without what is blank at the ends of lines."""
         return [line.rstrip() for line in self._screen.display]
@@ -134,6 +138,14 @@ class Terminal:
         """Wait until all of this can be read on one screen."""
         self.until(lambda: all(part in self.text() for part in parts), f"showing {parts}")
 
+    def set_modes(self) -> None:
+        """Set the modes that the command found."""
+        termios.tcsetattr(self._slave, termios.TCSANOW, self.modes)
+
+    def type_over(self, text: str) -> None:
+        """Write something where the cursor is, as another program would."""
+        os.write(self._slave, text.encode())
+
     def is_raw(self) -> bool:
         """Whether keys are read one by one."""
         local: int = termios.tcgetattr(self._slave)[3]
@@ -144,7 +156,7 @@ class Terminal:
         self.until(lambda: self.process.poll() is not None, "ending")
         self.read(0)
         code = self.process.wait()
-        text = self.written.decode()
+        text = self.output()
         assert text.count(TAKEN) == text.count(GIVEN_BACK) > 0, text[-300:]
         rest = text.rpartition(TAKEN)[2]
         assert GIVEN_BACK in rest

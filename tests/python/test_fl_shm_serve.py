@@ -145,7 +145,9 @@ class TestAnswers:
         assert hashes(page, policy)
         assert "frame-ancestors 'none'" in policy
 
-    @pytest.mark.parametrize("path", ["/", "/api/frame", "/api/report", "/api/stream", "/metrics", "/else"])
+    @pytest.mark.parametrize(
+        "path", ["/", "/api/frame", "/api/report", "/api/stream", "/metrics", "/else"]
+    )
     def test_nothing_is_kept_or_guessed_or_lent(self, serving: Serving, path: str) -> None:
         get = None if path == "/api/stream" else serving.ask(path)
         head = serving.ask(path, "HEAD")
@@ -216,6 +218,8 @@ class TestLooks:
                 place = ("127.0.0.1", serving.port or 0)
                 stack.enter_context(socket.create_connection(place, timeout=20))
             last = stack.enter_context(socket.create_connection(place, timeout=20))
+            # Sooner than a silent one would be.
+            last.settimeout(5)
             assert last.recv(1) == b""
         until(lambda: succeeds(serving), "answer again")
 
@@ -419,11 +423,13 @@ class TestPage:
     def test_a_cooldown_shows_why_and_for_how_long(self, page: Browser, program: Program) -> None:
         program.do("deployments.introduce('d1', 'azure/gpt')")
         program.do("deployments.cool_down('d1', 90, 429, 'try later', 'rate_limited')")
-        page.until(lambda: "azure/gpt" in page.rows("deployments"), "show the deployment")
+        said = r"cooling down, (1m)?\d\ds leftrate limited · HTTP 429 · try later"
+
+        def seen() -> bool:
+            return bool(re.fullmatch(said, page.rows("deployments").get("azure/gpt", [""])[0]))
+
+        page.until(seen, "show the deployment")
         state = page.rows("deployments")["azure/gpt"][0]
-        assert re.fullmatch(
-            r"cooling down, 1m[23]\ds leftrate limited · HTTP 429 · try later", state
-        )
         page.until(lambda: page.rows("deployments")["azure/gpt"][0] != state, "count down")
         assert "1 deployment is cooling down: azure/gpt." in page.text("#health")
         assert page.rows("events")["cooldown begun"][0] == "azure/gpt"
@@ -555,6 +561,35 @@ class TestPage:
             browser.run("document.querySelector('#retry').click()")
             browser.until_it_says("Live")
 
+    def test_a_stream_that_begins_anew_does_not_show(
+        self, browser: Browser, serving: Serving
+    ) -> None:
+        frame = serving.frame()
+        frame["rates"]["admitted_per_s"] = 12345.0
+        # Each stream is of a worker that has nothing to compare its first look with.
+        first = {**frame, "since_s": 0.0, "rates": dict.fromkeys(frame["rates"], 0.0)}
+        with Imitation(first, {**frame, "since_s": 1.0}, ends=True) as url:
+            browser.open(url)
+            browser.until(lambda: "12,345" in browser.text("#tiles"), "know the rates")
+            browser.run("""
+                window.seen = new Set();
+                const note = () => seen.add(byId("state").textContent + byId("tiles").textContent);
+                new MutationObserver(note).observe(document, { subtree: true, childList: true });
+                byId("filter").placeholder = "";
+            """)
+            browser.logs()
+            streams: list[str] = []
+
+            def have_begun() -> bool:
+                streams.extend(browser.requests())
+                return len(streams) >= 3
+
+            browser.until(have_begun, "begin a stream after the other")
+            assert all(
+                "Live" in each and "12,345" in each for each in browser.run("return [...seen]")
+            )
+            assert "12,345" in browser.text("#tiles")
+
     def test_names_never_become_markup(self, browser: Browser, serving: Serving) -> None:
         hostile = "<img src=x onerror='window.harmed=1'><script>window.harmed=1</script>"
         frame = serving.frame()
@@ -613,11 +648,11 @@ def soiled(value: Any, text: str) -> Any:
 
 
 class Imitation:
-    """A server that answers with the page, without its policy, and with a frame of its own."""
+    """A server that answers with the page, without its policy, and with frames of its own."""
 
-    def __init__(self, frame: dict[str, Any]) -> None:
+    def __init__(self, *frames: dict[str, Any], ends: bool = False) -> None:
         page = files("fast_litellm").joinpath("inspector.html").read_bytes()
-        event = f"data: {json.dumps(frame)}\n\n".encode()
+        events = [f"data: {json.dumps(frame)}\n\n".encode() for frame in frames]
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
@@ -625,9 +660,12 @@ class Imitation:
                 self.send_response(200)
                 self.send_header("content-type", "text/event-stream" if stream else "text/html")
                 self.end_headers()
-                self.wfile.write(event if stream else page)
-                if stream:
+                for part in events if stream else [page]:
+                    self.wfile.write(part)
                     self.wfile.flush()
+                    # Each is to be seen.
+                    ended.wait(0.1)
+                if stream and not ends:
                     ended.wait()
 
             def log_message(self, *_: object) -> None:

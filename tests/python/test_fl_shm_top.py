@@ -175,7 +175,7 @@ def test_keys_change_what_is_shown(proxy: Proxy) -> None:
         terminal.type("/^CAL")
         terminal.until(lambda: not terminal.row("hotkey"), "filtering")
         terminal.type("\r")
-        terminal.shows("1 that match", "calm")
+        terminal.shows("1 of 1 that match", "calm")
         terminal.type("/\r")
         terminal.shows("hotkey")
         terminal.type("+p")
@@ -227,7 +227,7 @@ def test_colours_and_signs_are_those_the_terminal_has(
     # Python itself would make the C locale one with Unicode.
     with top(proxy, environment={"PYTHONCOERCECLOCALE": "0", **changes}) as terminal:
         terminal.shows("hotkey", "100%")
-        text = terminal.written.decode()
+        text = terminal.output()
         assert ("\x1b[38;5;" in text) == coloured
         assert "\x1b[38;2;" not in text
         assert text.isascii() == ascii_only
@@ -268,12 +268,26 @@ def test_ctrl_z_gives_the_terminal_back_until_the_job_goes_on(proxy: Proxy) -> N
         terminal.shows("hotkey")
         terminal.type("\x1a")
         terminal.until(lambda: b"STOPPED" in terminal.written, "stopping")
-        before = terminal.written.decode().partition("STOPPED")[0]
+        before = terminal.output().partition("STOPPED")[0]
         assert before.count(TAKEN) == before.count(GIVEN_BACK) == 1
-        terminal.until(lambda: terminal.written.decode().count(TAKEN) == 2, "going on")
+        terminal.until(lambda: terminal.output().count(TAKEN) == 2, "going on")
         terminal.until(lambda: terminal.row("hotkey") and terminal.is_raw(), "drawing again")
         terminal.type("q")
         terminal.until(lambda: b"DONE" in terminal.written, "ending")
+        assert terminal.ends() == 0
+
+
+def test_what_was_stopped_from_outside_takes_the_terminal_again(proxy: Proxy) -> None:
+    with top(proxy) as terminal:
+        terminal.shows("hotkey")
+        terminal.process.send_signal(signal.SIGSTOP)
+        # As the shell does before it prompts.
+        terminal.set_modes()
+        terminal.type_over("somebody else wrote here")
+        terminal.process.send_signal(signal.SIGCONT)
+        terminal.until(terminal.is_raw, "taking the terminal again")
+        terminal.until(lambda: not terminal.row("somebody else"), "drawing everything")
+        terminal.type("q")
         assert terminal.ends() == 0
 
 

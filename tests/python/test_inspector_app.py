@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from types import ModuleType
 from typing import Any
@@ -282,6 +283,11 @@ class TestAnswers:
 class TestStreams:
     """Those who follow."""
 
+    @pytest.fixture(autouse=True)
+    def _for_long(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Streams do not end by themselves."""
+        monkeypatch.setattr(_inspector, "_LONGEST_S", 3600.0)
+
     def following(self, app: asgi.Application, count: int, during: Callable[[], Any]) -> list[Talk]:
         """So many clients follow while something is done; what each was sent."""
 
@@ -425,23 +431,31 @@ print(json.dumps({name: [answer.status_code, answer.text[:100]] for name, answer
 """
 
 
-def interpreters() -> list[Any]:
+def interpreters() -> dict[str, str]:
     """Those of the oldest and the newest version, if they are told of; the real proxy has the other."""
     versions = ("1.104.0", "1.109.1")
     told = {v: os.environ.get(f"FAST_LITELLM_TEST_PYTHON_{v.replace('.', '_')}") for v in versions}
-    found = [pytest.param(python, id=version) for version, python in told.items() if python]
-    return found or [pytest.param(sys.executable, id="installed")]
+    found = {version: python for version, python in told.items() if python}
+    return found or {"installed": sys.executable}
+
+
+@pytest.fixture(scope="module")
+def answers() -> dict[str, Any]:
+    """What LiteLLM's proxy answers to several people, by version; all at once, for each takes seconds."""
+    pytest.importorskip("litellm")
+    found = interpreters()
+    with ThreadPoolExecutor() as pool:
+        done = pool.map(lambda python: run_python(IN_LITELLM, python=python), found.values())
+        outputs = [each.stdout.splitlines()[-1] for each in done]
+    return {version: json.loads(output) for version, output in zip(found, outputs, strict=True)}
 
 
 class TestLiteLLMsAdmins:
     """LiteLLM is asked who is its admin, and where it cannot be asked nobody is."""
 
-    @pytest.mark.parametrize("python", interpreters())
-    def test_the_master_key_is_an_admins(self, python: str) -> None:
-        pytest.importorskip("litellm")
-        done = run_python(IN_LITELLM, python=python)
-        answers = json.loads(done.stdout.splitlines()[-1])
-        statuses = {name: status for name, (status, _) in answers.items()}
+    @pytest.mark.parametrize("version", interpreters())
+    def test_they_are_shown_it_and_nobody_else(self, version: str, answers: Any) -> None:
+        statuses = {name: status for name, (status, _) in answers[version].items()}
         assert statuses == {
             "no master key": 503,
             "page": 200,
@@ -455,11 +469,12 @@ class TestLiteLLMsAdmins:
             "sk-viewer": 403,
             "sk-plain": 403,
         }
-        assert answers["no master key"][1] == (
+        texts = {name: text for name, (_, text) in answers[version].items()}
+        assert texts["no master key"] == (
             "LiteLLM cannot be asked who is its admin: the proxy has no master key\n"
         )
-        assert answers["admin"][1].startswith('{"region":"fast_litellm","schema":"fl-shm/1"')
-        assert "sk-nobody" not in answers["stranger"][1]
+        assert texts["admin"].startswith('{"region":"fast_litellm","schema":"fl-shm/1"')
+        assert "sk-nobody" not in texts["stranger"]
 
     def test_what_is_not_as_it_was_is_not_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.importorskip("litellm")

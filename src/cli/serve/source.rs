@@ -63,13 +63,13 @@ fn json(value: &impl Serialize) -> Bytes {
 
 impl Source {
     /// Opens what was chosen.
-    pub(super) fn open(chosen: Chosen) -> Result<Self, Failure> {
+    pub(super) fn open(chosen: &Chosen) -> Result<Self, Failure> {
         let name = chosen.name().to_string();
-        let file = match &chosen {
+        let file = match chosen {
             Chosen::Live(_) => None,
             Chosen::File(path, _) => Some(path.clone()),
         };
-        let found = Open::new(&chosen).map_err(Failure::Message)?;
+        let found = Open::new(chosen).map_err(Failure::Message)?;
         Ok(Self { name, file, found: Ok(found) })
     }
 

@@ -68,12 +68,13 @@ pub(super) fn summary(state: &State, pane: Pane) -> String {
         Pane::Keys => {
             let (shown, order) = (state.keys().len(), state.order().1);
             let filter = state.filter();
-            if filter.text.is_empty() {
-                format!("{shown} of {}, most {order} first", frame.matching)
+            let of = state.matching().map(|all| format!(" of {all}")).unwrap_or_default();
+            let matching = if filter.text.is_empty() {
+                String::new()
             } else {
-                let text = plain(&filter.text);
-                format!("{shown} that match {text:?}, most {order} first")
-            }
+                format!(" that match {:?}", plain(&filter.text))
+            };
+            format!("{shown}{of}{matching}, most {order} first")
         }
         Pane::Workers => {
             let held =
@@ -195,10 +196,11 @@ fn events(workers: &[WorkerReport]) -> Vec<Column<'_, &EventReport>> {
         Column::left("ABOUT", 14, 1, |event: &&EventReport| {
             Line::raw(event.subject.as_deref().map_or_else(|| "-".into(), plain))
         }),
-        Column::right("A", 8, 3, |event: &&EventReport| Line::raw(short(event.a))),
-        Column::right("B", 8, 4, |event: &&EventReport| Line::raw(short(event.b))),
         Column::left("BY", 8, 2, move |event: &&EventReport| {
             Line::raw(by(event).unwrap_or_else(|| "-".into()))
+        }),
+        Column::left("DETAIL", 16, 3, |event: &&EventReport| {
+            Line::raw(event.detail.as_deref().map(plain).unwrap_or_default())
         }),
     ]
 }

@@ -109,6 +109,8 @@ pub(super) struct State {
     /// The region's.
     pub(super) name: String,
     pub(super) frame: Option<Frame>,
+    /// The filter that its keys were chosen by.
+    asked: String,
     /// What is wrong with the region, or not as it was.
     pub(super) notice: Option<String>,
     pub(super) history: History,
@@ -134,6 +136,7 @@ impl State {
         Self {
             name: name.to_string(),
             frame: None,
+            asked: String::new(),
             notice: None,
             history: History::default(),
             pane: Pane::Keys,
@@ -157,6 +160,12 @@ impl State {
     /// The filter as it is typed, or as it stands.
     pub(super) fn filter(&self) -> Filter {
         self.prompt.as_deref().map_or_else(|| self.filter.clone(), Filter::new)
+    }
+
+    /// Keys of the region that the filter takes; `None` = it is another one than at the latest look.
+    pub(super) fn matching(&self) -> Option<u64> {
+        let frame = self.frame.as_ref().filter(|_| self.asked == self.filter().text)?;
+        Some(frame.matching)
     }
 
     /// Decisions of a worker per second, if it was there at the look before.
@@ -185,6 +194,7 @@ impl State {
         let workers = frame.workers.iter().filter(|_| frame.since_s > 0.0);
         self.decisions = workers.filter_map(per_s).collect();
         self.frame = Some(frame);
+        self.asked = self.filter().text;
         for pane in Pane::ALL {
             self.follow(pane);
         }

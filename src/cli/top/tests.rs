@@ -361,3 +361,33 @@ fn intervals_are_told_in_the_usual_units() {
     assert_eq!(texts.map(parsed)[..5], expected);
     assert_eq!(texts.map(parsed)[5..], [None; 7]);
 }
+
+/// Whatever stands in a region can be shown, and moves neither the cursor nor the panes.
+#[test]
+fn a_region_of_random_bytes_is_shown() {
+    let mut state = 0x0dd0_beef_1234_5678_u64;
+    let mut random = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    for _ in 0..5 {
+        let mut world = World::new();
+        world.trouble();
+        let mut state = State::new("\x1b[2Jproxy\u{202e}", Duration::from_secs(1));
+        state.take(world.look());
+        crate::inspect::tests::scramble(world.engine.region(), &mut random);
+        for keys in ["", "ss", "/7\n", "z", "\t", "\t", "\t", "\tG"] {
+            world.clock.advance_s(1);
+            let wanted = Wanted { hottest: super::HOTTEST, ..Wanted::default() };
+            state.take(world.watcher.look_for(world.engine.region(), &wanted));
+            press(&mut state, keys);
+            for (width, height) in [(1, 1), (30, 9), (80, 24), (200, 60)] {
+                let buffer = drawn(&state, width, height, PLAIN);
+                let control = |cell: &Cell| cell.symbol().contains(char::is_control);
+                assert!(!buffer.content.iter().any(control));
+            }
+        }
+    }
+}
