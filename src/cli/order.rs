@@ -2,7 +2,7 @@
 
 use super::rows::Cell;
 
-/// Begins what a cell has become. What is absent comes last, whichever way it is sorted.
+/// Begins what a cell has become.
 const PRESENT: u8 = 1;
 const ABSENT: u8 = 2;
 const SIGN: u64 = 1 << 63;
@@ -19,10 +19,11 @@ impl Sorter {
     /// Adds a row by its cells, the most important one first, each with whether the largest come first.
     pub(super) fn add<'a>(&mut self, cells: impl Iterator<Item = (Cell<'a>, bool)>) {
         for (cell, largest_first) in cells {
-            let begin = self.bytes.len() + 1;
+            // The first byte stays as it is: what is absent comes last in either direction.
+            let value = self.bytes.len() + 1;
             encode(&mut self.bytes, cell);
-            if largest_first && cell != Cell::Absent {
-                self.bytes.iter_mut().skip(begin).for_each(|byte| *byte = !*byte);
+            if largest_first {
+                self.bytes.iter_mut().skip(value).for_each(|byte| *byte = !*byte);
             }
         }
         self.ends.push(self.bytes.len());

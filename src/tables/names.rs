@@ -337,6 +337,16 @@ mod tests {
     }
 
     #[test]
+    fn control_characters_are_not_shown() {
+        let shown = |text: &str| super::shown(text.as_bytes().to_vec());
+        assert_eq!(shown("plain ~ text"), "plain ~ text");
+        assert_eq!(shown("a\x1b[2J"), "a?[2J");
+        assert_eq!(shown("b\x7f"), "b?");
+        assert_eq!(shown("ü\u{9b}1m"), "ü?1m");
+        assert_eq!(super::shown(vec![b'a', 0xff]), "a\u{fffd}");
+    }
+
+    #[test]
     fn damaged_names_are_shown_harmlessly() {
         let record = Name::zeroed();
         let damaged = u64::from_le_bytes(*b"\x1b[31m\xff\xfe\0");
