@@ -177,6 +177,10 @@ def limit_report(key: Key, held: int) -> dict[str, Any]:
         report["remaining"] = view.remaining
         # How long to wait is for the engine to say.
         report["retry_after_ms"] = None
+    limited = [report.get(name, {}) for name in ("requests", "tokens", "parallel")]
+    shares = [max(each["used"], 0) / each["limit"] for each in limited if "limit" in each]
+    if shares:
+        report["used_pct"] = math.floor(max(shares) * 1000 + 0.5) / 10
     return {**report, "allowed": key.allowed, "denied": key.denied}
 
 
@@ -206,11 +210,21 @@ def lease_reports(view: View) -> list[dict[str, Any]]:
         who: dict[str, Any] = {"owner": "dead"}
         if worker is not None and worker.state == "live":
             who = {"pid": worker.pid, "owner": liveness(worker)}
-        held = {"held": len(holds), "oldest_s": max(age_s for age_s, _ in holds)}
+        in_use = [age_s for age_s, idle in holds if not idle] or [age_s for age_s, _ in holds]
+        held = {"held": len(holds), "oldest_s": max(in_use)}
         idle = sum(idle for _, idle in holds)
         held.update({"idle": idle} if idle else {})
-        reports.append({"key": names.get(held_by), "row": owner.row, **who, **held})
+        what = {"key": names.get(held_by), "of": kind_of(view, held_by)}
+        reports.append({**what, "row": owner.row, **who, **held})
     return reports
+
+
+def kind_of(view: View, held_by: tuple[int | None, ...]) -> str:
+    """What holds slots: by the places in the four tables, of which one is known."""
+    kinds = ("key", "deployment", "job", "endpoint")
+    (kind,) = (kind for kind, place in zip(kinds, held_by, strict=True) if place is not None)
+    pools = [each.record for each in view.endpoints if each.pool == each.identity]
+    return "pool" if kind == "endpoint" and held_by[-1] in pools else kind
 
 
 def connected(view: View, record: Endpoint) -> str:
@@ -381,6 +395,7 @@ def series_report(each: Series) -> dict[str, Any]:
 def event_reports(reader: RegionReader, view: View) -> list[dict[str, Any]]:
     names = {reader.identity("Deployment", each.record): each.name for each in view.deployments}
     names.update({reader.identity("Job", each.record): each.name for each in view.jobs})
+    names.update({reader.identity("Bucket", each.slot): name_of(each) for each in view.keys})
     kinds = DOCUMENT.values["EventKind"]
     reports = []
     for event in reversed(view.events[-50:]):
@@ -445,6 +460,9 @@ def compare(reader: RegionReader, region: Region) -> list[str]:
     for _ in range(5):
         early = report_of(reader, reader.view())
         theirs = json.loads(region.inspect())
+        for event in theirs["events"]:
+            # The details in words.
+            assert event.pop("detail")
         late = report_of(reader, reader.view())
         for part, name in (("limits", "retry_after_ms"), ("deployments", "cooldown_ms")):
             for each in zip(early[part], theirs[part], late[part], strict=False):
