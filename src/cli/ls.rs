@@ -1,6 +1,6 @@
 //! `fl-shm ls`: the regions of this host.
 
-use super::outcome::{Outcome, json};
+use super::outcome::{Outcome, json, say};
 use super::{NOTHING, OK, output};
 use crate::inspect::Report;
 use crate::region::{Found, attach_read_only, discover, orphans};
@@ -78,7 +78,7 @@ pub(super) fn ls(arguments: &Ls, out: &mut impl Write) -> Outcome {
     if arguments.json {
         json(out, &regions)?;
     } else if regions.is_empty() {
-        writeln!(std::io::stderr(), "fl-shm: no live region that you may see")?;
+        say("no live region that you may see");
     } else {
         let rows = regions.iter().map(|region| {
             vec![
