@@ -138,6 +138,7 @@ const ERROR: u8 = 2;
 /// found, 2 = error or refused. Data goes to standard output, messages to standard error; a reader that
 /// closes the pipe early is no error.
 pub fn run(arguments: Vec<OsString>) -> u8 {
+    crate::region::end_when_memory_is_lost();
     let parsed = match Arguments::try_parse_from(arguments) {
         Ok(parsed) => parsed,
         Err(error) => {

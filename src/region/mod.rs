@@ -16,6 +16,7 @@ pub use backing::{Backing, BackingKind, Placement};
 pub use create::{create, create_heap};
 pub use discover::{Found, discover, discover_of, orphans};
 pub use dump::{Moment, dump, moment_in};
+pub(crate) use mapping::end_when_memory_is_lost;
 pub use mapping::{fork_generation, watch_forks};
 pub use sections::Sections;
 pub(crate) use touched::Touched;

@@ -200,6 +200,24 @@ fn a_reader_that_goes_away_is_no_error() {
 }
 
 #[test]
+fn a_file_that_is_cut_while_it_is_read_is_an_error() {
+    let folder = Folder::new("cut");
+    let scene = Scene::live(folder.path().join("region"));
+    scene.play();
+    let path = folder.path().join("copy");
+    std::fs::copy(scene.path(), &path).expect("copied");
+    let mut command = fl_shm(Some(&path));
+    command.args(["inspect", "limits", "--watch", "0.01", "--count", "3000"]);
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+    let mut first = [0];
+    child.stdout.as_mut().expect("piped").read_exact(&mut first).expect("it looks");
+    File::options().write(true).open(&path).and_then(|file| file.set_len(4096)).expect("mine");
+    let (code, _, err) = done(&child.wait_with_output().expect("ended"));
+    assert!(code == 2 && err.contains("was cut") && err.lines().count() == 1, "{code} {err}");
+}
+
+#[test]
 fn what_is_no_text_is_a_file_s_name_or_refused() {
     let folder = Folder::new("bytes");
     let scene = Scene::live(folder.path().join("region"));
