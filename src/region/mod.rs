@@ -158,6 +158,11 @@ impl Region {
         self.moment.as_ref()
     }
 
+    /// Whether this is the other one, at another time perhaps: seeds are random.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.seed == other.seed
+    }
+
     /// All of it, 64 bytes by 64 bytes.
     fn lines(&self) -> &[Line] {
         &self.lines

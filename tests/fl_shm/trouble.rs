@@ -208,8 +208,7 @@ fn a_file_that_is_cut_while_it_is_read_is_an_error() {
     std::fs::copy(scene.path(), &path).expect("copied");
     let mut command = fl_shm(Some(&path));
     command.args(["inspect", "limits", "--watch", "0.01", "--count", "3000"]);
-    let mut child =
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
     let mut first = [0];
     child.stdout.as_mut().expect("piped").read_exact(&mut first).expect("it looks");
     File::options().write(true).open(&path).and_then(|file| file.set_len(4096)).expect("mine");
@@ -273,7 +272,8 @@ fn names_of_others_do_not_reach_the_terminal_as_they_are() {
     let inherited = super::scene::inherited(name);
     let pid = std::process::id().to_string();
     for file in [&live, &hostile, &folder.path().join(format!("{name}-is-not-there"))] {
-        for look in ["inspect header", "leases", "verify", "doctor", "reap --dry-run", "get nobody"] {
+        for look in ["inspect header", "leases", "verify", "doctor", "reap --dry-run", "get nobody"]
+        {
             let (_, out, err) = run(Some(file), &words(look));
             let shown = format!("{out}{err}");
             assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{look}: {shown:?}");
