@@ -230,6 +230,13 @@ pub enum AttachError {
     },
 }
 
+impl AttachError {
+    /// Whether nothing is there.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Open { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+    }
+}
+
 /// Why an operation could not decide.
 // As wide as a word: results with a narrower error are copied byte by byte, and each copy stalls the processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

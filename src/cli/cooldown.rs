@@ -1,7 +1,7 @@
 //! `fl-shm cooldown clear`: ends cooldowns of deployments.
 
 use super::by_hand::{self, Consent};
-use super::outcome::{Failure, Outcome, json, nothing_found};
+use super::outcome::{Failure, Outcome, json, nothing_found, say};
 use super::select::{self, Select};
 use super::{NOTHING, output};
 use crate::engine::quota::Place;
@@ -119,7 +119,7 @@ fn named(region: &Region, wanted: &[Wanted]) -> Result<Option<Vec<Hit>>, Failure
             complete = false;
             let message = "no deployment is known under that name, so nothing was changed: try fl-shm inspect \
                            deployments";
-            writeln!(std::io::stderr(), "fl-shm: {}: {message}", one.shown())?;
+            say(&format!("{}: {message}", one.shown()));
         }
         all.extend(hits);
     }

@@ -1,7 +1,7 @@
 //! `fl-shm explain`: whether a request would be admitted now, and which limit decides.
 
 use super::keys::Keys;
-use super::outcome::{Outcome, json, nothing_found};
+use super::outcome::{Outcome, json, nothing_found, say};
 use super::select::{self, Select};
 use super::{NOTHING, OK, output, text};
 use crate::inspect::explain::{Explanation, LimitOutlook, Question};
@@ -42,7 +42,7 @@ pub(super) fn explain(arguments: &Explain, out: &mut impl Write) -> Outcome {
     for name in &found.unknown {
         let message = "no limit and no deployment is known; a first request is admitted unless it costs more than \
                        its limit";
-        writeln!(std::io::stderr(), "fl-shm: {name}: {message}")?;
+        say(&format!("{name}: {message}"));
     }
     Ok(if found.admitted { OK } else { NOTHING })
 }

@@ -1,7 +1,7 @@
 //! `fl-shm get`: all that is known under a name.
 
 use super::keys::Keys;
-use super::outcome::{Outcome, json, nothing_found};
+use super::outcome::{Outcome, json, nothing_found, say};
 use super::select::{self, Select};
 use super::{NOTHING, OK, text};
 use crate::inspect::known::{Answer, Known};
@@ -40,7 +40,7 @@ pub(super) fn get(arguments: &Get, out: &mut impl Write) -> Outcome {
     }
     out.flush()?;
     for answer in known.asked.iter().filter(|answer| answer.is_empty()) {
-        writeln!(std::io::stderr(), "fl-shm: nothing is known of {}", answer.asked)?;
+        say(&format!("nothing is known of {}", answer.asked));
     }
     Ok(if known.is_complete() { OK } else { NOTHING })
 }

@@ -125,8 +125,8 @@ fn by_worker(leases: &[LeaseReport]) -> Vec<OfWorker> {
 }
 
 fn by_key(leases: &[LeaseReport]) -> Vec<OfKey> {
-    // Those of one key follow each other.
-    let same = |a: &LeaseReport, b: &LeaseReport| (&a.key, a.of) == (&b.key, b.of);
+    // Those of one key follow each other; another one may be shown alike.
+    let same = |a: &LeaseReport, b: &LeaseReport| a.key_slot == b.key_slot;
     let key = |leases: &[LeaseReport]| {
         let first = leases.first()?;
         let sum = |of: fn(&LeaseReport) -> u64| leases.iter().map(of).fold(0, u64::saturating_add);
@@ -189,7 +189,8 @@ mod tests {
 
     fn lease(key: &str, of: &'static str, pid: i32, held: u64, idle: u64) -> LeaseReport {
         let (row, owner) = (u32::from(pid == 2), if pid == 2 { "dead" } else { "alive" });
-        LeaseReport { key: key.into(), of, row, pid: Some(pid), owner, held, idle, oldest_s: 700 }
+        let (key, key_slot) = (key.to_string(), key.bytes().map(u64::from).sum());
+        LeaseReport { key, of, row, pid: Some(pid), owner, held, idle, oldest_s: 700, key_slot }
     }
 
     #[test]
@@ -212,6 +213,8 @@ mod tests {
         let keys: Vec<_> =
             keys.iter().map(|of| (of.key.as_str(), of.held, of.idle, of.owners)).collect();
         assert_eq!(keys, [("a", 5, 1, 2), ("b", 1, 0, 1)]);
+        let twins = [1, 2].map(|key_slot| LeaseReport { key_slot, ..lease("a", "key", 1, 2, 0) });
+        assert_eq!(by_key(&twins).iter().map(|of| of.held).collect::<Vec<_>>(), [2, 2]);
     }
 
     #[test]

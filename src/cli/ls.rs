@@ -1,8 +1,8 @@
 //! `fl-shm ls`: the regions of this host.
 
-use super::outcome::{Outcome, json};
+use super::outcome::{Outcome, json, say};
 use super::{NOTHING, OK, output};
-use crate::inspect::Report;
+use crate::inspect::{Report, Section};
 use crate::region::{Found, attach_read_only, discover, orphans};
 use clap::Args;
 use schemars::JsonSchema;
@@ -42,7 +42,8 @@ impl Listed {
     }
 }
 
-fn listed(found: Found) -> Listed {
+/// `None` = it has ended since it was found.
+fn listed(found: Found) -> Option<Listed> {
     let mut listed = Listed {
         name: found.name,
         path: found.path.clone(),
@@ -57,28 +58,29 @@ fn listed(found: Found) -> Listed {
     };
     match attach_read_only(&found.path) {
         Ok(region) => {
-            let report = Report::of(&region);
+            let report = Report::only(&region, |section| section == Section::Workers);
             listed.alive = report.workers.iter().filter(|worker| worker.alive == "alive").count();
             listed.dead = report.workers.iter().filter(|worker| worker.alive == "dead").count();
             listed.layout = Some(report.header.layout);
             listed.age_s = Some(report.header.age_s);
             listed.keys = Some(report.header.keys);
         }
+        Err(error) if error.is_gone() => return None,
         Err(error) => listed.problem = Some(error.to_string()),
     }
-    listed
+    Some(listed)
 }
 
 /// `fl-shm ls`
 pub(super) fn ls(arguments: &Ls, out: &mut impl Write) -> Outcome {
     let live = discover();
     let orphans = orphans(&live);
-    let any = !live.is_empty();
-    let regions: Vec<Listed> = live.into_iter().chain(orphans).map(listed).collect();
+    let regions: Vec<Listed> = live.into_iter().chain(orphans).filter_map(listed).collect();
+    let any = regions.iter().any(|region| !region.pids.is_empty());
     if arguments.json {
         json(out, &regions)?;
     } else if regions.is_empty() {
-        writeln!(std::io::stderr(), "fl-shm: no live region that you may see")?;
+        say("no live region that you may see");
     } else {
         let rows = regions.iter().map(|region| {
             vec![
@@ -96,4 +98,22 @@ pub(super) fn ls(arguments: &Ls, out: &mut impl Write) -> Outcome {
         output::table(out, &head, rows)?;
     }
     Ok(if any { OK } else { NOTHING })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_ended_since_it_was_found_is_not_listed() {
+        let found = |path: &str| Found {
+            name: "gone".into(),
+            path: path.into(),
+            pids: vec![1],
+            id: (0, 0),
+            len: 4096,
+        };
+        assert!(listed(found("/proc/self/fd/99999")).is_none());
+        assert!(listed(found("/dev/null")).is_some_and(|listed| listed.problem.is_some()));
+    }
 }

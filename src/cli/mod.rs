@@ -36,6 +36,7 @@ mod view;
 
 use clap::{Parser, Subcommand};
 use outcome::Failure;
+use std::ffi::OsString;
 use std::io::Write;
 
 /// Look at the shared state of preforked workers, and free what the dead among them own.
@@ -136,7 +137,8 @@ const ERROR: u8 = 2;
 /// Runs the command line (program name first) and returns its exit code: 0 = done, 1 = no region was
 /// found, 2 = error or refused. Data goes to standard output, messages to standard error; a reader that
 /// closes the pipe early is no error.
-pub fn run(arguments: Vec<String>) -> u8 {
+pub fn run(arguments: Vec<OsString>) -> u8 {
+    crate::region::end_when_memory_is_lost();
     let parsed = match Arguments::try_parse_from(arguments) {
         Ok(parsed) => parsed,
         Err(error) => {
@@ -147,7 +149,7 @@ pub fn run(arguments: Vec<String>) -> u8 {
     let mut out = match outcome::standard_output() {
         Ok(out) => out,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "fl-shm: standard output cannot be used: {error}");
+            outcome::say(&format!("standard output cannot be used: {error}"));
             return ERROR;
         }
     };
@@ -176,7 +178,7 @@ pub fn run(arguments: Vec<String>) -> u8 {
         Ok(code) => code,
         Err(Failure::Closed) => OK,
         Err(Failure::Message(message)) => {
-            let _ = writeln!(std::io::stderr(), "fl-shm: {message}");
+            outcome::say(&message);
             ERROR
         }
     }

@@ -2,6 +2,7 @@
 
 use super::NOTHING;
 use crate::error::AttachError;
+use crate::tables::names::printable;
 use serde::Serialize;
 use std::io::{BufWriter, ErrorKind, Write};
 use std::os::fd::AsFd;
@@ -32,10 +33,14 @@ impl From<std::io::Error> for Failure {
 /// A command's exit code.
 pub(super) type Outcome = Result<u8, Failure>;
 
+/// Says something on standard error. Whether anybody reads it makes no difference to what the command answers.
+pub(super) fn say(message: &str) {
+    let _ = writeln!(std::io::stderr(), "fl-shm: {}", printable(message));
+}
+
 /// The end of a command that needs a region when there is none.
 pub(super) fn nothing_found() -> Outcome {
-    let message = "fl-shm: no live region that you may see; is the proxy running?";
-    writeln!(std::io::stderr(), "{message}")?;
+    say("no live region that you may see; is the proxy running?");
     Ok(NOTHING)
 }
 

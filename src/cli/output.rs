@@ -1,5 +1,6 @@
 //! Text for people.
 
+use crate::tables::names::printable;
 use std::io::{Result, Write};
 
 /// Columns padded to their widest cell; the last one is not padded.
@@ -8,8 +9,9 @@ pub(super) fn table(
     head: &[&str],
     rows: impl Iterator<Item = Vec<String>>,
 ) -> Result<()> {
-    let rows: Vec<Vec<String>> =
-        std::iter::once(head.iter().map(ToString::to_string).collect()).chain(rows).collect();
+    let head_row = head.iter().map(ToString::to_string).collect();
+    let shown = |row: Vec<String>| row.iter().map(|cell| printable(cell).into_owned()).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(head_row).chain(rows.map(shown)).collect();
     let width = |column: usize| {
         rows.iter()
             .filter_map(|row| row.get(column))

@@ -5,7 +5,7 @@ use super::outcome::{Failure, Outcome, json, nothing_found};
 use super::select::{self, Select};
 use super::text;
 use crate::engine::Reaped;
-use crate::inspect::{LeaseReport, Report, SCHEMA, WorkerReport};
+use crate::inspect::{LeaseReport, Report, SCHEMA, Section, WorkerReport};
 use crate::layout::HandCommand;
 use crate::region::{Obstacle, Region};
 use clap::Args;
@@ -38,7 +38,8 @@ pub(super) struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     fn of(region: &Region, name: &'a str) -> Self {
-        let Report { mut workers, mut leases, .. } = Report::of(region);
+        let Report { mut workers, mut leases, .. } =
+            Report::only(region, |section| matches!(section, Section::Workers | Section::Leases));
         workers.retain(|worker| worker.alive == "dead");
         leases.retain(|lease| lease.owner == "dead");
         Self { schema: SCHEMA, region: name, workers, leases, freed: None }

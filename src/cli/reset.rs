@@ -2,7 +2,7 @@
 
 use super::by_hand::{self, Consent};
 use super::keys::Keys;
-use super::outcome::{Failure, Outcome, json, nothing_found};
+use super::outcome::{Failure, Outcome, json, nothing_found, say};
 use super::select::{self, Select};
 use super::{NOTHING, output};
 use crate::engine::Engine;
@@ -92,7 +92,7 @@ fn charged(region: &Region, wanted: &[Wanted]) -> Result<Option<Vec<Hit>>, Failu
         if hits.is_empty() {
             complete = false;
             let message = "no key is known under that name, so nothing was reset: try fl-shm get";
-            writeln!(std::io::stderr(), "fl-shm: {}: {message}", one.shown())?;
+            say(&format!("{}: {message}", one.shown()));
         }
         let known = |hit: &Hit| all.iter().any(|other| other.slot == hit.slot);
         let new: Vec<Hit> = hits.into_iter().filter(|hit| !known(hit)).collect();

@@ -5,6 +5,7 @@ use crate::error::AttachError;
 use crate::region::{
     Found, Region, attach_file, attach_live, attach_read_only, discover, discover_of, moment_in,
 };
+use crate::tables::names::printable;
 use clap::Args;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
@@ -109,7 +110,8 @@ impl Chosen {
 pub(super) fn choose(select: &Select) -> Result<Option<Chosen>, Failure> {
     let select = &select.or_environment();
     if let Some(path) = &select.file {
-        let name = moment_in(path).map_or_else(|| path.display().to_string(), |moment| moment.name);
+        let own = || printable(&path.display().to_string()).into_owned();
+        let name = moment_in(path).map_or_else(own, |moment| moment.name);
         return Ok(Some(Chosen::File(path.clone(), name)));
     }
     let mut found = select.pid.map_or_else(discover, discover_of);

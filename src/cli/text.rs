@@ -6,6 +6,7 @@ use super::output::{bytes, duration};
 use super::rows::{Cell, Row};
 use super::sections::Shape;
 use super::view::Plan;
+use crate::tables::names::printable;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -329,10 +330,7 @@ fn write_cell(text: &mut String, column: &Column, cell: Cell<'_>) -> std::fmt::R
         (Cell::Absent | Cell::Text(""), _) => text.push('-'),
         (Cell::Bool(value), _) => write!(text, "{value}")?,
         // Names have no control characters, but nothing that is shown may have any.
-        (Cell::Text(value), _) if value.contains(char::is_control) => {
-            text.extend(value.chars().map(|c| if c.is_control() { '?' } else { c }));
-        }
-        (Cell::Text(value), _) => text.push_str(value),
+        (Cell::Text(value), _) => text.push_str(&printable(value)),
         (Cell::Unsigned(value), Unit::Duration(ns)) => span(text, value, ns)?,
         (Cell::Unsigned(value), Unit::Bytes) => text.push_str(&bytes(value)),
         (Cell::Unsigned(value), Unit::Moment) => text.push_str(&moment(value)),

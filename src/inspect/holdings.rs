@@ -14,8 +14,6 @@ use std::collections::BTreeMap;
 #[derive(Default)]
 pub(super) struct Holdings {
     pub(super) leases: Vec<LeaseReport>,
-    /// The `key_slot` of each of them.
-    pub(super) key_slots: Vec<u64>,
     pub(super) by_owner: BTreeMap<u64, u64>,
     /// By `key_slot`.
     pub(super) by_key: BTreeMap<u64, u64>,
@@ -51,7 +49,7 @@ pub(super) fn holdings(region: &Region, prove: &Prove<'_>) -> Holdings {
         .map(|(key_slot, owner, held, idle, oldest_s)| {
             let (row, pid, state) = owner_of(region, owner, prove);
             let (of, key) = holder(region, key_slot);
-            LeaseReport { key, of, row, pid, owner: state, held, idle, oldest_s }
+            LeaseReport { key, of, row, pid, owner: state, held, idle, oldest_s, key_slot }
         })
         .collect();
     let mut holdings = Holdings { leases, ..Holdings::default() };
@@ -59,7 +57,6 @@ pub(super) fn holdings(region: &Region, prove: &Prove<'_>) -> Holdings {
         *holdings.by_owner.entry(owner).or_default() += held;
         *holdings.by_key.entry(key_slot).or_default() += held;
         *holdings.idle.entry(key_slot).or_default() += idle;
-        holdings.key_slots.push(key_slot);
     }
     holdings
 }

@@ -101,9 +101,7 @@ pub fn are_ambiguous(hits: &[Hit]) -> bool {
 fn answer(region: &Region, wanted: &Wanted, held: &Holdings, prove: &workers::Prove<'_>) -> Answer {
     let hits = search(region, wanted);
     let key_slots: Vec<u64> = hits.iter().filter_map(key_slot).collect();
-    let leases = held.leases.iter().zip(&held.key_slots);
-    let leases =
-        leases.filter(|(_, slot)| key_slots.contains(slot)).map(|(lease, _)| lease.clone());
+    let leases = held.leases.iter().filter(|lease| key_slots.contains(&lease.key_slot)).cloned();
     let subjects: Vec<IdentityWord> = hits.iter().map(|hit| hit.identity).collect();
     let count = |slot: u64| held.by_key.get(&slot).copied().unwrap_or(0);
     Answer {

@@ -170,6 +170,9 @@ pub struct LeaseReport {
     pub idle: u64,
     /// Seconds that the oldest in use has been held; an endpoint's in its latest use, a job's since it was renewed.
     pub oldest_s: u64,
+    /// What lease chunks call the holder, by which those that are shown alike are told apart.
+    #[serde(skip)]
+    pub key_slot: u64,
 }
 
 /// One job that is led.

@@ -203,6 +203,7 @@ fn keys(region: &Region, wanted: &Wanted) -> Vec<Hit> {
         .map(|name| identify(region, KeyKind::Window, 0, name.as_bytes()).0)
         .chain(counters.map(|name| identify(region, KeyKind::Counter, 0, name.as_bytes()).0))
         .collect();
+    let spelled: Vec<Spelling> = spellings.iter().cloned().map(Spelling::new).collect();
     let (own, _) = region.key_buckets();
     let buckets = region.written(section::BUCKETS, region.buckets());
     let found = buckets.filter_map(|(slot, bucket)| {
@@ -218,7 +219,7 @@ fn keys(region: &Region, wanted: &Wanted) -> Vec<Hit> {
                 let name = name()?;
                 let one =
                     Limited { region, kind, identity, name: &name, limits: get(&bucket.limits) };
-                match one.is_of(&spellings) {
+                match one.is_of(&spelled) {
                     Confirmed::Yes(sliding) => {
                         let hit = hit(Table::Keys, slot, identity, Match::Key);
                         Some(Hit { sliding, ..hit })
@@ -278,41 +279,68 @@ struct Limited<'a> {
     limits: PairWord,
 }
 
+/// What a spelling may mean where keys have limiters, made once for all records.
+struct Spelling {
+    text: String,
+    /// As it is shown.
+    redacted: String,
+    /// The limiters and keys that it may be, without or with a slash between them, and how these are shown.
+    readings: Vec<(String, String, String)>,
+}
+
+impl Spelling {
+    fn new(text: String) -> Self {
+        let slashes = text.match_indices('/').take(NAME_BYTES);
+        let splits = slashes.map(|(at, _)| (&text[..at], &text[at + 1..]));
+        let reading = |(label, key): (&str, &str)| {
+            (label.to_string(), key.to_string(), shown(label, &names::redact(key)))
+        };
+        let readings = std::iter::once(("", text.as_str())).chain(splits).map(reading).collect();
+        Self { redacted: names::redact(&text), readings, text }
+    }
+}
+
 impl Limited<'_> {
-    fn is_of(&self, spellings: &[String]) -> Confirmed {
+    fn is_of(&self, spellings: &[Spelling]) -> Confirmed {
         let mut answer = Confirmed::Other;
-        for (label, key) in spellings.iter().flat_map(|spelling| self.readings(spelling)) {
-            if shown(&label, &key) != self.name {
-                continue;
+        for spelling in spellings {
+            let readings = spelling.readings.iter().filter(|(.., shown)| shown == self.name);
+            for (label, key, _) in readings {
+                match self.reads(label, key, answer) {
+                    Confirmed::Yes(limit) => return Confirmed::Yes(limit),
+                    other => answer = other,
+                }
             }
-            match self.limit_if(&label, key.as_bytes()) {
-                Some(Ok(limit)) => return Confirmed::Yes(limit),
-                // What a name hides, or has lost, is not known.
-                Some(Err(())) if !label.contains(HIDDEN) && !label.contains('?') => {
-                    if !matches!(answer, Confirmed::Unknown) {
-                        answer = Confirmed::No;
+            // A key of this limiter, whose name loses its braces.
+            let slashes = self.name.match_indices('/');
+            let rest = |at: usize| self.name.get(at + 1..).unwrap_or_default();
+            for (at, _) in slashes.filter(|&(at, _)| spelling.redacted.starts_with(rest(at))) {
+                let label = &self.name[..at];
+                for label in [format!("{{{label}}}"), label.to_string()] {
+                    if shown(&label, &spelling.redacted) != self.name {
+                        continue;
+                    }
+                    match self.reads(&label, &spelling.text, answer) {
+                        Confirmed::Yes(limit) => return Confirmed::Yes(limit),
+                        other => answer = other,
                     }
                 }
-                _ => answer = Confirmed::Unknown,
             }
         }
         answer
     }
 
-    /// The limiters and keys that a spelling may mean: a key of this limiter, or both with a slash between them.
-    fn readings(&self, spelling: &str) -> Vec<(String, String)> {
-        let splits = |text: &str| -> Vec<(String, String)> {
-            let slashes = text.match_indices('/');
-            slashes.map(|(at, _)| (text[..at].to_string(), text[at + 1..].to_string())).collect()
-        };
-        let mut readings = vec![(String::new(), spelling.to_string())];
-        readings.extend(splits(spelling));
-        for (label, _) in splits(self.name) {
-            // A name loses its braces.
-            readings.push((format!("{{{label}}}"), spelling.to_string()));
-            readings.push((label, spelling.to_string()));
+    /// What is known when a reading that looks the same is compared, too.
+    fn reads(&self, label: &str, key: &str, before: Confirmed) -> Confirmed {
+        match self.limit_if(label, key.as_bytes()) {
+            Some(Ok(limit)) => Confirmed::Yes(limit),
+            // What a name hides, or has lost, is not known.
+            Some(Err(())) if !label.contains(HIDDEN) && !label.contains('?') => match before {
+                Confirmed::Unknown => before,
+                _ => Confirmed::No,
+            },
+            _ => Confirmed::Unknown,
         }
-        readings
     }
 
     /// The limit of the limiter of that name if the key is one of it; `None` = the record's limits make no limiter.
@@ -337,10 +365,10 @@ impl Limited<'_> {
     }
 }
 
-/// How a key of a limiter is shown.
+/// How a key of a limiter is shown, when the key is as it is shown.
 fn shown(label: &str, key: &str) -> String {
-    let key = names::redact(key);
-    let mut shown = if label.is_empty() { key } else { format!("{}/{key}", names::redact(label)) };
+    let hidden = || format!("{}/{key}", names::redact(label));
+    let mut shown = if label.is_empty() { key.to_string() } else { hidden() };
     names::truncate(&mut shown, NAME_BYTES);
     shown
 }
@@ -510,6 +538,21 @@ mod tests {
         engine.check(&hidden, b"solo").unwrap();
         assert_eq!(found(&engine, "solo"), one("sk-lim../solo", Match::Name));
         assert_eq!(found(&engine, "sk-limiter-of-somebody/solo"), one("sk-lim../solo", Match::Key));
+    }
+
+    #[test]
+    fn a_long_key_is_looked_for_as_any_other() {
+        let engine = engine();
+        let named = engine.limiter("a/b", Quota::new(60, 6).unwrap());
+        let long = "a/b/".repeat(2_000);
+        engine.check(&named, long.as_bytes()).unwrap();
+        for n in 0..50 {
+            engine.check(&named, format!("c/{n}").as_bytes()).unwrap();
+        }
+        let name = names::redact(&format!("a/b/{long}"));
+        assert_eq!(found(&engine, &long), one(&name, Match::Key));
+        assert_eq!(found(&engine, &format!("a/b/{long}")), one(&name, Match::Key));
+        assert_eq!(found(&engine, &"/".repeat(20_000)), []);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! the caller is root.
 
 use super::host::process_stat;
+use crate::tables::names::printable;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -70,7 +71,7 @@ pub fn orphans(live: &[Found]) -> Vec<Found> {
         let meta = std::fs::symlink_metadata(&path).ok()?;
         let id = (meta.dev(), meta.ino());
         let alone = meta.is_file() && !live.iter().any(|region| region.id == id);
-        let name = path.display().to_string();
+        let name = printable(&path.display().to_string()).into_owned();
         alone.then(|| Found { name, path, pids: Vec::new(), id, len: meta.len() })
     };
     let mut found: Vec<Found> = paths.filter_map(orphan).collect();
@@ -86,20 +87,22 @@ fn entries(folder: &str) -> impl Iterator<Item = String> {
 }
 
 /// The region's name if the descriptor is one: a memfd of ours, or a file that begins with our magic.
+///
+/// Who made it chose the name: it is not shown as it is to a terminal of somebody else.
 fn region_name(path: &std::path::Path) -> Option<String> {
     let target = std::fs::read_link(path).ok()?;
     let text = target.to_str()?;
     if let Some(rest) = text.strip_prefix("/memfd:fl-shm:") {
-        return Some(rest.trim_end_matches(" (deleted)").to_string());
+        return Some(printable(rest.trim_end_matches(" (deleted)")).into_owned());
     }
     let deleted = text.strip_suffix(" (deleted)");
     if let Some(file) = deleted {
         let name = file.rsplit('/').next()?;
-        return name.starts_with("fl-shm-").then(|| name.to_string());
+        return name.starts_with("fl-shm-").then(|| printable(name).into_owned());
     }
     // Most descriptors are no files but "socket:[1234]" and the like.
     let is_ours = || has_magic(path).is_some_and(|ours| ours);
-    (text.starts_with('/') && is_ours()).then(|| text.to_string())
+    (text.starts_with('/') && is_ours()).then(|| printable(text).into_owned())
 }
 
 /// Opens only what can be a named region at all: a private file of whole pages.

@@ -12,6 +12,7 @@ use crate::error::AttachError;
 use crate::layout::section;
 use crate::liveness::Liveness;
 use crate::sync::Ordering;
+use crate::tables::names::printable;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -134,11 +135,12 @@ pub(super) fn moment_of(
     };
     let mut text = vec![0; usize::try_from(text_len).unwrap_or(0)];
     file.read_exact_at(&mut text, region_len).map_err(|error| refused(error.to_string()))?;
-    let moment: Moment =
+    let mut moment: Moment =
         serde_json::from_slice(&text).map_err(|error| refused(error.to_string()))?;
     if moment.form != FORM {
         return Err(refused(format!("it is of the form {:?}, known is {FORM:?}", moment.form)));
     }
+    moment.name = printable(&moment.name).into_owned();
     Ok(Some((moment, region_len)))
 }
 

@@ -1,4 +1,4 @@
-//! The one file that may hold `unsafe`: mapped bytes as slices of atomic records, and three calls for
+//! The one file that may hold `unsafe`: mapped bytes as slices of atomic records, and a few calls for
 //! which no safe wrapper exists.
 //!
 //! What makes it sound, once for all blocks below:
@@ -209,6 +209,31 @@ pub fn watch_forks() {
         let _ = unsafe { libc::pthread_atfork(None, None, Some(count_fork)) };
         fork_mark().ok()
     });
+}
+
+/// What is said by a process that ends because of memory that is gone.
+const LOST: &[u8] =
+    b"fl-shm: the region's file was cut, or lost its memory, while it was read; try again\n";
+
+extern "C" fn end_for_lost_memory(_signal: libc::c_int) {
+    // SAFETY: both calls may be made in a signal handler, and the text lives for ever.
+    unsafe {
+        libc::write(libc::STDERR_FILENO, LOST.as_ptr().cast(), LOST.len());
+        libc::_exit(2);
+    }
+}
+
+/// Makes this process end with a message and exit code 2, instead of by SIGBUS, when it looks at memory that is
+/// gone: behind the end of a file that was cut. For programs that do nothing else than look.
+pub(crate) fn end_when_memory_is_lost() {
+    #[cfg(not(miri))]
+    {
+        use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+        let handler = SigHandler::Handler(end_for_lost_memory);
+        let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
+        // SAFETY: the handler makes only calls that are allowed in one, and does not return.
+        let _ = unsafe { sigaction(Signal::SIGBUS, &action) };
+    }
 }
 
 #[cfg(all(target_os = "linux", not(miri)))]

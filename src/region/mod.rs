@@ -16,6 +16,7 @@ pub use backing::{Backing, BackingKind, Placement};
 pub use create::{create, create_heap};
 pub use discover::{Found, discover, discover_of, orphans};
 pub use dump::{Moment, dump, moment_in};
+pub(crate) use mapping::end_when_memory_is_lost;
 pub use mapping::{fork_generation, watch_forks};
 pub use sections::Sections;
 pub(crate) use touched::Touched;
@@ -155,6 +156,11 @@ impl Region {
     /// When it was copied; `None` = this is no dump, but the region itself.
     pub fn moment(&self) -> Option<&Moment> {
         self.moment.as_ref()
+    }
+
+    /// Whether this is the other one, at another time perhaps: seeds are random.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.seed == other.seed
     }
 
     /// All of it, 64 bytes by 64 bytes.

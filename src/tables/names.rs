@@ -32,13 +32,26 @@ pub fn redact(text: &str) -> String {
     shown
 }
 
+/// A text from elsewhere as it may be shown: a terminal obeys control characters.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if text.contains(char::is_control) {
+        Cow::Owned(text.chars().map(visible).collect())
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+fn visible(c: char) -> char {
+    if c.is_control() { '?' } else { c }
+}
+
 fn push_part(shown: &mut String, part: &str, keyed: bool) {
     let run = part.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'));
     let longest = run.map(str::len).max().unwrap_or(0);
     let secret = keyed || part.starts_with("sk-") || longest >= SECRET_LEN;
     let hide = secret && part.chars().count() > SHOWN;
     let limit = if hide { SHOWN } else { usize::MAX };
-    shown.extend(part.chars().take(limit).map(|c| if c.is_control() { '?' } else { c }));
+    shown.extend(part.chars().take(limit).map(visible));
     if hide {
         shown.push_str("..");
     }

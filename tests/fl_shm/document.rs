@@ -70,7 +70,8 @@ fn comparable(lines: &[String], live: bool) -> Vec<String> {
                 text.push(c);
             }
         }
-        text
+        // What lasts for no second, or not quite for a minute, is written otherwise.
+        text.replace("0m0s", "0s").replace("0s", "0")
     };
     if live { lines.iter().map(loose).collect() } else { lines.to_vec() }
 }

@@ -3,12 +3,14 @@
 
 use super::command::{done, fl_shm, run};
 use super::scene::{FIRST, Folder, Scene};
+use std::ffi::OsStr;
 use std::fs::{File, Permissions};
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 /// Commands that look at a region, without what says which.
 const LOOKS: [&str; 14] = [
@@ -168,7 +170,7 @@ fn somebody_elses_region_is_refused() {
     std::fs::copy(scene.path(), &copy).expect("copied");
     std::fs::set_permissions(&copy, Permissions::from_mode(0o600)).expect("mine");
     for look in ["inspect", "verify", "reap --yes"] {
-        let mut command = std::process::Command::new(&program);
+        let mut command = Command::new(&program);
         command.args(words(look)).env_clear().env("FL_SHM_FILE", &copy).uid(65_534).gid(65_534);
         let (code, out, err) = done(&command.output().expect("started"));
         assert!(code == 2 && out.is_empty(), "{look}: {code} {out}");
@@ -190,6 +192,115 @@ fn a_reader_that_goes_away_is_no_error() {
         let (code, _, err) = done(&child.wait_with_output().expect("ended"));
         assert!(code < 2 && err.is_empty(), "{look}: {code} {err}");
     }
+    // But that nothing was done is an answer.
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let output = fl_shm(Some(scene.path())).args(["reset", "--all"]).stdout(writer).output();
+    assert_eq!(done(&output.expect("started")).0, 2);
+}
+
+#[test]
+fn a_file_that_is_cut_while_it_is_read_is_an_error() {
+    let folder = Folder::new("cut");
+    let scene = Scene::live(folder.path().join("region"));
+    scene.play();
+    let path = folder.path().join("copy");
+    std::fs::copy(scene.path(), &path).expect("copied");
+    let mut command = fl_shm(Some(&path));
+    command.args(["inspect", "limits", "--watch", "0.01", "--count", "3000"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+    let mut first = [0];
+    child.stdout.as_mut().expect("piped").read_exact(&mut first).expect("it looks");
+    File::options().write(true).open(&path).and_then(|file| file.set_len(4096)).expect("mine");
+    let (code, _, err) = done(&child.wait_with_output().expect("ended"));
+    assert!(code == 2 && err.contains("was cut") && err.lines().count() == 1, "{code} {err}");
+}
+
+#[test]
+fn what_is_no_text_is_a_file_s_name_or_refused() {
+    let folder = Folder::new("bytes");
+    let scene = Scene::live(folder.path().join("region"));
+    let name = OsStr::from_bytes(b"no\xfftext");
+    let path = folder.path().join(name);
+    std::fs::copy(scene.path(), &path).expect("copied");
+    let (code, out, err) = run(Some(&path), &["inspect", "header"]);
+    assert!(code == 0 && out.contains("layout") && err.is_empty(), "{code} {err}");
+    let typed = |command: &mut Command| done(&command.output().expect("started"));
+    let (code, out, err) = typed(fl_shm(None).args(["inspect", "header", "--file"]).arg(&path));
+    assert!(code == 0 && out.contains("layout") && err.is_empty(), "{code} {err}");
+    let (code, out, err) = typed(fl_shm(Some(&path)).arg("get").arg(name));
+    assert!(code == 2 && out.is_empty() && err.contains("UTF-8"), "{code} {err}");
+}
+
+/// Whether somebody reads the messages makes no difference to the answer.
+#[test]
+fn an_answer_does_not_depend_on_who_reads_the_messages() {
+    let folder = Folder::new("unread");
+    let scene = Scene::live(folder.path().join("region"));
+    scene.play();
+    for words in [
+        &["get", "nobody"][..],
+        &["explain", "nobody"],
+        &["reset", "nobody", "--yes"],
+        &["cooldown", "clear", "nobody", "--yes"],
+    ] {
+        let mut command = fl_shm(Some(scene.path()));
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let unread = command.args(words).stderr(writer);
+        drop(reader);
+        assert_eq!(done(&unread.output().expect("started")).0, 1, "{words:?}");
+        let full = File::options().write(true).open("/dev/full").expect("Linux");
+        let mut command = fl_shm(Some(scene.path()));
+        let unread = command.args(words).stderr(full).output().expect("started");
+        assert_eq!(done(&unread).0, 1, "{words:?}");
+    }
+}
+
+/// A terminal obeys what is written to it; whoever made a region, or a dump, chose its name.
+#[test]
+fn names_of_others_do_not_reach_the_terminal_as_they_are() {
+    let folder = Folder::new("names");
+    let scene = Scene::live(folder.path().join("region"));
+    scene.play();
+    let name = "a\u{1b}[2J\nPROBLEM\u{9b}31m";
+    let live = folder.path().join(name);
+    std::fs::copy(scene.path(), &live).expect("copied");
+    let dump = folder.path().join("dump");
+    scene.dump(&dump);
+    let hostile = folder.path().join("hostile");
+    rename_in_dump(&dump, &hostile, name);
+    let inherited = super::scene::inherited(name);
+    let pid = std::process::id().to_string();
+    for file in [&live, &hostile, &folder.path().join(format!("{name}-is-not-there"))] {
+        for look in ["inspect header", "leases", "verify", "doctor", "reap --dry-run", "get nobody"]
+        {
+            let (_, out, err) = run(Some(file), &words(look));
+            let shown = format!("{out}{err}");
+            assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{look}: {shown:?}");
+            assert!(!shown.lines().any(|line| line.starts_with("PROBLEM?")), "{look}: {shown:?}");
+        }
+    }
+    for words in [&["ls"][..], &["inspect", "header", "--pid", &pid], &["verify", "--pid", &pid]] {
+        let (_, out, err) = run(None, words);
+        let shown = format!("{out}{err}");
+        assert!(shown.contains("a?[2J?PROBLEM?31m"), "{words:?}: {shown:?}");
+        assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{words:?}: {shown:?}");
+    }
+    drop(inherited);
+}
+
+/// A dump with another name of its region.
+fn rename_in_dump(dump: &Path, to: &Path, name: &str) {
+    let bytes = content(dump);
+    let end = bytes.len() - 16;
+    let len = u64::from_le_bytes(bytes[end..end + 8].try_into().expect("eight"));
+    let begin = end - usize::try_from(len).expect("small");
+    let text = std::str::from_utf8(&bytes[begin..end]).expect("JSON");
+    let name = serde_json::to_string(name).expect("text");
+    let text = text.replace("\"proxy\"", &name);
+    let len = (text.len() as u64).to_le_bytes();
+    let all = [&bytes[..begin], text.as_bytes(), &len, &bytes[end + 8..]].concat();
+    std::fs::write(to, all).expect("written");
 }
 
 #[test]

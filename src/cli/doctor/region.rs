@@ -3,7 +3,7 @@
 use super::{Check, State};
 use crate::cli::output::duration;
 use crate::cli::select::Chosen;
-use crate::inspect::Report;
+use crate::inspect::{Report, Section};
 use crate::region::{Region, Vantage};
 use crate::verify;
 
@@ -12,6 +12,8 @@ const NEARLY_FULL: u64 = 80;
 
 pub(super) fn checks(chosen: &Chosen) -> Vec<Check> {
     let mut checks = match chosen.look() {
+        // It has ended since it was found.
+        Err(error) if error.is_gone() && chosen.pid().is_some() => Vec::new(),
         Err(error) => vec![Check::problem(
             "attach",
             error.to_string(),
@@ -26,7 +28,8 @@ pub(super) fn checks(chosen: &Chosen) -> Vec<Check> {
 }
 
 fn of(region: &Region) -> Vec<Check> {
-    let report = Report::of(region);
+    // Not the keys, which may be many.
+    let report = Report::only(region, |section| section != Section::Limits);
     let mut checks = vec![
         Check::ok("attach", format!("layout {}, {}", report.header.layout, report.header.backing)),
         namespaces(region),
