@@ -1,12 +1,14 @@
 //! `fl-shm inspect`: what a region holds, section by section.
 
 use super::columns::Columns;
+use super::follow::Followed;
 use super::outcome::{Failure, Outcome, nothing_found};
 use super::select::{self, Select};
 use super::text::{self, Screen};
 use super::view::{Plan, View};
 use super::{OK, machine, prom};
 use crate::inspect::{Report, Section};
+use crate::region::Region;
 use clap::Args;
 use std::io::Write;
 use std::time::Duration;
@@ -113,10 +115,14 @@ pub(super) fn inspect(arguments: &Inspect, out: &mut impl Write) -> Outcome {
     let Some(chosen) = select::choose(&arguments.select)? else {
         return nothing_found();
     };
-    let region = chosen.look()?;
-    let look = |old| Report::again(&region, |section| sections.contains(&section), old);
+    let mut followed = Followed::open(&chosen)?;
+    let look =
+        |region: &Region, old| Report::again(region, |section| sections.contains(&section), old);
     let pause = Duration::from_secs_f64(arguments.watch.unwrap_or(1.0));
-    let mut before = arguments.rate.then(|| look(Report::default()));
+    let mut before = None;
+    if arguments.rate {
+        before = Some(look(still(&mut followed)?, Report::default()));
+    }
     let mut spare = Report::default();
     if before.is_some() {
         std::thread::sleep(pause);
@@ -124,13 +130,14 @@ pub(super) fn inspect(arguments: &Inspect, out: &mut impl Write) -> Outcome {
     let printer = Printer { arguments, name: chosen.name(), sections: &sections, plans: &plans };
     let mut times = 0_u64;
     loop {
+        let region = still(&mut followed)?;
         if arguments.prom {
             if times > 0 {
                 writeln!(out)?;
             }
-            prom::write(out, &region)?;
+            prom::write(out, region)?;
         } else {
-            let mut report = look(std::mem::take(&mut spare));
+            let mut report = look(region, std::mem::take(&mut spare));
             if let Some(before) = &before {
                 report.add_rates(before);
             }
@@ -150,6 +157,13 @@ pub(super) fn inspect(arguments: &Inspect, out: &mut impl Write) -> Outcome {
         }
         std::thread::sleep(pause);
     }
+}
+
+/// The region that was chosen, as long as it stands.
+fn still(followed: &mut Followed) -> Result<&Region, Failure> {
+    let name = followed.name().to_string();
+    let ended = |why| Failure::Message(format!("{name} cannot be looked at any longer: {why}"));
+    followed.same().map_err(ended)
 }
 
 /// What is printed of each look.

@@ -11,6 +11,7 @@ mod dump;
 mod explain;
 mod feature;
 mod filter;
+mod follow;
 mod get;
 mod inspect;
 mod keys;

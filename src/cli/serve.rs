@@ -10,6 +10,7 @@ mod server;
 mod source;
 
 use super::OK;
+use super::follow::Followed;
 use super::outcome::{Failure, Outcome, nothing_found};
 use super::select::{self, Select};
 use access::{Access, TOKEN};
@@ -54,7 +55,7 @@ pub(super) fn serve(arguments: &Serve, out: &mut impl Write) -> Outcome {
     let Some(chosen) = select::choose(&arguments.select)? else {
         return nothing_found();
     };
-    let source = Source::open(&chosen)?;
+    let source = Source::new(Followed::open(&chosen)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let place = SocketAddr::new(arguments.host, arguments.port);
     let refused = |error: std::io::Error| {

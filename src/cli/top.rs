@@ -10,6 +10,7 @@ mod table;
 mod terminal;
 mod theme;
 
+use super::follow::Followed;
 use super::outcome::{Failure, Outcome, nothing_found};
 use super::select::{self, Select};
 use super::{ERROR, OK};
@@ -66,8 +67,8 @@ pub(super) fn top(arguments: &Top, out: &mut impl Write) -> Outcome {
     let Some(chosen) = select::choose(&arguments.select)? else {
         return nothing_found();
     };
-    let mut source = Source::new(&chosen, chosen.look()?);
-    let mut state = State::new(&source.name, arguments.interval);
+    let mut source = Source::new(Followed::open(&chosen)?);
+    let mut state = State::new(source.name(), arguments.interval);
     let mut input = Input::new()?;
     let screen = Screen::new(out)?;
     watch(&mut source, &mut state, &mut input, screen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ import pytest
 import fast_litellm
 from fast_litellm._rust import Region
 from layout_document import LayoutDocument
+from served import Program
 from support import fresh_environment, until
 
 SCRIPT = shutil.which("fl-shm", path=str(Path(sys.executable).parent))
@@ -313,6 +315,41 @@ def test_ctrl_c_ends_a_watch(live: Live) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=10)
     assert (process.returncode, errors) == (-signal.SIGINT, "")
+
+
+def test_a_watch_ends_with_its_region_and_is_no_process_of_it() -> None:
+    path = Path("/dev/shm") / f"fl-watch-{os.getpid()}"
+    with (
+        contextlib.ExitStack() as stack,
+        Program(str(path), FAST_LITELLM_SHM=str(path)) as program,
+    ):
+        stack.callback(path.unlink, missing_ok=True)
+        for chosen in (("--file", path), ("--pid", program.pid)):
+            watching = subprocess.Popen(
+                command("inspect", "header", "--json", *chosen, "--watch", "0.05"),
+                cwd="/",
+                env=fresh_environment(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            stack.callback(watching.kill)
+            assert watching.stdout is not None
+            assert json.loads(watching.stdout.readline())["schema"] == "fl-shm/1"
+            (found,) = [
+                each for each in json.loads(shown("ls", "--json")) if each["name"] == str(path)
+            ]
+            assert found["pids"] == [program.pid]
+            if chosen[0] == "--file":
+                whole = path.read_bytes()
+                os.truncate(path, 4096)
+                expected = "it was cut"
+            else:
+                program.end()
+                expected = "no process uses the region"
+            _, errors = watching.communicate(timeout=10)
+            assert (watching.returncode, expected in errors) == (2, True), errors
+            path.write_bytes(whole)
 
 
 def test_the_module_is_the_command(live: Live) -> None:

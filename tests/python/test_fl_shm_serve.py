@@ -360,6 +360,35 @@ class TestBeginningAndEnd:
                         # The one that was there first stays the one.
                         assert serving.frame()["header"]["creator_pid"] == second.pid
 
+    @pytest.mark.parametrize("way", ["--file", "--region"])
+    def test_a_file_that_is_overwritten_cut_or_removed_is_not_read(self, way: str) -> None:
+        path = Path("/dev/shm") / f"fl-serve-{os.getpid()}"
+        with (
+            contextlib.ExitStack() as stack,
+            Program(str(path), FAST_LITELLM_SHM=str(path)) as program,
+            Serving(way, path) as serving,
+        ):
+            stack.callback(path.unlink, missing_ok=True)
+            program.do("spend('team:a', 20)")
+            assert serving.frame()["header"]["creator_pid"] == program.pid
+            whole = path.read_bytes()
+            for byte in (whole[16] ^ 0xFF, whole[16]):
+                with path.open("r+b") as file:
+                    file.seek(16)
+                    file.write(bytes([byte]))
+                healthy = byte == whole[16]
+                until(lambda: ("header" in serving.frame()) == healthy, "see it")  # noqa: B023
+            # What was removed is there as long as somebody has it open.
+            path.rename(path.with_suffix(".old"))
+            stack.callback(path.with_suffix(".old").unlink, missing_ok=True)
+            time.sleep(0.2)
+            assert serving.frame()["header"]["creator_pid"] == program.pid
+            os.truncate(path.with_suffix(".old"), 4096)
+            until(lambda: "problem" in serving.frame(), "see that it was cut")
+            for asked in ("/api/frame", "/api/report", "/metrics"):
+                assert serving.ask(asked).status == 503
+            assert serving.end() == (0, "")
+
     def test_a_region_outlives_the_process_that_it_was_found_through(self) -> None:
         name = f"outlived-{os.getpid()}"
         with Program(name) as program, Serving("--region", name) as serving:

@@ -308,11 +308,11 @@ def test_a_region_that_ends_is_told_and_another_one_is_taken() -> None:
     with top(first) as terminal:
         terminal.shows("hotkey", f"pid {first.pid}")
         first.stop()
-        terminal.shows("its last process has ended", "hotkey", f"pid {first.pid}")
+        terminal.shows("no process uses the region", "hotkey", f"pid {first.pid}")
         second = Proxy.start(name)
         try:
             terminal.shows(f"pid {second.pid}", "hotkey")
-            terminal.until(lambda: not terminal.row("has ended"), "going on")
+            terminal.until(lambda: not terminal.row("no process uses"), "going on")
             terminal.type("q")
             assert terminal.ends() == 0
         finally:

@@ -425,6 +425,12 @@ answers |= {
     "cookie": ask("/api/frame", cookie="token=sk-master-0123456789"),
     "query": client.get(inspector.PATH + "/api/frame?key=sk-master-0123456789"),
 }
+# LiteLLM itself lets a blocked key of an admin through where it has the key in its memory.
+blocked = proxy_server.UserAPIKeyAuth(user_role="proxy_admin", user_id="a", blocked=True)
+proxy_server.user_api_key_cache.set_cache(proxy_server.hash_token("sk-blocked"), blocked)
+proxy_server.prisma_client = object()
+answers["blocked"] = ask("/api/frame", "sk-blocked")
+proxy_server.prisma_client = None
 proxy_server.user_custom_auth = authenticate
 answers |= {key: ask("/api/frame", key) for key in ROLES}
 print(json.dumps({name: [answer.status_code, answer.text[:100]] for name, answer in answers.items()}))
@@ -465,6 +471,7 @@ class TestLiteLLMsAdmins:
             "admin": 200,
             "cookie": 401,
             "query": 401,
+            "blocked": 403,
             "sk-admin": 200,
             "sk-viewer": 403,
             "sk-plain": 403,

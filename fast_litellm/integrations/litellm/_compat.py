@@ -949,7 +949,8 @@ async def ask_for_admin(scope: Mapping[str, Any]) -> bool | tuple[int, str]:
         user = await authenticate(request, **given)
     except Exception as error:  # noqa: BLE001  # LiteLLM refuses by several of its own
         return _refusal(error)
-    if user.user_role == admin:
+    # A key of an admin that LiteLLM remembers it lets through even if the key has been blocked since.
+    if user.user_role == admin and not user.blocked:
         return True
     return 403, "that key is not a proxy admin's"
 

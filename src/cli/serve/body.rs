@@ -11,6 +11,9 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 type Frames = watch::Receiver<Option<Look>>;
 type Next = Pin<Box<dyn Future<Output = Option<(Bytes, Frames)>>>>;
 
+/// Bytes that are given to be sent at once. What has been given is no longer counted as an answer on its way.
+const PART: usize = 64 * 1024;
+
 /// What is sent.
 pub(super) enum Answer {
     /// This.
@@ -37,6 +40,12 @@ impl Sent {
     }
 }
 
+/// Takes the next part of a body.
+fn part(body: &mut Option<Bytes>) -> Option<Bytes> {
+    let rest = body.as_mut()?;
+    if rest.len() > PART { Some(rest.split_to(PART)) } else { body.take() }
+}
+
 /// The next frame as an event.
 async fn next(mut frames: Frames) -> Option<(Bytes, Frames)> {
     frames.changed().await.ok()?;
@@ -55,7 +64,7 @@ impl Body for Sent {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let next_frame = match &mut self.answer {
             Answer::Whole(body) => {
-                return Poll::Ready(body.take().map(|body| Ok(Frame::data(body))));
+                return Poll::Ready(part(body).map(|part| Ok(Frame::data(part))));
             }
             Answer::Frames(next_frame) => next_frame,
         };
@@ -109,6 +118,22 @@ mod tests {
         assert_eq!(on_this_thread(data(&mut sent)), Some("body".into()));
         assert!(sent.is_end_stream());
         assert_eq!(on_this_thread(data(&mut sent)), None);
+    }
+
+    #[test]
+    fn a_long_body_keeps_its_place_until_all_of_it_is_on_its_way() {
+        let places = Arc::new(Semaphore::new(1));
+        let place = places.clone().try_acquire_owned().unwrap();
+        let long: Bytes = (0..=u8::MAX).cycle().take(3 * PART / 2).collect();
+        let mut sent = Sent::whole(long.clone(), Some(place));
+        assert_eq!(sent.size_hint().exact(), Some(long.len() as u64));
+        let mut taken = on_this_thread(data(&mut sent)).unwrap().to_vec();
+        // A server that has taken all of it drops what it was taken from, however slow the client is.
+        assert!(taken.len() <= PART && !sent.is_end_stream());
+        taken.extend(on_this_thread(data(&mut sent)).unwrap());
+        assert!(sent.is_end_stream() && taken == long);
+        drop(sent);
+        assert_eq!(places.available_permits(), 1);
     }
 
     #[test]

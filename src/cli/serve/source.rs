@@ -1,34 +1,20 @@
-//! The region that is looked at: it may end while it is served, and another of its name may come.
+//! What is looked at, as it is sent.
 
-use crate::cli::outcome::Failure;
+use crate::cli::follow::Followed;
 use crate::cli::prom;
-use crate::cli::select::Chosen;
-use crate::inspect::Report;
 use crate::inspect::live::Watcher;
-use crate::region::{Found, Region, discover};
+use crate::inspect::{Report, SCHEMA};
+use crate::region::Region;
 use hyper::body::Bytes;
 use serde::Serialize;
-use std::fs::metadata;
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 
 /// Keys that a look shows.
 const HOTTEST: usize = 200;
 
-/// A region, or why there is none now.
+/// A region that is followed, and what it was at the last look.
 pub(super) struct Source {
-    name: String,
-    /// The file, where the region was chosen by it.
-    file: Option<PathBuf>,
-    found: Result<Open, String>,
-}
-
-struct Open {
-    region: Region,
+    followed: Followed,
     watcher: Watcher,
-    /// Where it was opened, and what was there.
-    path: PathBuf,
-    id: (u64, u64),
 }
 
 /// What a look at a region that is not there has to say.
@@ -62,103 +48,45 @@ fn json(value: &impl Serialize) -> Bytes {
 }
 
 impl Source {
-    /// Opens what was chosen.
-    pub(super) fn open(chosen: &Chosen) -> Result<Self, Failure> {
-        let name = chosen.name().to_string();
-        let file = match chosen {
-            Chosen::Live(_) => None,
-            Chosen::File(path, _) => Some(path.clone()),
-        };
-        let found = Open::new(chosen).map_err(Failure::Message)?;
-        Ok(Self { name, file, found: Ok(found) })
+    /// Looks at a region.
+    pub(super) fn new(followed: Followed) -> Self {
+        Self { followed, watcher: Watcher::default() }
     }
 
     /// A frame of it.
     pub(super) fn frame(&mut self) -> Seen {
-        self.see(|open| open.watcher.look(&open.region, HOTTEST))
+        self.see(|region, watcher| watcher.look(region, HOTTEST))
     }
 
     /// All of it.
     pub(super) fn report(&mut self) -> Seen {
-        self.see(|open| Report::of(&open.region))
+        self.see(|region, _| Report::of(region))
     }
 
     /// Its metrics, as Prometheus text.
     pub(super) fn metrics(&mut self) -> Seen {
-        let region = match self.opened() {
-            Ok(open) => &open.region,
-            Err(gone) => return gone,
-        };
         let mut text = Vec::new();
-        let there = prom::write(&mut text, region).is_ok();
-        Seen { there, text: text.into() }
-    }
-
-    fn see<T: Serialize>(&mut self, look: impl FnOnce(&mut Open) -> T) -> Seen {
-        let seen = match self.opened() {
-            Ok(open) => look(open),
-            Err(gone) => return gone,
-        };
-        Seen { there: true, text: json(&Named { region: &self.name, seen: &seen }) }
-    }
-
-    /// The region, or what is said while there is none.
-    fn opened(&mut self) -> Result<&mut Open, Seen> {
-        self.follow();
-        let (schema, region) = (crate::inspect::SCHEMA, &self.name);
-        self.found
-            .as_mut()
-            .map_err(|problem| Seen { there: false, text: json(&Gone { schema, region, problem }) })
-    }
-
-    /// Goes after the region if it is not where it was.
-    fn follow(&mut self) {
-        if self.found.as_ref().is_ok_and(Open::is_there) {
-            return;
-        }
-        let chosen = self.choose();
-        // The process that it was opened through may have ended, and others still use it.
-        if let (Ok(Chosen::Live(found)), Ok(open)) = (&chosen, &mut self.found)
-            && found.id == open.id
-        {
-            open.path.clone_from(&found.path);
-            return;
-        }
-        self.found = chosen.and_then(|chosen| Open::new(&chosen));
-    }
-
-    fn choose(&self) -> Result<Chosen, String> {
-        if let Some(file) = &self.file {
-            return Ok(Chosen::File(file.clone(), self.name.clone()));
-        }
-        let mut named: Vec<Found> =
-            discover().into_iter().filter(|found| found.name == self.name).collect();
-        let same = |found: &Found| self.found.as_ref().is_ok_and(|open| open.id == found.id);
-        if let Some(position) = named.iter().position(same) {
-            return Ok(Chosen::Live(named.swap_remove(position)));
-        }
-        match (named.pop(), named.len()) {
-            (Some(found), 0) => Ok(Chosen::Live(found)),
-            (None, _) => Err(format!("no process uses the region {:?} any more", self.name)),
-            (_, more) => Err(format!("{} regions are named {:?}", more + 1, self.name)),
+        let written = self.followed.now().map(|region| prom::write(&mut text, region).is_ok());
+        match written {
+            Ok(there) => Seen { there, text: text.into() },
+            Err(problem) => self.gone(&problem),
         }
     }
-}
 
-impl Open {
-    fn new(chosen: &Chosen) -> Result<Self, String> {
-        let path = match chosen {
-            Chosen::Live(found) => found.path.clone(),
-            Chosen::File(path, _) => path.clone(),
-        };
-        let mut region = chosen.look().map_err(|error| error.to_string())?;
-        let file = region.let_go_of_file();
-        let meta = file.and_then(|file| file.metadata().ok()).ok_or("the region has no file")?;
-        let id = (meta.dev(), meta.ino());
-        Ok(Self { region, watcher: Watcher::default(), path, id })
+    fn see<T: Serialize>(&mut self, look: impl FnOnce(&Region, &mut Watcher) -> T) -> Seen {
+        let seen = self.followed.now().map(|region| look(region, &mut self.watcher));
+        match seen {
+            Ok(seen) => {
+                let named = Named { region: self.followed.name(), seen: &seen };
+                Seen { there: true, text: json(&named) }
+            }
+            Err(problem) => self.gone(&problem),
+        }
     }
 
-    fn is_there(&self) -> bool {
-        metadata(&self.path).is_ok_and(|meta| (meta.dev(), meta.ino()) == self.id)
+    /// What is said while there is nothing to look at.
+    fn gone(&self, problem: &str) -> Seen {
+        let gone = Gone { schema: SCHEMA, region: self.followed.name(), problem };
+        Seen { there: false, text: json(&gone) }
     }
 }
