@@ -79,11 +79,10 @@ fn once(arguments: &Top, out: &mut impl Write) -> Outcome {
     let Some(chosen) = select::choose(&arguments.select)? else {
         return nothing_found();
     };
-    let region = chosen.look()?;
     // Time stands still in a dump: there is nothing to wait for.
-    let looks = if region.moment().is_some() { 1 } else { 2 };
-    let mut source = Source::new(&chosen, region);
-    let mut state = State::new(&source.name, arguments.interval);
+    let looks = if chosen.look()?.moment().is_some() { 1 } else { 2 };
+    let mut source = Source::new(Followed::open(&chosen)?);
+    let mut state = State::new(source.name(), arguments.interval);
     for left in (0..looks).rev() {
         let seen = source.look(&Wanted { hottest: HOTTEST, order: state.order().0, name: None });
         state.notice = seen.notice;
