@@ -151,8 +151,8 @@ impl Open {
             Chosen::Live(found) => found.path.clone(),
             Chosen::File(path, _) => path.clone(),
         };
-        let mut region = chosen.look().map_err(|error| error.to_string())?;
-        let file = region.let_go_of_file();
+        let region = chosen.look().map_err(|error| error.to_string())?;
+        let file = region.backing().file.as_ref();
         let meta = file.and_then(|file| file.metadata().ok()).ok_or("the region has no file")?;
         let id = (meta.dev(), meta.ino());
         Ok(Self { region, watcher: Watcher::default(), path, id })

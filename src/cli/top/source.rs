@@ -31,14 +31,13 @@ pub(super) struct Seen {
 }
 
 impl Source {
-    /// Watches a region that was opened. Its file is closed: whoever has it open counts as a process of the region,
-    /// which would then never end.
-    pub(super) fn new(chosen: &Chosen, mut region: Region) -> Self {
+    /// Watches a region that was opened.
+    pub(super) fn new(chosen: &Chosen, region: Region) -> Self {
         let (path, live) = match chosen {
             Chosen::Live(found) => (found.path.clone(), true),
             Chosen::File(path, _) => (path.clone(), false),
         };
-        let opened = region.let_go_of_file().and_then(|file| file.metadata().ok());
+        let opened = region.backing().file.as_ref().and_then(|file| file.metadata().ok());
         Self {
             name: chosen.name().to_string(),
             id: opened.map(|meta| (meta.dev(), meta.ino())).unwrap_or_default(),
