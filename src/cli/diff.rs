@@ -378,7 +378,8 @@ mod tests {
             engine.acquire_all(&[ask]).unwrap();
         };
         let [one, two] = ["0123456789abcdef0123", "0123456789abcdef0124"];
-        [one, two].iter().for_each(|key| acquire(key, "a"));
+        acquire(one, "a");
+        acquire(two, "a");
         let pool = engine.pool("openai", Settings::default()).unwrap();
         let made = engine.connect(&pool, "https://api.example.com").unwrap().unwrap();
         for key in keys {

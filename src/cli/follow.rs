@@ -27,14 +27,13 @@ impl Followed {
         Ok(Self::new(chosen, chosen.look()?))
     }
 
-    /// Follows a region that was opened. Its file is closed: whoever has it open counts as a process of the region,
-    /// which would then never end.
-    fn new(chosen: &Chosen, mut region: Region) -> Self {
+    /// Follows a region that was opened.
+    fn new(chosen: &Chosen, region: Region) -> Self {
         let (path, file) = match chosen {
             Chosen::Live(found) => (found.path.clone(), None),
             Chosen::File(path, _) => (path.clone(), Some(path.clone())),
         };
-        let opened = region.let_go_of_file().and_then(|file| file.metadata().ok());
+        let opened = region.backing().file.as_ref().and_then(|file| file.metadata().ok());
         Self {
             name: chosen.name().to_string(),
             file,

@@ -39,6 +39,7 @@ pub(super) fn say(message: &str) {
 }
 
 /// The end of a command that needs a region when there is none.
+#[allow(clippy::unnecessary_wraps, reason = "a command ends with it")]
 pub(super) fn nothing_found() -> Outcome {
     say("no live region that you may see; is the proxy running?");
     Ok(NOTHING)

@@ -12,7 +12,7 @@ use super::Engine;
 use super::keys::Key;
 use super::quota::Place;
 use crate::error::OpError;
-use crate::layout::{IdentityWord, KeyKind};
+use crate::layout::{IdentityWord, KeyKind, section};
 use crate::primitives::{Contended, MAX_TRIES, Shared, gcra};
 use crate::sync::{Bits, Ordering};
 use crate::tables::index;
@@ -48,7 +48,7 @@ impl Engine {
     /// As with one key; those behind it in the table are as they were.
     pub fn reset_all(&self) -> Result<u64, OpError> {
         let mut keys = 0;
-        for (slot, bucket) in self.region.buckets().iter().enumerate() {
+        for (slot, bucket) in self.region.written(section::BUCKETS, self.region.buckets()) {
             let identity = index::key_of(bucket.identity.load(Ordering::Acquire));
             let Some(identity) = identity else { continue };
             keys += u64::from(self.reset_at(Place { slot, identity })?);

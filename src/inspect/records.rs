@@ -99,7 +99,7 @@ pub struct RecordPlace {
 pub struct LimitReport {
     /// Its redacted name, or `#` and its hash while the name is not written.
     pub key: String,
-    /// `window`, `gcra` or `counter`.
+    /// `window`, `gcra`, `sliding` or `counter`.
     pub kind: &'static str,
     /// Length of its window in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,10 +119,10 @@ pub struct LimitReport {
     /// `counter` of money: what was spent, in the caller's currency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spent: Option<f64>,
-    /// `gcra`: requests that would be admitted now.
+    /// `gcra` and `sliding`: requests that would be admitted now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remaining: Option<u64>,
-    /// `gcra`: milliseconds until one would be admitted.
+    /// `gcra` and `sliding`: milliseconds until one would be admitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
     /// How much of its tightest limit is used, percent.

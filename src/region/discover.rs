@@ -1,8 +1,8 @@
 //! Finding the live regions of this host through the processes that hold them open.
 //!
 //! Every process of a region keeps its file open, so `/proc/<pid>/fd` names it as long as anybody
-//! lives: there is no registry that could be stale. Only the caller's own processes are visible, unless
-//! the caller is root.
+//! lives: there is no registry that could be stale. Who has it open for reading only looks at it and is none
+//! of them. Only the caller's own processes are visible, unless the caller is root.
 
 use super::host::process_stat;
 use crate::tables::names::printable;
@@ -42,7 +42,7 @@ fn found_in(mut pids: Vec<i32>) -> Vec<Found> {
         let folder = format!("/proc/{pid}/fd");
         for fd in entries(&folder) {
             let path = PathBuf::from(format!("{folder}/{fd}"));
-            let Some(name) = region_name(&path) else {
+            let Some(name) = region_name(&path).filter(|_| is_writable(&path)) else {
                 continue;
             };
             let Ok(meta) = std::fs::metadata(&path) else {
@@ -105,6 +105,11 @@ fn region_name(path: &std::path::Path) -> Option<String> {
     (text.starts_with('/') && is_ours()).then(|| printable(text).into_owned())
 }
 
+/// Whether the descriptor is open for writing, which the link to it says.
+fn is_writable(path: &std::path::Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|link| link.mode() & 0o200 != 0)
+}
+
 /// Opens only what can be a named region at all: a private file of whole pages.
 fn has_magic(path: &std::path::Path) -> Option<bool> {
     use std::io::Read;
@@ -116,4 +121,32 @@ fn has_magic(path: &std::path::Path) -> Option<bool> {
     let mut magic = [0_u8; 8];
     std::fs::File::open(path).ok()?.read_exact(&mut magic).ok()?;
     Some(u64::from_le_bytes(magic) == crate::layout::MAGIC)
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use super::*;
+    use crate::clock::MonotonicClock;
+    use crate::config::Capacity;
+    use crate::region::{Placement, attach_read_only, create};
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn who_only_looks_is_no_process_of_the_region() {
+        let capacity = Capacity::checked(1024, 64, 4).unwrap();
+        let made = create(&Placement::inherited("looked-at"), capacity, Box::new(MonotonicClock));
+        let made = made.unwrap();
+        let found = || {
+            let mut found = discover_of(i32::try_from(std::process::id()).unwrap());
+            found.retain(|found| found.name == "looked-at");
+            found
+        };
+        let fd = made.backing().file.as_ref().unwrap().as_raw_fd();
+        let looking = attach_read_only(format!("/proc/self/fd/{fd}").as_ref()).unwrap();
+        assert!(found().len() == 1 && found()[0].path.ends_with(fd.to_string()));
+        drop(made);
+        assert!(found().is_empty());
+        drop(looking);
+    }
 }

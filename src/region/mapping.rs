@@ -216,11 +216,10 @@ const LOST: &[u8] =
     b"fl-shm: the region's file was cut, or lost its memory, while it was read; try again\n";
 
 extern "C" fn end_for_lost_memory(_signal: libc::c_int) {
-    // SAFETY: both calls may be made in a signal handler, and the text lives for ever.
-    unsafe {
-        libc::write(libc::STDERR_FILENO, LOST.as_ptr().cast(), LOST.len());
-        libc::_exit(2);
-    }
+    // SAFETY: it may be called in a signal handler, and the text lives for ever.
+    let _ = unsafe { libc::write(libc::STDERR_FILENO, LOST.as_ptr().cast(), LOST.len()) };
+    // SAFETY: it may be called in a signal handler.
+    unsafe { libc::_exit(2) }
 }
 
 /// Makes this process end with a message and exit code 2, instead of by SIGBUS, when it looks at memory that is

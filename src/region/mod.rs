@@ -173,12 +173,6 @@ impl Region {
         &self.backing
     }
 
-    /// Gives its file up; the mapping stays. Whoever only looks for long is else taken for one that uses the
-    /// region, by the descriptor that it holds open.
-    pub fn let_go_of_file(&mut self) -> Option<std::fs::File> {
-        self.backing.file.take()
-    }
-
     /// Capacities and offsets.
     pub fn sections(&self) -> &Sections {
         &self.sections

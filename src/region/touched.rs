@@ -138,6 +138,7 @@ mod tests {
         assert_eq!(live::Watcher::default().look(region, 10).hottest.len(), 1);
         assert_eq!(search::all(region).count(), 1);
         engine.limiter_totals(None);
+        assert_eq!(engine.reset_all(), Ok(1));
         let after = blocks(region);
         // Rows of small tables that are read whole.
         assert!(after - before < 1_024, "{before} blocks, then {after}");

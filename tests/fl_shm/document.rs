@@ -49,7 +49,6 @@ fn replayed(block: &Block, folder: &Path, file: &str) -> Vec<String> {
             .env_clear()
             .env("PATH", format!("{programs}:/usr/bin:/bin"))
             .env("FL_SHM_FILE", file)
-            .env("COLUMNS", "200")
             .current_dir(folder)
             .stdin(Stdio::null())
             .output()

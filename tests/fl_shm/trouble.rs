@@ -162,10 +162,12 @@ fn somebody_elses_region_is_refused() {
     }
     let folder = Folder::new("else");
     let scene = Scene::live(folder.path().join("region"));
-    // Where everybody can start it.
+    // Where everybody can start it. Another process writes it: one that is started here meanwhile would have it open
+    // for writing for a moment, in which it cannot be started.
     let program = std::env::temp_dir().join(format!("fl-shm-{}", std::process::id()));
-    std::fs::copy(env!("CARGO_BIN_EXE_fl-shm"), &program).expect("copied");
-    std::fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("mine");
+    let mut install = Command::new("install");
+    install.args(["-m", "755", env!("CARGO_BIN_EXE_fl-shm")]).arg(&program);
+    assert!(install.status().expect("started").success());
     let copy = std::env::temp_dir().join(format!("fl-shm-{}.region", std::process::id()));
     std::fs::copy(scene.path(), &copy).expect("copied");
     std::fs::set_permissions(&copy, Permissions::from_mode(0o600)).expect("mine");
