@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// One live region.
 #[derive(Debug, Clone)]
 pub struct Found {
-    /// Name given by its creator, or the path of its file.
+    /// Name given by its creator, or the path of its file, as [`printable`] has it.
     pub name: String,
     /// Where it can be opened: `/proc/<pid>/fd/<n>` of one of its processes.
     pub path: PathBuf,
@@ -41,7 +41,7 @@ fn found_in(mut pids: Vec<i32>) -> Vec<Found> {
         let folder = format!("/proc/{pid}/fd");
         for fd in entries(&folder) {
             let path = PathBuf::from(format!("{folder}/{fd}"));
-            let Some(name) = region_name(&path) else {
+            let Some(name) = region_name(&path).map(|name| printable(&name)) else {
                 continue;
             };
             let Ok(meta) = std::fs::metadata(&path) else {
@@ -58,6 +58,11 @@ fn found_in(mut pids: Vec<i32>) -> Vec<Found> {
     found
 }
 
+/// A name that somebody else has given, without what would steer the terminal that it is shown on.
+pub fn printable(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
 /// Where named regions usually are.
 const MEMORY_FILES: &str = "/dev/shm";
 
@@ -70,7 +75,7 @@ pub fn orphans(live: &[Found]) -> Vec<Found> {
         let meta = std::fs::symlink_metadata(&path).ok()?;
         let id = (meta.dev(), meta.ino());
         let alone = meta.is_file() && !live.iter().any(|region| region.id == id);
-        let name = path.display().to_string();
+        let name = printable(&path.display().to_string());
         alone.then(|| Found { name, path, pids: Vec::new(), id, len: meta.len() })
     };
     let mut found: Vec<Found> = paths.filter_map(orphan).collect();
@@ -113,4 +118,24 @@ fn has_magic(path: &std::path::Path) -> Option<bool> {
     let mut magic = [0_u8; 8];
     std::fs::File::open(path).ok()?.read_exact(&mut magic).ok()?;
     Some(u64::from_le_bytes(magic) == crate::layout::MAGIC)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::MonotonicClock;
+    use crate::config::Capacity;
+    use crate::region::{Placement, create};
+
+    /// Whoever is root looks at everybody's.
+    #[test]
+    fn a_name_cannot_steer_the_terminal() {
+        let name = "n\x1b]0;\u{9b}31m\x07\nü";
+        let capacity = Capacity::checked(64, 64, 4).unwrap();
+        let _made =
+            create(&Placement::inherited(name), capacity, Box::new(MonotonicClock)).unwrap();
+        let own = i32::try_from(std::process::id()).unwrap();
+        let names: Vec<String> = discover_of(own).into_iter().map(|found| found.name).collect();
+        assert!(names.contains(&"n?]0;?31m??ü".to_string()), "{names:?}");
+    }
 }
