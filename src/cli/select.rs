@@ -116,7 +116,8 @@ pub(super) fn choose(select: &Select) -> Result<Option<Chosen>, Failure> {
     }
     let mut found = select.pid.map_or_else(discover, discover_of);
     if let Some(name) = &select.region {
-        found.retain(|region| region.name == *name);
+        let printed = printable(name);
+        found.retain(|region| region.name == printed);
         if found.is_empty() {
             return Err(Failure::Message(format!(
                 "no live region is named {name:?}: try fl-shm ls"
@@ -137,4 +138,26 @@ pub(super) fn choose(select: &Select) -> Result<Option<Chosen>, Failure> {
         return Err(Failure::Message(message));
     }
     Ok(found.pop().map(Chosen::Live))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::MonotonicClock;
+    use crate::config::Capacity;
+    use crate::inspect;
+    use crate::region::{Placement, create, dump};
+
+    #[test]
+    fn what_a_dump_calls_itself_cannot_steer_the_terminal() {
+        let path = std::env::temp_dir().join(format!("fl-select-{}", std::process::id()));
+        let capacity = Capacity::checked(64, 64, 4).unwrap();
+        let made = create(&Placement::inherited("d"), capacity, Box::new(MonotonicClock)).unwrap();
+        let file = std::fs::File::create(&path).unwrap();
+        dump(&made, &inspect::moment(&made, "\x1b[2Jd"), &file).unwrap();
+        let select = Select { region: None, pid: None, file: Some(path.clone()) };
+        let chosen = choose(&select).ok().flatten().unwrap();
+        assert_eq!(chosen.name(), "?[2Jd");
+        std::fs::remove_file(path).unwrap();
+    }
 }

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 /// One live region.
 #[derive(Debug, Clone)]
 pub struct Found {
-    /// Name given by its creator, or the path of its file.
+    /// Name given by its creator, or the path of its file, as [`printable`] has it.
     pub name: String,
     /// Where it can be opened: `/proc/<pid>/fd/<n>` of one of its processes.
     pub path: PathBuf,
@@ -148,5 +148,17 @@ mod tests {
         drop(made);
         assert!(found().is_empty());
         drop(looking);
+    }
+
+    /// Whoever is root looks at everybody's.
+    #[test]
+    fn a_name_cannot_steer_the_terminal() {
+        let name = "n\x1b]0;\u{9b}31m\x07\nü";
+        let capacity = Capacity::checked(64, 64, 4).unwrap();
+        let _made =
+            create(&Placement::inherited(name), capacity, Box::new(MonotonicClock)).unwrap();
+        let own = i32::try_from(std::process::id()).unwrap();
+        let names: Vec<String> = discover_of(own).into_iter().map(|found| found.name).collect();
+        assert!(names.contains(&"n?]0;?31m??ü".to_string()), "{names:?}");
     }
 }
