@@ -57,18 +57,34 @@ impl Screen {
 }
 
 const BOLD: &str = "\x1b[1m";
-const RED: &str = "\x1b[31m";
-const YELLOW: &str = "\x1b[33m";
 const PLAIN: &str = "\x1b[0m";
 
 /// How a value stands out.
-fn colour(column: &Column, cell: Cell<'_>) -> &'static str {
-    match (cell, column.unit) {
-        (Cell::Text("dead" | "open"), _) => RED,
-        (Cell::Float(used), Unit::Percent) if used >= 100.0 => RED,
-        (Cell::Float(used), Unit::Percent) if used >= 80.0 => YELLOW,
-        (Cell::Bool(false), _) if column.name.ends_with("healthy") => RED,
-        _ => "",
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Colour {
+    None,
+    Yellow,
+    Red,
+}
+
+impl Colour {
+    fn of(column: &Column, cell: Cell<'_>) -> Self {
+        match (cell, column.unit) {
+            (Cell::Text("dead" | "open"), _) => Self::Red,
+            (Cell::Float(used), Unit::Percent) if used >= 100.0 => Self::Red,
+            (Cell::Float(used), Unit::Percent) if used >= 80.0 => Self::Yellow,
+            (Cell::Bool(false), _) if column.name.ends_with("healthy") => Self::Red,
+            _ => Self::None,
+        }
+    }
+
+    /// What turns it on.
+    fn begin(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Yellow => "\x1b[33m",
+            Self::Red => "\x1b[31m",
+        }
     }
 }
 
@@ -127,8 +143,8 @@ struct Shown<'c> {
 struct Table<'c> {
     shown: Vec<Shown<'c>>,
     texts: String,
-    /// Where each cell ends, and how it stands out.
-    cells: Vec<(usize, &'static str)>,
+    /// Length of each cell in bytes, and how it stands out.
+    cells: Vec<(u32, Colour)>,
     rows: usize,
 }
 
@@ -173,16 +189,18 @@ impl<'c> Table<'c> {
             let written = &self.texts[begin..];
             let width = if written.is_ascii() { written.len() } else { written.chars().count() };
             shown.width = shown.width.max(width);
-            self.cells.push((self.texts.len(), colour(shown.column, cell)));
+            let length = u32::try_from(written.len()).unwrap_or(u32::MAX);
+            self.cells.push((length, Colour::of(shown.column, cell)));
         }
     }
 
     /// Cells from left to right, with their columns.
-    fn cells(&self) -> impl Iterator<Item = (&Shown<'c>, &str, &'static str)> {
-        let mut begin = 0;
-        self.cells.iter().zip(self.shown.iter().cycle()).map(move |(&(end, colour), shown)| {
-            let text = &self.texts[begin..end];
-            begin = end;
+    fn cells(&self) -> impl Iterator<Item = (&Shown<'c>, &str, Colour)> {
+        let mut rest = self.texts.as_str();
+        self.cells.iter().zip(self.shown.iter().cycle()).map(move |(&(length, colour), shown)| {
+            let length = usize::try_from(length).unwrap_or(usize::MAX);
+            let (text, after) = rest.split_at_checked(length).unwrap_or((rest, ""));
+            rest = after;
             (shown, text, colour)
         })
     }
@@ -202,13 +220,13 @@ impl<'c> Table<'c> {
         let mut line = Line { text, limit, width: 0, pending: 0 };
         line.text.push_str(bold);
         for shown in &self.shown {
-            line.cell(&shown.head, "", shown);
+            line.cell(&shown.head, Colour::None, shown);
         }
         line.text.push_str(plain);
         line.end();
         let columns = self.shown.len();
         for (number, (shown, cell, colour)) in self.cells().enumerate() {
-            line.cell(cell, if screen.colour { colour } else { "" }, shown);
+            line.cell(cell, if screen.colour { colour } else { Colour::None }, shown);
             if (number + 1) % columns == 0 {
                 line.end();
             }
@@ -226,7 +244,7 @@ struct Line<'t> {
 }
 
 impl Line<'_> {
-    fn cell(&mut self, cell: &str, colour: &str, shown: &Shown<'_>) {
+    fn cell(&mut self, cell: &str, colour: Colour, shown: &Shown<'_>) {
         let length = if cell.is_ascii() { cell.len() } else { cell.chars().count() };
         let fill = shown.width.saturating_sub(length);
         let right = shown.column.kind != Kind::Text && shown.column.kind != Kind::Bool;
@@ -239,7 +257,7 @@ impl Line<'_> {
         }
     }
 
-    fn push(&mut self, cell: &str, length: usize, colour: &str) {
+    fn push(&mut self, cell: &str, length: usize, colour: Colour) {
         let room = self.limit.saturating_sub(self.width + self.pending);
         self.width += self.pending + length;
         if room == 0 {
@@ -247,14 +265,14 @@ impl Line<'_> {
         }
         self.text.extend(std::iter::repeat_n(' ', self.pending));
         self.pending = 0;
-        self.text.push_str(colour);
+        self.text.push_str(colour.begin());
         if length <= room {
             self.text.push_str(cell);
         } else {
             self.text.extend(cell.chars().take(room - 1));
             self.text.push('…');
         }
-        if !colour.is_empty() {
+        if colour != Colour::None {
             self.text.push_str(PLAIN);
         }
     }
@@ -336,7 +354,7 @@ fn write_cell(text: &mut String, column: &Column, cell: Cell<'_>) -> std::fmt::R
         (Cell::Unsigned(value), Unit::Moment) => text.push_str(&moment(value)),
         (Cell::Unsigned(value), Unit::Percent) => write!(text, "{value}%")?,
         (Cell::Float(value), Unit::Percent) => write!(text, "{value:.1}%")?,
-        (Cell::Unsigned(value), _) => write!(text, "{value}")?,
+        (Cell::Unsigned(value), _) => digits(text, value),
         (Cell::Signed(value), _) => write!(text, "{value}")?,
         (Cell::Float(value), Unit::PerSecond) if value < 9.95 => write!(text, "{value:.2}")?,
         (Cell::Float(value), Unit::PerSecond) => write!(text, "{value:.1}")?,
@@ -344,6 +362,22 @@ fn write_cell(text: &mut String, column: &Column, cell: Cell<'_>) -> std::fmt::R
         (Cell::Float(value), _) => write!(text, "{}", (value * 1e6).round() / 1e6)?,
     }
     Ok(())
+}
+
+/// A whole number: most cells are some.
+fn digits(text: &mut String, value: u64) {
+    let mut rest = value;
+    let mut digits = [b'0'; 20];
+    let mut begin = digits.len();
+    for digit in digits.iter_mut().rev() {
+        *digit += u8::try_from(rest % 10).unwrap_or(0);
+        rest /= 10;
+        begin -= 1;
+        if rest == 0 {
+            break;
+        }
+    }
+    text.extend(digits.iter().skip(begin).map(|&digit| char::from(digit)));
 }
 
 /// A duration of so many units of so many nanoseconds.
@@ -479,6 +513,11 @@ mod tests {
         );
         assert_eq!([span_of(12_345, 1_000), span_of(61_000, 1_000_000)], ["12.3ms", "1m01s"]);
         assert_eq!([1, 2_500_000, 10_000_001].map(wait), ["1.0us", "2.5s", "11s"]);
+        for value in [0, 9, 10, 1_024, u64::MAX] {
+            let mut text = String::new();
+            digits(&mut text, value);
+            assert_eq!(text, value.to_string());
+        }
         assert_eq!(moment(0), "1970-01-01 00:00:00 UTC");
         assert_eq!(moment(951_782_399), "2000-02-28 23:59:59 UTC");
         assert_eq!(moment(951_868_800), "2000-03-01 00:00:00 UTC");
