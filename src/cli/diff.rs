@@ -253,7 +253,11 @@ fn changed<T: Serialize>(
     }
     let (was, is) = (flat(&was.unwrap_or_default()), flat(&is));
     let get = |fields: &Fields, name: &String| fields.get(name).cloned().unwrap_or(Value::Null);
-    let all = was.keys().chain(is.keys());
+    // What a rate or a sliding window has regained is no change.
+    let regains = matches!(is.get("kind").and_then(Value::as_str), Some("gcra" | "sliding"));
+    let decided = ["allowed", "denied"].iter().any(|&name| was.get(name) != is.get(name));
+    let settled = |name: &String| regains && !decided && name == "requests.used";
+    let all = was.keys().chain(is.keys()).filter(|name| !settled(name));
     let all = all.map(|name| (name.clone(), (get(&was, name), get(&is, name))));
     Ok(all.filter(|(_, (was, is))| was != is).collect())
 }
@@ -339,6 +343,9 @@ mod tests {
             (0..count).for_each(|_| drop(engine.hit_all(&keys, 600).unwrap()));
         };
         hit(3);
+        // It regains.
+        let rate = engine.limiter("", crate::primitives::gcra::Quota::new(60, 9).unwrap());
+        (0..9).for_each(|_| drop(engine.check(&rate, b"k")));
         let before = Report::of(engine.region());
         clock.advance_s(20);
         let Ok(found) = between(&before, &Report::of(engine.region()), true) else { panic!() };

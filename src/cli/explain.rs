@@ -54,7 +54,13 @@ fn show(out: &mut impl Write, found: &Explanation) -> Result<()> {
     } else if found.limits.is_empty() {
         return Ok(());
     } else {
-        writeln!(out, "{}", if found.admitted { "admitted" } else { "not known" })?;
+        let partly = found.limits.iter().any(|limit| limit.answer == "unknown");
+        let said = match (found.admitted, partly) {
+            (true, false) => "admitted",
+            (true, true) => "admitted, as far as it can be told",
+            (false, _) => "not known",
+        };
+        writeln!(out, "{said}")?;
     }
     for name in &found.ambiguous {
         writeln!(out, "several are shown as {name} and cannot be told apart: ask by # and hash")?;

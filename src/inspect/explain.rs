@@ -30,7 +30,8 @@ pub struct Explanation {
     pub at_ms: u64,
     /// What was asked for: requests of a rate, units of a sliding window, tokens of a window.
     pub cost: u64,
-    /// True when every limit that was found would admit it, and something was found under every name.
+    /// True when a limit of what was asked for would admit it, none would refuse it, and something was found under
+    /// every name. What some limits would answer may be unknown all the same.
     pub admitted: bool,
     /// The limit that decides, by its place among `limits`: of those that refuse, the one that refuses longest.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -129,13 +130,16 @@ impl Explanation {
         // Of several the first.
         let decides = ranks.max_by_key(|&(rank, place)| (rank, std::cmp::Reverse(place)));
         let decides = decides.map(|(_, place)| place);
+        let admits = |limit: &LimitOutlook| {
+            limit.answer == "admits" && limit.matched != Match::Related.name()
+        };
         let waits = decides.and_then(|place| limits[place].retry_after_us);
         Self {
             schema: SCHEMA,
             region: name.to_string(),
             at_ms: unix_ms(region, region.now(), 0),
             cost: question.cost,
-            admitted: decides.is_none() && unknown.is_empty(),
+            admitted: decides.is_none() && unknown.is_empty() && limits.iter().any(admits),
             decides,
             retry_after_us: waits,
             until_ms: decides.and_then(|place| limits[place].until_ms),
@@ -549,6 +553,10 @@ mod tests {
         let (engine, _) = engine();
         let unknown = explain(&engine, &["{user:nobody}"], 1);
         assert_eq!((unknown.admitted, unknown.unknown), (false, vec!["user:nobody".to_string()]));
+        // A counter's reader compares it with what only it knows.
+        engine.add("c", 1, 600).unwrap();
+        let counted = explain(&engine, &["c"], 1);
+        assert_eq!((counted.limits[0].answer, counted.admitted), ("unknown", false));
         let clock = FakeClock::at(1_000_000_000_000);
         let capacity = Capacity { keys: 40, lease_chunks: 8, workers: 4, deployments: 8 };
         let engine = Engine::new(create_heap(capacity, Box::new(clock)).unwrap());
