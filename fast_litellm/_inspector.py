@@ -196,7 +196,8 @@ class Inspector:
                 await asyncio.wait_for(send(message), _UNREAD_S)
                 await asyncio.wait([gone], timeout=self._looks.interval_s)
             await send({"type": "http.response.body", "body": b""})
-        except (asyncio.TimeoutError, UnavailableError):
+        except (asyncio.TimeoutError, UnavailableError, OSError):
+            # Some servers tell by an OSError that the client has gone.
             return
         except FAULTS as error:
             _log(error)

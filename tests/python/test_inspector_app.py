@@ -384,6 +384,18 @@ class TestStreams:
         asyncio.run(asyncio.wait_for(app(talk.scope, talk.receive, send), 20))
         assert len(talk.sent) == 2
 
+    def test_a_client_that_has_gone_is_no_fault(self, caplog: pytest.LogCaptureFixture) -> None:
+        talk = Talk("/api/stream", **KNOWN)
+
+        async def send(message: Any) -> None:
+            talk.sent.append(message)
+            if message["type"] == "http.response.body":
+                raise ConnectionResetError("by peer")
+
+        app = asgi.inspector(token=TOKEN)
+        asyncio.run(app(talk.scope, talk.receive, send))
+        assert (len(talk.sent), caplog.text) == (2, "")
+
     def test_a_region_that_goes_ends_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         async def during() -> None:
             await asyncio.sleep(0.15)
