@@ -42,14 +42,15 @@ pub(super) fn duration(seconds: u64) -> String {
     }
 }
 
-/// `16.0M`, `12K` or `8B`.
+/// `1.5G`, `16.0M`, `12K` or `8B`.
 pub(super) fn bytes(count: u64) -> String {
     #[allow(clippy::cast_precision_loss, reason = "one decimal is shown")]
     let mebibytes = count as f64 / f64::from(1 << 20);
     match count {
         0..1_024 => format!("{count}B"),
         1_024..0x10_0000 => format!("{}K", count >> 10),
-        _ => format!("{mebibytes:.1}M"),
+        0x10_0000..0x4000_0000 => format!("{mebibytes:.1}M"),
+        _ => format!("{:.1}G", mebibytes / 1_024.0),
     }
 }
 

@@ -5,6 +5,7 @@ use super::outcome::{Failure, Outcome};
 use super::{OK, cooldown, diff, doctor, leases, ls, output, reap, reset, verify};
 use crate::inspect::explain::Explanation;
 use crate::inspect::known::Known;
+use crate::inspect::live::Frame;
 use crate::inspect::{Report, SCHEMA, Section};
 use crate::layout::render;
 use clap::Args;
@@ -31,7 +32,7 @@ pub(super) struct Schemas {
 type Describe = fn(SchemaGenerator) -> Schema;
 
 /// Every command that prints JSON, and what it prints.
-pub(super) const COMMANDS: [(&str, Describe); 11] = [
+pub(super) const COMMANDS: [(&str, Describe); 12] = [
     ("inspect", |generator| sections_are_optional(described::<Report>(generator))),
     ("leases", described::<leases::Printed>),
     ("ls", described::<Vec<ls::Listed>>),
@@ -43,6 +44,8 @@ pub(super) const COMMANDS: [(&str, Describe); 11] = [
     ("reap", described::<reap::Plan<'static>>),
     ("reset", described::<reset::Plan<'static>>),
     ("cooldown", described::<cooldown::Plan<'static>>),
+    // What it sends as frames, and `top` shows.
+    ("serve", described::<Frame>),
 ];
 
 fn described<T: JsonSchema>(generator: SchemaGenerator) -> Schema {
@@ -159,6 +162,7 @@ mod tests {
             |command: &&clap::Command| takes(command) || command.get_subcommands().any(takes);
         let mut printing: Vec<&str> =
             command.get_subcommands().filter(prints).map(clap::Command::get_name).collect();
+        printing.push("serve");
         let mut known = COMMANDS.map(|(name, _)| name).to_vec();
         printing.sort_unstable();
         known.sort_unstable();

@@ -153,12 +153,12 @@ mod tests {
     /// Whoever is root looks at everybody's.
     #[test]
     fn a_name_cannot_steer_the_terminal() {
-        let name = "n\x1b]0;\u{9b}31m\x07\nü";
+        let name = "n\x1b]0;\u{9b}31m\x07\nü\u{202e}gpj";
         let capacity = Capacity::checked(64, 64, 4).unwrap();
         let _made =
             create(&Placement::inherited(name), capacity, Box::new(MonotonicClock)).unwrap();
         let own = i32::try_from(std::process::id()).unwrap();
         let names: Vec<String> = discover_of(own).into_iter().map(|found| found.name).collect();
-        assert!(names.contains(&"n?]0;?31m??ü".to_string()), "{names:?}");
+        assert!(names.contains(&"n?]0;?31m??ü?gpj".to_string()), "{names:?}");
     }
 }

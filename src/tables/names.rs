@@ -32,9 +32,10 @@ pub fn redact(text: &str) -> String {
     shown
 }
 
-/// A text from elsewhere as it may be shown: a terminal obeys control characters.
+/// A text from elsewhere as it may be shown: a terminal obeys control characters, and characters that turn the
+/// direction of writing make what follows read as something else.
 pub fn printable(text: &str) -> Cow<'_, str> {
-    if text.contains(char::is_control) {
+    if text.contains(steers) {
         Cow::Owned(text.chars().map(visible).collect())
     } else {
         Cow::Borrowed(text)
@@ -42,7 +43,12 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 }
 
 fn visible(c: char) -> char {
-    if c.is_control() { '?' } else { c }
+    if steers(c) { '?' } else { c }
+}
+
+fn steers(c: char) -> bool {
+    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || turns
 }
 
 fn push_part(shown: &mut String, part: &str, keyed: bool) {
@@ -239,7 +245,7 @@ pub fn read<'a>(record: impl Into<Place<'a>>) -> Option<String> {
 pub(super) fn shown(bytes: Vec<u8>) -> String {
     let replaced = |bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes);
-        text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+        text.chars().map(visible).collect()
     };
     if !bytes.iter().all(|byte| (b' '..=b'~').contains(byte)) {
         return replaced(&bytes);

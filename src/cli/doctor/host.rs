@@ -65,12 +65,21 @@ fn memory_files() -> Option<Check> {
     })
 }
 
+/// Limit and use of memory, where the container's are: with version 2 of control groups, and with version 1.
+const MEMORY: [[&str; 2]; 2] = [
+    ["memory.max", "memory.current"],
+    ["memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"],
+];
+/// Version 1 says so much where there is no limit.
+const UNLIMITED: u64 = 1 << 60;
+
 /// Shared memory counts as memory of the container.
 fn memory_limit() -> Option<Check> {
-    let read = |file: &str| std::fs::read_to_string(format!("/sys/fs/cgroup/{file}")).ok();
-    let number = |text: String| text.trim().parse::<u64>().ok();
-    let limit = read("memory.max").and_then(number)?;
-    let used = read("memory.current").and_then(number)?;
+    let number = |file: &str| -> Option<u64> {
+        std::fs::read_to_string(format!("/sys/fs/cgroup/{file}")).ok()?.trim().parse().ok()
+    };
+    let found = MEMORY.iter().find_map(|[limit, used]| Some((number(limit)?, number(used)?)));
+    let (limit, used) = found.filter(|&(limit, _)| limit < UNLIMITED)?;
     let left = limit.saturating_sub(used);
     let wanted = Sections::of(Capacity::default()).total_len();
     let found = format!("{} of {} left", bytes(left), bytes(limit));

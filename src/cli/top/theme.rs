@@ -1,5 +1,6 @@
 //! What the terminal can show, and what means what.
 
+use crate::tables::names::printable;
 use ratatui::buffer::Buffer;
 use ratatui::style::{Color, Modifier, Style};
 use std::ffi::OsString;
@@ -88,9 +89,7 @@ fn ascii(symbol: &str) -> &'static str {
 
 /// A name of the region's as it can be shown: without what moves the cursor or turns the line around.
 pub(super) fn plain(text: &str) -> String {
-    let turns = |character| matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let bad = |character: char| character.is_control() || turns(character);
-    text.chars().map(|character| if bad(character) { '\u{fffd}' } else { character }).collect()
+    printable(text).into_owned()
 }
 
 #[cfg(test)]
@@ -123,6 +122,6 @@ mod tests {
 
     #[test]
     fn a_name_cannot_move_the_cursor() {
-        assert_eq!(plain("a\x1b[2Jb\n\u{202e}ü"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}ü");
+        assert_eq!(plain("a\x1b[2Jb\n\u{202e}ü"), "a?[2Jb??ü");
     }
 }
