@@ -51,15 +51,10 @@ def app(*, token: str | None = None) -> Application:
     """
     expected = _checked(token)
 
-    async def application(scope: _Message, receive: _Receive, send: _Send) -> None:
-        if scope["type"] == "lifespan":
-            await _live(receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1000})
-        elif scope["type"] == "http":
-            await _answer(scope, send, expected)
+    async def answer(scope: _Message, receive: _Receive, send: _Send) -> None:
+        await _answer(scope, send, expected)
 
-    return application
+    return _of_requests(answer)
 
 
 def inspector(
@@ -106,15 +101,24 @@ def inspector(
 
     shown = Inspector(authorize or by_token, interval_s)
 
+    async def answer(scope: _Message, receive: _Receive, send: _Send) -> None:
+        known = ("", "/api/frame", "/api/stream")
+        places = [place for place in _places(scope) if place in known]
+        await shown.answer(places[0] if places else "?", scope, receive, send)
+
+    return _of_requests(answer)
+
+
+def _of_requests(answer: Application) -> Application:
+    """The application that answers requests so, starts and stops, and takes no websocket."""
+
     async def application(scope: _Message, receive: _Receive, send: _Send) -> None:
         if scope["type"] == "lifespan":
             await _live(receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
         elif scope["type"] == "http":
-            known = ("", "/api/frame", "/api/stream")
-            places = [place for place in _places(scope) if place in known]
-            await shown.answer(places[0] if places else "?", scope, receive, send)
+            await answer(scope, receive, send)
 
     return application
 

@@ -318,7 +318,7 @@ fn is_due(last_us: &Word<u64>, now: Instant, interval_us: u64) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::clock::FakeClock;
     use crate::config::Capacity;
@@ -326,7 +326,7 @@ mod tests {
     use crate::tables::names;
 
     /// A small region on the heap with a clock that stands still.
-    pub(super) fn engine() -> (Engine, FakeClock) {
+    pub(crate) fn engine() -> (Engine, FakeClock) {
         let clock = FakeClock::at(1_000_000_000_000);
         let mut capacity = Capacity::checked(1024, 64, 16).expect("valid");
         if cfg!(miri) {

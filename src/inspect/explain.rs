@@ -443,15 +443,10 @@ mod tests {
     use crate::engine::Engine;
     use crate::engine::health::Cause;
     use crate::engine::slots::SlotAsk;
+    use crate::engine::tests::engine;
     use crate::engine::windows::Ask;
     use crate::layout::FailureKind;
     use crate::region::create_heap;
-
-    fn engine() -> (Engine, FakeClock) {
-        let clock = FakeClock::at(1_000_000_000_000);
-        let capacity = Capacity::checked(1024, 64, 16).unwrap();
-        (Engine::new(create_heap(capacity, Box::new(clock.clone())).unwrap()), clock)
-    }
 
     fn explain(engine: &Engine, names: &[&str], cost: u64) -> Explanation {
         let wanted: Vec<Wanted> = names.iter().map(|name| Wanted::new(name)).collect();

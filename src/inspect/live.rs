@@ -345,27 +345,14 @@ fn reports(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::FakeClock;
-    use crate::config::Capacity;
-    use crate::engine::Engine;
+
     use crate::engine::slots::SlotAsk;
+    use crate::engine::tests::engine;
     use crate::engine::windows::Ask;
+    use crate::inspect::tests::check;
     use crate::layout::IdentityWord;
-    use crate::primitives::gcra::Quota;
-    use crate::region::create_heap;
+
     use crate::sync::Ordering::Relaxed;
-
-    fn engine() -> (Engine, FakeClock) {
-        let clock = FakeClock::at(1_000_000_000_000);
-        let capacity = Capacity::checked(1024, 64, 16).unwrap();
-        (Engine::new(create_heap(capacity, Box::new(clock.clone())).unwrap()), clock)
-    }
-
-    /// Checks of a key that is allowed 10 at once.
-    fn check(engine: &Engine, key: &str, times: u32) {
-        let limiter = engine.limiter("", Quota::new(1, 10).unwrap());
-        assert!((0..times).all(|_| engine.check(&limiter, key.as_bytes()).is_ok()));
-    }
 
     fn rates_of(frame: &Frame) -> Vec<(&str, Option<f64>, Option<f64>)> {
         let of = |key: &LimitReport| (key.allowed_per_s, key.denied_per_s);

@@ -160,6 +160,12 @@ pub(crate) mod tests {
     use crate::primitives::gcra::Quota;
     use crate::region::create_heap;
 
+    /// Checks of a key that is allowed 10 at once.
+    pub(super) fn check(engine: &Engine, key: &str, times: u32) {
+        let limiter = engine.limiter("", Quota::new(1, 10).unwrap());
+        assert!((0..times).all(|_| engine.check(&limiter, key.as_bytes()).is_ok()));
+    }
+
     fn use_all(engine: &Engine) -> [bool; 3] {
         let ask = |counter, limit| Ask {
             window: "{api_key:0123456789abcdef0123}:window",

@@ -70,25 +70,12 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::FakeClock;
-    use crate::config::Capacity;
-    use crate::engine::Engine;
+
     use crate::engine::slots::SlotAsk;
-    use crate::primitives::gcra::Quota;
-    use crate::region::create_heap;
+    use crate::engine::tests::engine;
+    use crate::inspect::tests::check;
+
     use crate::sync::Ordering;
-
-    fn engine() -> (Engine, FakeClock) {
-        let clock = FakeClock::at(1_000_000_000_000);
-        let capacity = Capacity::checked(1024, 64, 16).unwrap();
-        (Engine::new(create_heap(capacity, Box::new(clock.clone())).unwrap()), clock)
-    }
-
-    /// Checks of a key that is allowed 10 at once.
-    fn check(engine: &Engine, key: &str, times: u32) {
-        let limiter = engine.limiter("", Quota::new(1, 10).unwrap());
-        assert!((0..times).all(|_| engine.check(&limiter, key.as_bytes()).is_ok()));
-    }
 
     fn limits(report: &Report) -> BTreeMap<&str, (Option<f64>, Option<f64>)> {
         let rates = |limit: &super::super::LimitReport| (limit.allowed_per_s, limit.denied_per_s);
