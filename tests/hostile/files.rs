@@ -266,8 +266,9 @@ fn hostile_files(folder: &Folder) -> Vec<PathBuf> {
 fn the_command_line_shows_or_refuses_them() {
     let folder = Folder::new("cli");
     let paths = hostile_files(&folder);
-    // Held open, so that `ls` finds those that look like regions.
-    let open: Vec<File> = paths.iter().map(|path| File::open(path).expect("there")).collect();
+    // Held open as their users hold them, so that `ls` finds those that look like regions.
+    let hold = |path| File::options().read(true).write(true).open(path).expect("there");
+    let open: Vec<File> = paths.iter().map(hold).collect();
     let run = |arguments: &[&str]| {
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_fl-shm"))
             .args(arguments)
