@@ -224,7 +224,7 @@ extern "C" fn end_for_lost_memory(_signal: libc::c_int) {
 
 /// Makes this process end with a message and exit code 2, instead of by SIGBUS, when it looks at memory that is
 /// gone: behind the end of a file that was cut. For programs that do nothing else than look.
-pub(crate) fn end_when_memory_is_lost() {
+pub fn end_when_memory_is_lost() {
     #[cfg(not(miri))]
     {
         use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};

@@ -9,7 +9,9 @@ use fast_litellm::engine::Engine;
 use fast_litellm::error::AttachError;
 use fast_litellm::region::{Placement, Region, attach_file, attach_read_only, create};
 use std::fs::File;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
+#[cfg(feature = "cli")]
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Bytes of the header.
@@ -38,6 +40,7 @@ impl Folder {
     }
 
     /// A file of these bytes that only this user can open.
+    #[cfg(feature = "cli")]
     fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.0.join(name);
         let _ = std::fs::remove_file(&path);
@@ -228,6 +231,7 @@ fn whatever_is_no_file_is_refused_without_waiting() {
 }
 
 /// Files of random bytes, of a whole region with random sections, and of pieces of one.
+#[cfg(feature = "cli")]
 fn hostile_files(folder: &Folder) -> Vec<PathBuf> {
     let mut source = Source::Seeded(11);
     let (path, region) = folder.region("busy");
