@@ -2,9 +2,10 @@
 //! event with who ran them.
 
 use super::OK;
-use super::outcome::{Failure, Outcome};
+use super::outcome::{Failure, Outcome, say};
 use super::select::Chosen;
 use crate::engine::Engine;
+use crate::inspect::search::{Hit, Match, Wanted, search};
 use crate::layout::{HandCommand, IdentityWord};
 use crate::region::{Obstacle, Region, Vantage};
 use clap::Args;
@@ -89,4 +90,47 @@ pub(super) fn open(region: &Region, chosen: &Chosen) -> Result<Engine, Failure> 
 /// Leaves an event: the user who ran this, also where it acts for another one.
 pub(super) fn note(engine: &Engine, subject: Option<IdentityWord>, command: HandCommand) {
     engine.note_by_hand(subject, getuid().as_raw(), command);
+}
+
+/// What can be named, in words.
+pub(super) struct Words {
+    /// Several of them.
+    pub(super) things: &'static str,
+    /// What tells one for certain.
+    pub(super) certain: &'static str,
+    /// What is said after a name that none has.
+    pub(super) unknown: &'static str,
+}
+
+/// What is meant by the names, each thing once; `None` = one of them is not known, which has been said.
+pub(super) fn meant(
+    region: &Region,
+    wanted: &[Wanted],
+    counts: impl Fn(&Hit) -> bool,
+    words: &Words,
+) -> Result<Option<Vec<Hit>>, Failure> {
+    let (mut all, mut complete) = (Vec::<Hit>::new(), true);
+    for one in wanted {
+        let mut hits = search(region, one);
+        hits.retain(&counts);
+        let by_name = hits.iter().filter(|hit| hit.matched == Match::Name);
+        let ids: Vec<String> = by_name.map(Hit::id).collect();
+        if ids.len() > 1 {
+            let Words { things, certain, .. } = words;
+            return Err(Failure::Message(format!(
+                "several {things} are shown as {} and cannot be told apart: name those that you mean by {}, or give \
+                 the {certain} itself",
+                one.shown(),
+                ids.join(", ")
+            )));
+        }
+        if hits.is_empty() {
+            complete = false;
+            say(&format!("{}: {}", one.shown(), words.unknown));
+        }
+        let known = |hit: &Hit| all.iter().any(|other| other.slot == hit.slot);
+        let new: Vec<Hit> = hits.into_iter().filter(|hit| !known(hit)).collect();
+        all.extend(new);
+    }
+    Ok(complete.then_some(all))
 }

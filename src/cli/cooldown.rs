@@ -1,18 +1,20 @@
 //! `fl-shm cooldown clear`: ends cooldowns of deployments.
 
-use super::by_hand::{self, Consent};
-use super::outcome::{Failure, Outcome, json, nothing_found, say};
+use super::by_hand::{self, Consent, Words};
+use super::outcome::{Failure, Outcome, json, nothing_found};
 use super::select::{self, Select};
 use super::{NOTHING, output};
 use crate::engine::quota::Place;
-use crate::inspect::known::{Found, Known};
-use crate::inspect::search::{Hit, Match, Table, Wanted, all, search};
-use crate::inspect::{DeploymentReport, SCHEMA};
+use crate::inspect::known::Found;
+use crate::inspect::search::{Hit, Match, Table, Wanted, all};
+use crate::inspect::{DeploymentReport, Report, SCHEMA, Section};
 use crate::layout::HandCommand;
 use crate::region::Region;
+use crate::sync::Bits;
 use clap::{Args, Subcommand};
 use schemars::JsonSchema;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::io::Write;
 
 #[derive(Debug, Args)]
@@ -67,7 +69,11 @@ pub(super) fn cooldown(arguments: &Cooldown, out: &mut impl Write) -> Outcome {
     };
     let region = chosen.look()?;
     by_hand::permit("cooldown clear", &region, &chosen)?;
-    let hits = if clear.all { Some(all_of(&region)) } else { named(&region, &wanted)? };
+    let hits = if clear.all {
+        Some(all_of(&region))
+    } else {
+        by_hand::meant(&region, &wanted, is_deployment, &WORDS)?
+    };
     let Some(hits) = hits else { return Ok(NOTHING) };
     let deployments = cooled_down(&region, &hits);
     let mut plan = Plan { schema: SCHEMA, region: chosen.name(), deployments, cleared: None };
@@ -96,41 +102,31 @@ pub(super) fn cooldown(arguments: &Cooldown, out: &mut impl Write) -> Outcome {
 }
 
 fn all_of(region: &Region) -> Vec<Hit> {
-    all(region).filter(|hit| hit.table == Table::Deployments).collect()
+    all(region).filter(is_deployment).collect()
 }
 
-/// The deployments that are meant; `None` = one of them is not known.
-fn named(region: &Region, wanted: &[Wanted]) -> Result<Option<Vec<Hit>>, Failure> {
-    let (mut all, mut complete) = (Vec::new(), true);
-    for one in wanted {
-        let mut hits = search(region, one);
-        hits.retain(|hit| hit.table == Table::Deployments);
-        let by_name = hits.iter().filter(|hit| hit.matched == Match::Name);
-        let ids: Vec<String> = by_name.map(Hit::id).collect();
-        if ids.len() > 1 {
-            let message = format!(
-                "several deployments are shown as {}: name those that you mean by {}",
-                one.shown(),
-                ids.join(", ")
-            );
-            return Err(Failure::Message(message));
-        }
-        if hits.is_empty() {
-            complete = false;
-            let message = "no deployment is known under that name, so nothing was changed: try fl-shm inspect \
-                           deployments";
-            say(&format!("{}: {message}", one.shown()));
-        }
-        all.extend(hits);
-    }
-    Ok(complete.then_some(all))
+const WORDS: Words = Words {
+    things: "deployments",
+    certain: "id",
+    unknown: "no deployment is known under that name, so nothing was changed: try fl-shm inspect \
+              deployments",
+};
+
+fn is_deployment(hit: &Hit) -> bool {
+    hit.table == Table::Deployments
 }
 
+/// Those of them that are cooled down, from one look at all.
 fn cooled_down(region: &Region, hits: &[Hit]) -> Vec<Found<DeploymentReport>> {
-    let wanted: Vec<Wanted> = hits.iter().map(|hit| Wanted::new(&hit.id())).collect();
-    let known = Known::of(region, "", &wanted).asked.into_iter();
-    let found = known.flat_map(|answer| answer.deployments);
-    found.filter(|found| found.record.cooldown_ms > 0).collect()
+    let all = Report::only(region, |section| section == Section::Deployments).deployments;
+    let cooled = all.into_iter().filter(|report| report.cooldown_ms > 0);
+    let mut cooled: BTreeMap<u64, DeploymentReport> =
+        cooled.map(|report| (report.id, report)).collect();
+    let found = |hit: &Hit| {
+        let record = cooled.remove(&hit.identity.bits())?;
+        Some(Found { id: hit.id(), matched: Match::Key.name(), record })
+    };
+    hits.iter().filter_map(found).collect()
 }
 
 fn show(out: &mut impl Write, plan: &Plan<'_>) -> std::io::Result<()> {
@@ -152,5 +148,5 @@ fn show(out: &mut impl Write, plan: &Plan<'_>) -> std::io::Result<()> {
         Some(cleared) => ("ended", cleared),
         None => ("would end", plan.deployments.len() as u64),
     };
-    writeln!(out, "\n{what} {count} cooldown{}", if count == 1 { "" } else { "s" })
+    writeln!(out, "\n{what} {count} cooldown{}", output::plural(count))
 }

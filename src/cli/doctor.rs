@@ -7,7 +7,7 @@ use super::outcome::{Outcome, json};
 use super::select::Select;
 use super::{NOTHING, OK, output, select};
 use crate::inspect::SCHEMA;
-use crate::region::discover;
+use crate::region::{Found, discover};
 use clap::Args;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -75,8 +75,9 @@ pub(super) struct Diagnosis<'a> {
 
 /// `fl-shm doctor`
 pub(super) fn doctor(arguments: &Doctor, out: &mut impl Write) -> Outcome {
-    let mut checks = host::checks();
-    for chosen in chosen(&arguments.select)? {
+    let live = discover();
+    let mut checks = host::checks(&live);
+    for chosen in chosen(&arguments.select, live)? {
         checks.extend(region::checks(&chosen));
     }
     let problems = checks.iter().filter(|check| check.state == State::Problem).count();
@@ -88,12 +89,12 @@ pub(super) fn doctor(arguments: &Doctor, out: &mut impl Write) -> Outcome {
     Ok(if problems == 0 { OK } else { NOTHING })
 }
 
-/// The region that was asked for, or all.
-fn chosen(select: &Select) -> Result<Vec<select::Chosen>, super::Failure> {
+/// The region that was asked for, or all that are live.
+fn chosen(select: &Select, live: Vec<Found>) -> Result<Vec<select::Chosen>, super::Failure> {
     if select.is_given() {
         return Ok(select::choose(select)?.into_iter().collect());
     }
-    Ok(discover().into_iter().map(select::Chosen::Live).collect())
+    Ok(live.into_iter().map(select::Chosen::Live).collect())
 }
 
 fn show(out: &mut impl Write, checks: &[Check], problems: usize) -> std::io::Result<()> {
@@ -118,6 +119,5 @@ fn show(out: &mut impl Write, checks: &[Check], problems: usize) -> std::io::Res
         let remedy = check.remedy.as_deref().unwrap_or_default();
         writeln!(out, "  {}: {remedy}", check.what)?;
     }
-    let plural = if problems == 1 { "" } else { "s" };
-    writeln!(out, "\n{problems} problem{plural}")
+    writeln!(out, "\n{problems} problem{}", output::plural(problems as u64))
 }

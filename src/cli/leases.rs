@@ -157,11 +157,17 @@ pub(super) fn leases(arguments: &Leases, out: &mut impl Write) -> Outcome {
     if let Some(age_s) = arguments.suspect {
         leases.retain(|lease| is_suspect(lease, age_s));
     }
-    let (workers, keys) = (by_worker(&leases), by_key(&leases));
+    let (workers, keys);
     let part = match arguments.by {
         None => machine::Part::of("leases", &leases, &plan),
-        Some(By::Worker) => machine::Part::of("by_worker", &workers, &plan),
-        Some(By::Key) => machine::Part::of("by_key", &keys, &plan),
+        Some(By::Worker) => {
+            workers = by_worker(&leases);
+            machine::Part::of("by_worker", &workers, &plan)
+        }
+        Some(By::Key) => {
+            keys = by_key(&leases);
+            machine::Part::of("by_key", &keys, &plan)
+        }
     };
     let format = arguments.format;
     if format.json {

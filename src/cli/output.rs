@@ -42,6 +42,11 @@ pub(super) fn duration(seconds: u64) -> String {
     }
 }
 
+/// What makes a noun that many.
+pub(super) fn plural(count: u64) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
 /// `1.5G`, `16.0M`, `12K` or `8B`.
 pub(super) fn bytes(count: u64) -> String {
     #[allow(clippy::cast_precision_loss, reason = "one decimal is shown")]

@@ -3,7 +3,7 @@
 use super::by_hand::{self, Consent};
 use super::outcome::{Failure, Outcome, json, nothing_found};
 use super::select::{self, Select};
-use super::text;
+use super::{output, text};
 use crate::engine::Reaped;
 use crate::inspect::{LeaseReport, Report, SCHEMA, Section, WorkerReport};
 use crate::layout::HandCommand;
@@ -96,13 +96,12 @@ fn show(out: &mut impl Write, plan: &Plan<'_>) -> std::io::Result<()> {
         text::list(out, "leases", &plan.leases)?;
     }
     let (what, size) = plan.freed.map_or(("would free", size), |freed| ("freed", freed));
-    let plural = |count: u64| if count == 1 { "" } else { "s" };
     writeln!(
         out,
         "\n{what} {} worker row{} and {} slot{}",
         size.workers,
-        plural(size.workers),
+        output::plural(size.workers),
         size.slots,
-        plural(size.slots)
+        output::plural(size.slots)
     )
 }

@@ -1,15 +1,15 @@
 //! `fl-shm reset`: forgets what keys were charged.
 
-use super::by_hand::{self, Consent};
+use super::by_hand::{self, Consent, Words};
 use super::keys::Keys;
-use super::outcome::{Failure, Outcome, json, nothing_found, say};
+use super::outcome::{Failure, Outcome, json, nothing_found};
 use super::select::{self, Select};
 use super::{NOTHING, output};
 use crate::engine::Engine;
 use crate::engine::quota::Place;
 use crate::engine::reset::is_charged;
 use crate::inspect::known::{Found, Known};
-use crate::inspect::search::{Hit, Match, Table, Wanted, search};
+use crate::inspect::search::{Hit, Match, Table, Wanted};
 use crate::inspect::{LimitReport, SCHEMA, Usage};
 use crate::layout::HandCommand;
 use crate::region::Region;
@@ -57,7 +57,9 @@ pub(super) fn reset(arguments: &Reset, out: &mut impl Write) -> Outcome {
     };
     let region = chosen.look()?;
     by_hand::permit("reset", &region, &chosen)?;
-    let Some(hits) = charged(&region, &wanted)? else { return Ok(NOTHING) };
+    let Some(hits) = by_hand::meant(&region, &wanted, is_meant, &WORDS)? else {
+        return Ok(NOTHING);
+    };
     let keys = (!arguments.all).then(|| reports(&region, &hits));
     let mut plan = Plan { schema: SCHEMA, region: chosen.name(), keys, reset: None };
     if arguments.consent.yes {
@@ -72,33 +74,15 @@ pub(super) fn reset(arguments: &Reset, out: &mut impl Write) -> Outcome {
     arguments.consent.end(out)
 }
 
-/// The keys that are meant; `None` = one of them is not known.
-fn charged(region: &Region, wanted: &[Wanted]) -> Result<Option<Vec<Hit>>, Failure> {
-    let (mut all, mut complete) = (Vec::<Hit>::new(), true);
-    for one in wanted {
-        let mut hits = search(region, one);
-        hits.retain(|hit| hit.table == Table::Keys && is_charged(hit.identity));
-        hits.retain(|hit| hit.matched != Match::Related);
-        let by_name = hits.iter().filter(|hit| hit.matched == Match::Name);
-        let ids: Vec<String> = by_name.map(Hit::id).collect();
-        if ids.len() > 1 {
-            let (name, ids) = (one.shown(), ids.join(", "));
-            let message = format!(
-                "several keys are shown as {name} and cannot be told apart: name those that you mean by {ids}, \
-                 or give the key itself"
-            );
-            return Err(Failure::Message(message));
-        }
-        if hits.is_empty() {
-            complete = false;
-            let message = "no key is known under that name, so nothing was reset: try fl-shm get";
-            say(&format!("{}: {message}", one.shown()));
-        }
-        let known = |hit: &Hit| all.iter().any(|other| other.slot == hit.slot);
-        let new: Vec<Hit> = hits.into_iter().filter(|hit| !known(hit)).collect();
-        all.extend(new);
-    }
-    Ok(complete.then_some(all))
+const WORDS: Words = Words {
+    things: "keys",
+    certain: "key",
+    unknown: "no key is known under that name, so nothing was reset: try fl-shm get",
+};
+
+/// Whether something is a key that can be reset, and not only counted with the one that was named.
+fn is_meant(hit: &Hit) -> bool {
+    hit.table == Table::Keys && is_charged(hit.identity) && hit.matched != Match::Related
 }
 
 /// What is known of the keys, as it is forgotten.
@@ -143,12 +127,11 @@ fn show(out: &mut impl Write, plan: &Plan<'_>) -> std::io::Result<()> {
         output::table(out, &["KEY", "ID", "KIND", "REQUESTS", "TOKENS"], rows)?;
         writeln!(out)?;
     }
-    let plural = |count: u64| if count == 1 { "" } else { "s" };
     match (plan.reset, &plan.keys) {
-        (Some(count), _) => writeln!(out, "reset {count} key{}", plural(count)),
+        (Some(count), _) => writeln!(out, "reset {count} key{}", output::plural(count)),
         (None, Some(keys)) => {
             let count = keys.len() as u64;
-            writeln!(out, "would reset {count} key{}", plural(count))
+            writeln!(out, "would reset {count} key{}", output::plural(count))
         }
         (None, None) => writeln!(out, "would reset all keys of region {}", plan.region),
     }

@@ -79,9 +79,11 @@ fn once(arguments: &Top, out: &mut impl Write) -> Outcome {
     let Some(chosen) = select::choose(&arguments.select)? else {
         return nothing_found();
     };
+    let mut followed = Followed::open(&chosen)?;
     // Time stands still in a dump: there is nothing to wait for.
-    let looks = if chosen.look()?.moment().is_some() { 1 } else { 2 };
-    let mut source = Source::new(Followed::open(&chosen)?);
+    let dump = followed.same().map_err(Failure::Message)?.moment().is_some();
+    let looks = if dump { 1 } else { 2 };
+    let mut source = Source::new(followed);
     let mut state = State::new(source.name(), arguments.interval);
     for left in (0..looks).rev() {
         let seen = source.look(&Wanted { hottest: HOTTEST, order: state.order().0, name: None });

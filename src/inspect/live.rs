@@ -2,6 +2,7 @@
 //! are kept of each key, and only the hottest keys are reported, so that many keys may be looked at every second.
 
 use super::limits;
+use super::rates::per_second;
 use super::{
     DeploymentReport, EventReport, FeatureReport, HeaderReport, LeaderReport, LimitReport,
     PoolReport, SCHEMA, WorkerReport, get, key_of,
@@ -220,7 +221,7 @@ impl Watcher {
         let moved = |name: &str| {
             let old = old_stats.and_then(|stats| stats.get(name));
             let new = stats.get(name).copied().unwrap_or(0);
-            old.map_or(0.0, |&old| rate(new.saturating_sub(old), since_s))
+            old.map_or(0.0, |&old| per_second(new.saturating_sub(old), since_s))
         };
         let mut events = super::events::events(region);
         events.truncate(EVENTS);
@@ -232,8 +233,8 @@ impl Watcher {
             workers: super::workers::worker_reports(region, &prove, &holdings.by_owner),
             leases_held: holdings.by_owner.values().fold(0, |sum, held| sum.saturating_add(*held)),
             rates: Rates {
-                admitted_per_s: rate(keys.allowed, since_s),
-                denied_per_s: rate(keys.denied, since_s),
+                admitted_per_s: per_second(keys.allowed, since_s),
+                denied_per_s: per_second(keys.denied, since_s),
                 slots_acquired_per_s: moved("lease_acquired"),
                 slots_denied_per_s: moved("lease_denied"),
                 no_room_per_s: moved("table_full"),
@@ -256,12 +257,6 @@ impl Watcher {
 
 fn seconds(from_us: u64, to_us: u64) -> f64 {
     std::time::Duration::from_micros(to_us.saturating_sub(from_us)).as_secs_f64()
-}
-
-fn rate(count: u64, since_s: f64) -> f64 {
-    #[allow(clippy::cast_precision_loss, reason = "counts of one interval")]
-    let count = count as f64;
-    if since_s > 0.0 { count / since_s } else { 0.0 }
 }
 
 /// All keys, compared with what they had counted before.
@@ -334,8 +329,8 @@ fn reports(
         let bucket = region.buckets().get(slot)?;
         key_of(&bucket.identity).filter(|key| key.bits() == heat.tally.identity)?;
         if heat.known && since_s > 0.0 {
-            report.allowed_per_s = Some(rate(heat.allowed, since_s));
-            report.denied_per_s = Some(rate(heat.denied, since_s));
+            report.allowed_per_s = Some(per_second(heat.allowed, since_s));
+            report.denied_per_s = Some(per_second(heat.denied, since_s));
         }
         Some(report)
     };

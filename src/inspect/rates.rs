@@ -5,14 +5,20 @@ use super::Report;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// So many in so many seconds; 0 in no time.
+pub(super) fn per_second(count: u64, seconds: f64) -> f64 {
+    #[allow(clippy::cast_precision_loss, reason = "counts of one interval")]
+    let count = count as f64;
+    if seconds > 0.0 { count / seconds } else { 0.0 }
+}
+
 /// Changes per second over some time.
 #[derive(Clone, Copy)]
 struct Span(f64);
 
 impl Span {
     fn rate(self, before: u64, now: u64) -> Option<f64> {
-        #[allow(clippy::cast_precision_loss, reason = "counts of one interval")]
-        let rate = |count: u64| (count as f64 / self.0 * 1_000.0).round() / 1_000.0;
+        let rate = |count: u64| (per_second(count, self.0) * 1_000.0).round() / 1_000.0;
         now.checked_sub(before).map(rate)
     }
 }

@@ -3,15 +3,15 @@
 use super::Check;
 use crate::cli::output::bytes;
 use crate::config::Capacity;
-use crate::region::{Found, Obstacle, Sections, attach_read_only, discover, orphans};
+use crate::region::{Found, Obstacle, Sections, attach_read_only, orphans};
 use crate::sync::Ordering;
 use nix::sys::statvfs::statvfs;
 use nix::time::{ClockId, clock_getres};
 
-pub(super) fn checks() -> Vec<Check> {
-    let live = discover();
+/// `live` = the regions of this host.
+pub(super) fn checks(live: &[Found]) -> Vec<Check> {
     let here = [kernel(), Some(proc()), clock(), memory_files(), memory_limit()];
-    here.into_iter().flatten().chain([regions(&live)]).chain(left_behind(&live)).collect()
+    here.into_iter().flatten().chain([regions(live)]).chain(left_behind(live)).collect()
 }
 
 fn kernel() -> Option<Check> {

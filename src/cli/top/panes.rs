@@ -3,7 +3,7 @@
 use super::state::{Broken, Pane, State};
 use super::table::{Column, Table};
 use super::theme::{DIM, Theme, plain};
-use crate::cli::output::duration;
+use crate::cli::output::{duration, plural};
 use crate::inspect::{DeploymentReport, EventReport, LimitReport, Usage, WorkerReport};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -63,7 +63,6 @@ pub(super) fn draw(state: &State, pane: Pane, area: Rect, buffer: &mut Buffer, t
 /// What a pane says beside its name.
 pub(super) fn summary(state: &State, pane: Pane) -> String {
     let Some(frame) = &state.frame else { return String::new() };
-    let plural = |count: usize| if count == 1 { "" } else { "s" };
     match pane {
         Pane::Keys => {
             let (shown, order) = (state.keys().len(), state.order().1);
@@ -95,7 +94,7 @@ pub(super) fn summary(state: &State, pane: Pane) -> String {
         }
         Pane::Events => {
             let count = frame.events.len();
-            format!("the latest {count} event{}", plural(count))
+            format!("the latest {count} event{}", plural(count as u64))
         }
     }
 }
