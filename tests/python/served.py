@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,9 +19,8 @@ from urllib.parse import urlsplit
 import pytest
 from typing_extensions import Self
 
+from fl_shm import command
 from support import WAIT_S, fresh_environment, until
-
-_SCRIPT = shutil.which("fl-shm", path=str(Path(sys.executable).parent))
 
 _PROGRAM = """
     import os, signal, sys
@@ -101,12 +99,6 @@ class Program:
 
     def __exit__(self, *_: object) -> None:
         self.end()
-
-
-def command(*arguments: object) -> list[str]:
-    """The command line of `fl-shm`."""
-    program = [_SCRIPT] if _SCRIPT else [sys.executable, "-m", "fast_litellm"]
-    return [*program, *map(str, arguments)]
 
 
 class Serving:

@@ -10,8 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,10 @@ import pytest
 
 import fast_litellm
 from fast_litellm._rust import Region
+from fl_shm import command, fl_shm, refused, sharing, shown
 from layout_document import LayoutDocument
 from served import Program
 from support import fresh_environment, until
-
-SCRIPT = shutil.which("fl-shm", path=str(Path(sys.executable).parent))
 
 SECRET_HASH = "88dc28d0f030c55ed4ab77ed8faf098196cb1c05df778539800c9f1243fe6b4b"
 SECRET_KEY = "sk-verysecret-1234567890abcdef"
@@ -91,14 +89,7 @@ class Live:
 
 
 def start(name: str) -> Iterator[Live]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(PROGRAM)],
-        cwd="/",
-        env={**fresh_environment(), "FAST_LITELLM_SHM_NAME": name, "FAST_LITELLM_SHM_KEYS": "1024"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    process = sharing(PROGRAM, name)
     try:
         assert process.stdout is not None
         yield Live(name, **json.loads(process.stdout.readline()))
@@ -117,41 +108,9 @@ def other() -> Iterator[Live]:
     yield from start(f"other-{os.getpid()}")
 
 
-def fl_shm(*arguments: object, prefix: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*prefix, *command(*arguments)],
-        cwd="/",
-        env=fresh_environment(),
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-
-
-def command(*arguments: object) -> list[str]:
-    program = [SCRIPT] if SCRIPT else [sys.executable, "-m", "fast_litellm"]
-    return [*program, *map(str, arguments)]
-
-
-def shown(*arguments: object) -> str:
-    """What it prints when all is well."""
-    done = fl_shm(*arguments)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
-
-
 def report_of(live: Live, *arguments: object) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(shown("inspect", "--json", "--pid", live.pid, *arguments))
     return found
-
-
-def refused(*arguments: object) -> str:
-    """What it says when it refuses."""
-    done = fl_shm(*arguments)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "Traceback" not in done.stderr
-    assert "panicked" not in done.stderr
-    return done.stderr
 
 
 # What it shows

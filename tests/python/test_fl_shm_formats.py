@@ -10,12 +10,9 @@ import operator
 import os
 import pty
 import re
-import shutil
 import struct
 import subprocess
-import sys
 import termios
-import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,9 +21,10 @@ import jsonschema
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from fl_shm import command, fl_shm, sharing, shown
+from fl_shm import refused as refused_at_all
 from support import fresh_environment
 
-SCRIPT = shutil.which("fl-shm", path=str(Path(sys.executable).parent))
 #: Sections, and their fields in JSON where these are called otherwise.
 SECTIONS = (
     *("header", "workers", "limits", "leases", "leaders", "deployments", "pools", "breakers"),
@@ -117,54 +115,18 @@ class Live:
 
 @pytest.fixture(scope="module")
 def live() -> Iterator[Live]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(PROGRAM)],
-        cwd="/",
-        env={
-            **fresh_environment(),
-            "FAST_LITELLM_SHM_NAME": f"formats-{os.getpid()}",
-            "FAST_LITELLM_SHM_KEYS": "1024",
-        },
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    process = sharing(PROGRAM, f"formats-{os.getpid()}")
     try:
         yield Live(process)
     finally:
         process.communicate(timeout=10)
 
 
-def command(*arguments: object) -> list[str]:
-    program = [SCRIPT] if SCRIPT else [sys.executable, "-m", "fast_litellm"]
-    return [*program, *map(str, arguments)]
-
-
-def fl_shm(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments),
-        cwd="/",
-        env=fresh_environment(),
-        capture_output=True,
-        encoding="utf-8",
-        timeout=30,
-    )
-
-
-def shown(*arguments: object, code: int = 0) -> str:
-    """What it prints when all is well."""
-    done = fl_shm(*arguments)
-    assert (done.returncode, done.stderr) == (code, "")
-    return done.stdout
-
-
 def refused(*arguments: object) -> str:
-    """What it says when it refuses."""
-    done = fl_shm(*arguments)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("fl-shm: "), done.stderr
-    assert "panicked" not in done.stderr
-    return done.stderr
+    """What it says when it refuses: in its own words, not by the command line's parser."""
+    said = refused_at_all(*arguments)
+    assert said.startswith("fl-shm: "), said
+    return said
 
 
 def inspect(live: Live, *arguments: object) -> Any:

@@ -6,17 +6,14 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
-import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_fl_shm import command
 
-from support import fresh_environment
+from fl_shm import fl_shm, sharing
 
 SECRET = "sk-verysecret-1234567890abcdef"
 TOKEN = hashlib.sha256(SECRET.encode()).hexdigest()
@@ -82,15 +79,7 @@ class Program:
 
     def fl_shm(self, *arguments: object, keys: str = "") -> subprocess.CompletedProcess[str]:
         """`fl-shm` on this process's region, with `keys` on standard input."""
-        done = subprocess.run(
-            [*command(*arguments), "--pid", str(self.pid)],
-            cwd="/",
-            env=fresh_environment(),
-            input=keys,
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
+        done = fl_shm(*arguments, "--pid", self.pid, keys=keys)
         for text in (done.stdout, done.stderr):
             assert "panicked" not in text
             for secret in (SECRET, TOKEN, TWIN):
@@ -119,18 +108,7 @@ class Program:
 
 @pytest.fixture
 def program() -> Iterator[Program]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(PROGRAM)],
-        cwd="/",
-        env={
-            **fresh_environment(),
-            "FAST_LITELLM_SHM_NAME": f"keys-{os.getpid()}",
-            "FAST_LITELLM_SHM_KEYS": "1024",
-        },
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    process = sharing(PROGRAM, f"keys-{os.getpid()}")
     try:
         assert process.stdout is not None
         yield Program(process, int(process.stdout.readline()))
@@ -291,15 +269,7 @@ def test_a_dump_is_explained_and_never_changed(program: Program, tmp_path: Path)
     program("charge", TWIN, 1)
 
     def on_dump(*arguments: object, keys: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*command(*arguments), "--file", str(file)],
-            cwd="/",
-            env=fresh_environment(),
-            input=keys,
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
+        return fl_shm(*arguments, "--file", file, keys=keys)
 
     first, again = (on_dump("explain", "-", "--json", keys=SECRET) for _ in range(2))
     assert (first.returncode, first.stdout) == (1, again.stdout), "time stands still in it"
@@ -332,14 +302,7 @@ def test_a_dump_is_explained_and_never_changed(program: Program, tmp_path: Path)
     ids=" ".join,
 )
 def test_bad_arguments_are_exit_code_two(arguments: list[str], named: str) -> None:
-    done = subprocess.run(
-        command(*arguments),
-        cwd="/",
-        env=fresh_environment(),
-        input="",
-        capture_output=True,
-        text=True,
-    )
+    done = fl_shm(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert named in done.stderr
     assert "panicked" not in done.stderr

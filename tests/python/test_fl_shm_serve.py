@@ -20,7 +20,8 @@ from typing import Any
 
 import pytest
 
-from served import Browser, Program, Serving, ask, browsing, command, hashes
+from fl_shm import command, fl_shm
+from served import Browser, Program, Serving, ask, browsing, hashes
 from support import fresh_environment, until
 
 TOKEN = "0123456789abcdef-token"
@@ -42,14 +43,7 @@ def serving(program: Program) -> Iterator[Serving]:
 
 def refused(*arguments: object, **env: str) -> tuple[int, str, str]:
     """Exit code, output and message of a `serve` that does not get as far as serving."""
-    done = subprocess.run(
-        command("serve", *arguments),
-        cwd="/",
-        env={**fresh_environment(), **env},
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
+    done = fl_shm("serve", *arguments, **env)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -5,20 +5,17 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from fl_shm import command
 from support import fresh_environment
-
-SCRIPT = shutil.which("fl-shm", path=str(Path(sys.executable).parent))
-COMMAND = [SCRIPT] if SCRIPT else [sys.executable, "-m", "fast_litellm"]
 
 
 def printed(*arguments: str) -> str:
     done = subprocess.run(
-        [*COMMAND, *arguments],
+        [*command(), *arguments],
         cwd="/",
         env=fresh_environment(),
         capture_output=True,
@@ -69,8 +66,8 @@ def test_bash_completes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shell", ["zsh", "fish", "elvish", "powershell"])
 def test_other_shells_have_a_script(shell: str, tmp_path: Path) -> None:
     text = printed("completions", shell)
-    for command in commands():
-        assert re.search(rf"\b{command}\b", text)
+    for name in commands():
+        assert re.search(rf"\b{name}\b", text)
     script = tmp_path / "script"
     script.write_text(text)
     if shell in ("zsh", "fish") and shutil.which(shell):
@@ -79,7 +76,7 @@ def test_other_shells_have_a_script(shell: str, tmp_path: Path) -> None:
 
 def test_a_shell_that_is_not_known_is_refused() -> None:
     done = subprocess.run(
-        [*COMMAND, "completions", "tcsh"], capture_output=True, text=True, timeout=20
+        [*command(), "completions", "tcsh"], capture_output=True, text=True, timeout=20
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert "bash, elvish, fish, powershell, zsh" in done.stderr
@@ -129,7 +126,7 @@ def test_pages_can_be_read(tmp_path: Path) -> None:
 
 def test_a_directory_that_cannot_be_made_is_told() -> None:
     done = subprocess.run(
-        [*COMMAND, "man", "--dir", "/dev/null/x"], capture_output=True, text=True, timeout=20
+        [*command(), "man", "--dir", "/dev/null/x"], capture_output=True, text=True, timeout=20
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("fl-shm: cannot write /dev/null/x")
@@ -138,7 +135,7 @@ def test_a_directory_that_cannot_be_made_is_told() -> None:
 def test_a_reader_that_leaves_early_is_no_error() -> None:
     for arguments in (["completions", "bash"], ["man"]):
         process = subprocess.Popen(
-            [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*command(), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         assert process.stdout is not None
         process.stdout.close()

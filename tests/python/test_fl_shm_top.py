@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
-import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,11 +14,9 @@ from typing import Any
 
 import pytest
 
+from fl_shm import command, sharing
 from pseudo_terminal import GIVEN_BACK, TAKEN, Terminal
 from support import fresh_environment
-
-SCRIPT = shutil.which("fl-shm", path=str(Path(sys.executable).parent))
-COMMAND = [SCRIPT] if SCRIPT else [sys.executable, "-m", "fast_litellm"]
 
 PROGRAM = """
     import json, os, sys, time
@@ -77,19 +72,7 @@ class Proxy:
 
     @classmethod
     def start(cls, name: str, **settings: str) -> Proxy:
-        process = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(PROGRAM)],
-            cwd="/",
-            env={
-                **fresh_environment(),
-                "FAST_LITELLM_SHM_NAME": name,
-                "FAST_LITELLM_SHM_KEYS": "1024",
-                **settings,
-            },
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        process = sharing(PROGRAM, name, **settings)
         assert process.stdout is not None
         return cls(name, process, **json.loads(process.stdout.readline()))
 
@@ -113,8 +96,8 @@ def environment(**changes: str) -> dict[str, str]:
 
 def top(proxy: Proxy, *arguments: str, **options: Any) -> Terminal:
     changes = options.pop("environment", {})
-    command = [*COMMAND, "top", "--region", proxy.name, "--interval", "200ms", *arguments]
-    return Terminal(command, environment(**changes), **options)
+    line = command("top", "--region", proxy.name, "--interval", "200ms", *arguments)
+    return Terminal(line, environment(**changes), **options)
 
 
 def refused_per_s(terminal: Terminal) -> float:
@@ -125,7 +108,7 @@ def refused_per_s(terminal: Terminal) -> float:
 
 def refusal(*, env: dict[str, str], **streams: Any) -> str:
     done = subprocess.run(
-        [*COMMAND, "top"],
+        command("top"),
         cwd="/",
         env=env,
         text=True,
@@ -261,9 +244,15 @@ def test_a_process_that_cannot_write_ends_all_the_same(proxy: Proxy) -> None:
 
 def test_ctrl_z_gives_the_terminal_back_until_the_job_goes_on(proxy: Proxy) -> None:
     # A shell, so that the job can be stopped: the group of a session's leader cannot.
-    command = [*COMMAND, "top", "--region", proxy.name, "--interval", "200ms"]
-    line = " ".join(f"'{part}'" for part in command)
-    shell = ["bash", "--norc", "--noprofile", "-ic", f"set -m; {line}; echo STOPPED; fg; echo DONE"]
+    line = command("top", "--region", proxy.name, "--interval", "200ms")
+    words = " ".join(f"'{part}'" for part in line)
+    shell = [
+        "bash",
+        "--norc",
+        "--noprofile",
+        "-ic",
+        f"set -m; {words}; echo STOPPED; fg; echo DONE",
+    ]
     with Terminal(shell, environment()) as terminal:
         terminal.shows("hotkey")
         terminal.type("\x1a")
@@ -323,7 +312,7 @@ def test_a_watcher_is_no_process_of_the_region(proxy: Proxy) -> None:
     with top(proxy) as terminal:
         terminal.shows("hotkey")
         listed = subprocess.run(
-            [*COMMAND, "ls", "--json"], cwd="/", env=environment(), capture_output=True, text=True
+            [*command(), "ls", "--json"], cwd="/", env=environment(), capture_output=True, text=True
         )
         (found,) = [each for each in json.loads(listed.stdout) if each["name"] == proxy.name]
         assert terminal.process.pid not in found["pids"]
@@ -334,8 +323,8 @@ def test_a_file_that_is_overwritten_cut_or_replaced_is_not_read() -> None:
     path = Path("/dev/shm") / f"fl-top-{os.getpid()}"
     proxy = Proxy.start("file", FAST_LITELLM_SHM=str(path))
     try:
-        command = [*COMMAND, "top", "--file", str(path), "--interval", "100ms"]
-        with Terminal(command, environment(), (200, 30)) as terminal:
+        line = command("top", "--file", str(path), "--interval", "100ms")
+        with Terminal(line, environment(), (200, 30)) as terminal:
             terminal.shows("hotkey", f"pid {proxy.pid}")
             whole = path.read_bytes()
             # Another layout in its place, as an upgrade might leave it.
@@ -382,8 +371,8 @@ def test_what_is_no_terminal_is_refused(proxy: Proxy) -> None:
 
 
 def test_no_region_is_told_without_touching_the_terminal() -> None:
-    command = [*COMMAND, "top", "--region", "nobody-has-this-name"]
-    with Terminal(command, environment()) as terminal:
+    line = command("top", "--region", "nobody-has-this-name")
+    with Terminal(line, environment()) as terminal:
         terminal.until(lambda: b"no live region" in terminal.written, "telling")
         assert terminal.process.wait(timeout=10) in (1, 2)
         assert TAKEN.encode() not in terminal.written
