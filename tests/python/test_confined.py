@@ -1,0 +1,335 @@
+"""Proves what holds in containers and under hardened services, and that what does not hold is said.
+
+Containers cannot be started here, so their conditions are made one by one, and all together, with the
+namespaces that they are made of.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from confined import NOBODY, PLACES, READ_ONLY_ROOT, SHM, Place
+from fl_shm import command
+from harness.proxy import can_connect, free_port
+from support import fresh_environment, until
+
+#: Four forked workers under one limit of requests and one of slots; then they are killed.
+ENGINE = """
+    import json, os, signal, time
+    import fast_litellm
+    from fast_litellm import _native
+
+    region = _native.default_region()
+    limiter = fast_litellm.SimpleRateLimiter(1, burst=20)
+    scripts = _native.LimiterScripts(region)
+
+    def acquire(name):
+        gauge = "{api_key:a}:max_parallel_requests"
+        return scripts.parallel_acquire([gauge], [5, 3600, name])[0] == 0
+
+    def is_freed():
+        end = time.monotonic() + 0.4
+        while time.monotonic() < end:
+            if acquire("parent"):
+                scripts.parallel_release(["{api_key:a}:max_parallel_requests"], ["parent"])
+                return True
+            time.sleep(0.01)
+        return False
+
+    read, write = os.pipe()
+    workers = []
+    for number in range(4):
+        pid = os.fork()
+        if pid == 0:
+            admitted = sum(limiter.is_allowed("k") for _ in range(10))
+            held = sum(acquire(f"{number}-{n}") for n in range(3))
+            os.write(write, bytes([admitted, held]))
+            signal.pause()
+        workers.append(pid)
+    told = b""
+    while len(told) < 8:
+        told += os.read(read, 8)
+    report = {"admitted": sum(told[::2]), "held": sum(told[1::2]), "full": not acquire("parent")}
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    report["freed"] = "as zombies" if is_freed() else ""
+    for pid in workers:
+        os.waitpid(pid, 0)
+    if not report["freed"]:
+        region.reap()
+        report["freed"] = "when waited for" if is_freed() else "never"
+    report["backing"] = region.backing
+    report["name"] = sorted(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else []
+    print(json.dumps(report))
+"""
+
+#: A proxy's stand-in: counts, holds slots, dies.
+APP = """
+    import json, os, signal
+    import fast_litellm
+    from fast_litellm import _native
+
+    limiter = fast_litellm.SimpleRateLimiter(1, burst=20)
+    scripts = _native.LimiterScripts(_native.default_region())
+    gauge = ["{api_key:a}:max_parallel_requests"]
+
+    def answer(path):
+        if path == "/admit":
+            return limiter.is_allowed("k")
+        if path == "/hold":
+            return scripts.parallel_acquire(gauge, [5, 3600, os.urandom(8).hex()])[0] == 0
+        if path == "/die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"pid": os.getpid(), "uid": os.getuid(), "region": fast_litellm.health_check()["region"]}
+
+    def app(environ, start_response):
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [json.dumps(answer(environ["PATH_INFO"])).encode()]
+"""
+
+
+def place(name: str) -> Place:
+    """The place of that name; skips the test where this machine has none."""
+    found = PLACES[name]
+    check(found)
+    return found
+
+
+def check(found: Place) -> None:
+    obstacle = found.obstacle()
+    if obstacle:
+        pytest.skip(f"cannot be made here: {obstacle}")
+
+
+def ran(where: Place, code: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Code run there, whatever became of it."""
+    check(where)
+    return subprocess.run(
+        where.command(sys.executable, "-c", textwrap.dedent(code)),
+        env={**fresh_environment(), **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+class Server:
+    """gunicorn with an application of ours, started somewhere.
+
+    Attributes:
+        log: the file of all that it prints.
+    """
+
+    def __init__(self, where: Place, directory: Path, *arguments: str, **env: str) -> None:
+        check(where)
+        self.port = free_port()
+        self.log = directory / f"{self.port}.log"
+        (directory / "app.py").write_text(textwrap.dedent(APP))
+        started = where.command(
+            *(sys.executable, "-m", "gunicorn", "--chdir", directory, "app:app"),
+            *("-w", "2", "-b", f"127.0.0.1:{self.port}"),
+            *arguments,
+        )
+        with self.log.open("w") as log:
+            self._process = subprocess.Popen(
+                started,
+                env={**fresh_environment(), **env},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def ask(self, path: str) -> Any:
+        """What a worker answers; None if it died instead."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        with contextlib.closing(connection):
+            connection.request("GET", path)
+            try:
+                response = connection.getresponse()
+            except (ConnectionError, http.client.RemoteDisconnected):
+                return None
+            text = response.read()
+            assert response.status == 200, f"{text!r}\n{self.log.read_text()}"
+            return json.loads(text)
+
+    def count(self, path: str, times: int) -> int:
+        """How many of so many requests were granted."""
+        return sum(self.ask(path) for _ in range(times))
+
+    def kill_workers(self) -> None:
+        """Have every worker die, and wait for those in their places."""
+        old = self.pids()
+        while old & (now := self.pids()):
+            self.ask("/die")
+        assert now
+
+    def pids(self) -> set[int]:
+        """Workers, as the answers to some requests have it."""
+        return {answer["pid"] for answer in (self.ask("/") for _ in range(20)) if answer}
+
+    def is_up(self) -> bool:
+        assert self._process.poll() is None, self.log.read_text()
+        return can_connect(self.port)
+
+    def kill(self) -> None:
+        """Kill all of it at once."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(20)
+
+    def __enter__(self) -> Server:
+        try:
+            until(self.is_up, "listen", 30)
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+
+@pytest.fixture
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory that anybody can read."""
+    made = Path("/tmp") / f"fast-litellm-confined-{os.getpid()}"
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir()
+    yield made
+    shutil.rmtree(made)
+
+
+# What the engine does there
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_limits_are_exact_and_the_dead_give_their_slots_back(name: str) -> None:
+    done = ran(place(name), ENGINE)
+    assert done.returncode == 0, done.stderr
+    # A zombie is told by /proc only; that nobody has a pid any more, by the kernel; and whoever does not
+    # know its own pid namespace knows nothing.
+    freed = {"foreign-proc": "when waited for", "no-proc": "never"}.get(name, "as zombies")
+    assert json.loads(done.stdout) == {
+        "admitted": 20,
+        "held": 5,
+        "full": True,
+        "freed": freed,
+        "backing": "memfd",
+        "name": [],
+    }
+    expected = {
+        "foreign-proc": "another pid namespace",
+        "no-proc": "come back only after their time to live",
+    }.get(name)
+    if expected is None:
+        assert done.stderr == ""
+    else:
+        assert expected in done.stderr
+        assert "mount -t proc proc /proc" in done.stderr
+
+
+def test_a_named_region_lives_in_a_container_too() -> None:
+    done = ran(place("container"), ENGINE, FAST_LITELLM_SHM="/dev/shm/region")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["admitted"], report["held"], report["freed"]) == (20, 5, "as zombies")
+    assert (report["backing"], report["name"]) == ("file", ["region"])
+
+
+STATUS = """
+    import json, os
+    import fast_litellm
+
+    status = fast_litellm.get_patch_status()
+    health = fast_litellm.health_check()
+    print(json.dumps([status["applied"], status["reason"], health["status"], os.listdir("/dev/shm")]))
+"""
+
+
+def test_a_named_region_that_does_not_fit_is_refused_with_the_remedy() -> None:
+    done = ran(
+        place("shm-of-64m"),
+        STATUS,
+        FAST_LITELLM_SHM="/dev/shm/region",
+        FAST_LITELLM_SHM_KEYS="1000000",
+    )
+    assert done.returncode == 0, done.stderr
+    applied, reason, health, left = json.loads(done.stdout)
+    assert (applied, health, left) == (False, "degraded", [])
+    for told in (reason, done.stderr):
+        assert "/dev/shm/region" in told
+        assert "No space left on device" in told
+        assert "docker run --shm-size" in told
+        assert "FAST_LITELLM_SHM_KEYS" in told
+    assert "limits are NOT shared between workers" in done.stderr
+
+
+FULL = Place("for place in /dev/shm /run; do mount -t tmpfs -o size=1m none $place; done")
+FOLDERS = {"FAST_LITELLM_SHM_DIR": "/dev/shm,/run"}
+
+
+def test_where_no_file_fits_the_next_kind_of_memory_is_shared() -> None:
+    check(FULL)
+    done = ran(FULL, ENGINE, FAST_LITELLM_SHM_BACKING="file,anonymous", **FOLDERS)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["admitted"], report["held"], report["backing"]) == (20, 5, "anonymous")
+    assert (report["freed"], report["name"]) == ("as zombies", [])
+    assert "the shared region uses anonymous memory" in done.stderr
+    for folder in ("/dev/shm", "/run"):
+        assert f"file in {folder}: " in done.stderr
+    assert "No space left on device" in done.stderr
+
+
+def test_where_no_memory_fits_litellm_is_left_alone() -> None:
+    done = ran(FULL, STATUS, FAST_LITELLM_SHM_BACKING="file", **FOLDERS)
+    assert done.returncode == 0, done.stderr
+    applied, reason, health, left = json.loads(done.stdout)
+    assert (applied, health, left) == (False, "degraded", [])
+    assert "allow memfd_create or provide a writable tmpfs" in reason
+    assert "limits are NOT shared between workers" in done.stderr
+
+
+# Servers there
+
+
+SERVERS = {
+    # gunicorn itself needs a place for the files by which workers show that they live.
+    "container": (PLACES["container"], ("--worker-tmp-dir", "/dev/shm"), NOBODY),
+    "changes-user": (PLACES["hidden-pids"]._replace(user=()), ("-u", "65534", "-g", "65534"), NOBODY),
+    "no-proc": (PLACES["no-proc"], (), 0),
+}
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_preloaded_server_shares_its_limits(name: str, directory: Path) -> None:
+    where, arguments, user = SERVERS[name]
+    with Server(where, directory, "--preload", *arguments) as server:
+        state = server.ask("/")
+        assert (state["uid"], state["region"]["backing"]) == (user, "memfd")
+        assert server.count("/admit", 40) == 20
+        assert server.count("/hold", 8) == 5
+        # Whoever holds them: both die, and two others take their places.
+        server.kill_workers()
+        if name == "no-proc":
+            assert server.count("/hold", 3) == 0
+            assert "come back only after their time to live" in server.log.read_text()
+        else:
+            until(lambda: server.ask("/hold"), "free a slot")
+        # What was counted stays counted.
+        assert server.count("/admit", 10) == 0
+        assert "NOT shared" not in server.log.read_text()
