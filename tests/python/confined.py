@@ -8,14 +8,22 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 NOBODY = 65534
 
-AS_NOBODY = (
-    *("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
-    *("--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"),
-)
+
+
+def as_user(user: int) -> tuple[str, ...]:
+    """What runs a command as that user, who can gain nothing."""
+    return (
+        *("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"),
+        *("--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"),
+    )
+
+
+AS_NOBODY = as_user(NOBODY)
 
 # Of what a container engine gives /dev, as much as Python and we open; no shm among it.
 _BARE_DEV = """
@@ -27,7 +35,7 @@ _BARE_DEV = """
 """
 
 SHM = "mount -t tmpfs -o size={},mode=1777 none /dev/shm"
-READ_ONLY_ROOT = "mount --bind / / && cd / && mount -o remount,bind,ro / && cd /"
+READ_ONLY_ROOT = "mount -o remount,bind,ro /"
 
 
 class Place(NamedTuple):
@@ -48,7 +56,7 @@ class Place(NamedTuple):
         pids = ["--pid", "--fork", "--kill-child"] if self.pids else []
         return [
             *("unshare", "--mount", "--ipc", *pids),
-            *("sh", "-euc", f'{self.mounts}\ncd / && exec "$@"', "sh"),
+            *("sh", "-euc", f'{_opened() if self.user else ""}\n{self.mounts}\ncd / && exec "$@"', "sh"),
             *self.user,
             *map(str, command),
         ]
@@ -64,8 +72,28 @@ class Place(NamedTuple):
 
 
 @functools.cache
+def _opened() -> str:
+    """Shell commands that let every user reach the interpreter, if it is below a private directory."""
+    closed: dict[Path, list[Path]] = {}
+    for place in sorted({Path(p).resolve() for p in (sys.prefix, sys.base_prefix, *sys.path) if p}):
+        above = [each for each in reversed(place.parents) if not each.stat().st_mode & 0o001]
+        if above and place.is_dir():
+            closed.setdefault(above[0], []).append(place)
+    lines = ["mount -t tmpfs none /mnt" if closed else ""]
+    for number, (private, places) in enumerate(closed.items()):
+        kept = [place for place in places if not any(up in places for up in place.parents)]
+        names = {place: f"/mnt/{number}-{n}" for n, place in enumerate(kept)}
+        lines += [f"mkdir {name} && mount --rbind {place} {name}" for place, name in names.items()]
+        lines.append(f"mount -t tmpfs -o mode=755 none {private}")
+        lines += [f"mkdir -p {place} && mount --rbind {name} {place}" for place, name in names.items()]
+    return "\n".join(lines)
+
+
+@functools.cache
 def _obstacle(mounts: str, pids: bool, user: tuple[str, ...]) -> str:
-    command = Place(mounts, pids, user).command(sys.executable, "-c", "import fast_litellm._rust")
+    # Whoever is somebody else when it starts must be able to start it again, as gunicorn does.
+    again = "import fast_litellm._rust, subprocess, sys; subprocess.run([sys.executable, '-V'], check=True)"
+    command = Place(mounts, pids, user).command(sys.executable, "-c", again)
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     return done.stderr.strip()[-300:] if done.returncode else ""
 

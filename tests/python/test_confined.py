@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from confined import NOBODY, PLACES, READ_ONLY_ROOT, SHM, Place
+from confined import NOBODY, PLACES, READ_ONLY_ROOT, Place, as_user
 from fl_shm import command
 from harness.proxy import can_connect, free_port
 from support import fresh_environment, until
@@ -181,6 +181,11 @@ class Server:
         """Workers, as the answers to some requests have it."""
         return {answer["pid"] for answer in (self.ask("/") for _ in range(20)) if answer}
 
+    def pid_within(self) -> int:
+        """A process that is where the server is: `unshare` itself stays outside of the pid namespace."""
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        return int((children.read_text().split() or [self._process.pid])[0])
+
     def is_up(self) -> bool:
         assert self._process.poll() is None, self.log.read_text()
         return can_connect(self.port)
@@ -333,3 +338,116 @@ def test_a_preloaded_server_shares_its_limits(name: str, directory: Path) -> Non
         # What was counted stays counted.
         assert server.count("/admit", 10) == 0
         assert "NOT shared" not in server.log.read_text()
+
+
+# Two servers on one host
+
+
+@pytest.fixture
+def volume() -> Iterator[Path]:
+    """A directory on tmpfs that belongs to nobody."""
+    made = Path("/dev/shm") / f"fast-litellm-volume-{os.getpid()}"
+    if os.geteuid() != 0 or not os.access("/dev/shm", os.W_OK):
+        pytest.skip("needs root, and a tmpfs at /dev/shm")
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir(0o700)
+    os.chown(made, NOBODY, NOBODY)
+    yield made
+    shutil.rmtree(made)
+
+
+#: What engines make of one each, when nothing else is asked for.
+APART = {
+    "same-shell": (Place(), Place()),
+    "own-pids": (PLACES["container"], PLACES["container"]),
+    "shared-pids": (PLACES["hidden-pids"], PLACES["hidden-pids"]),
+}
+HOME = ("--worker-tmp-dir", "/dev/shm")
+
+
+@pytest.mark.parametrize("preload", [("--preload",), ()], ids=["preload", "each"])
+@pytest.mark.parametrize("name", APART)
+def test_servers_of_one_user_do_not_share_by_accident(
+    name: str, preload: tuple[str, ...], directory: Path
+) -> None:
+    one, other = APART[name]
+    with (
+        Server(one, directory, *preload, *HOME) as first,
+        Server(other, directory, *preload, *HOME) as second,
+    ):
+        assert first.count("/hold", 8) == 5
+        assert (first.count("/admit", 30), second.count("/admit", 30)) == (20, 20)
+        assert second.count("/hold", 8) == 5
+
+
+def test_servers_that_name_a_region_share_it(directory: Path, volume: Path) -> None:
+    """As containers with a common volume and a common pid namespace."""
+    where = PLACES["hidden-pids"]
+    named = {"FAST_LITELLM_SHM": str(volume / "region")}
+    with (
+        Server(where, directory, "--preload", *HOME, **named) as first,
+        Server(where, directory, "--preload", *HOME, **named) as second,
+    ):
+        admitted = sum(server.count("/admit", 1) for _ in range(15) for server in (first, second))
+        assert admitted == 20
+        assert first.count("/hold", 8) == 5
+        assert second.count("/hold", 3) == 0
+        first.kill()
+        until(lambda: second.ask("/hold"), "free a slot")
+        assert second.count("/hold", 8) == 4
+        assert "NOT shared" not in first.log.read_text() + second.log.read_text()
+    file = volume / "region"
+    assert (file.stat().st_mode & 0o7777, file.stat().st_uid) == (0o600, NOBODY)
+    assert list(volume.iterdir()) == [file]
+
+
+def test_a_named_region_of_another_pid_namespace_is_not_shared_and_that_is_said(
+    directory: Path, volume: Path
+) -> None:
+    named = {"FAST_LITELLM_SHM": str(volume / "region")}
+    where = PLACES["hidden-pids"]._replace(
+        mounts="mount -t proc -o hidepid=2 none /proc", pids=True
+    )
+    with Server(where, directory, "--preload", *HOME, **named) as first:
+        before = (volume / "region").stat().st_ino
+        done = ran(where, STATUS, **named)
+        assert done.returncode == 0, done.stderr
+        applied, reason, health, _ = json.loads(done.stdout)
+        assert (applied, health) == (False, "degraded")
+        for told in (reason, done.stderr):
+            assert str(volume / "region") in told
+            assert "pid namespace" in told
+        assert "limits are NOT shared between workers" in done.stderr
+        assert (volume / "region").stat().st_ino == before
+        assert first.count("/admit", 30) == 20
+
+
+# Somebody beside it that looks
+
+
+def beside(server: Server, user: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """fl-shm in a container of its own that shares the server's pid namespace, as a sidecar does."""
+    within = Place(
+        f"mount -t proc none /proc && {READ_ONLY_ROOT}",
+        user=as_user(user),
+    )
+    return subprocess.run(
+        ["nsenter", f"--target={server.pid_within()}", "--pid", *within.command(*command(*arguments))],
+        env=fresh_environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+def test_a_sidecar_of_the_same_user_looks_into_the_region(directory: Path) -> None:
+    with Server(PLACES["container"], directory, "--preload", *HOME) as server:
+        assert server.count("/hold", 8) == 5
+        seen = beside(server, NOBODY, "inspect", "--prom")
+        assert seen.returncode == 0, seen.stderr
+        assert "fast_litellm_" in seen.stdout
+        alive = json.loads(beside(server, NOBODY, "inspect", "workers", "--json").stdout)["workers"]
+        assert [worker["alive"] for worker in alive] == ["alive"] * 3
+        # Another user's finds none.
+        other = beside(server, 12345, "ls")
+        assert (other.returncode, "fast_litellm" in other.stdout) == (1, False)
