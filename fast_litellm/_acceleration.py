@@ -49,9 +49,8 @@ def apply_acceleration() -> bool:
         logger().error("limits are NOT shared between workers: %s", error)
         return False
     _refusal = ""
-    blind = _proc.obstacle()
-    if blind:
-        logger().warning("%s; mount -t proc proc /proc", blind)
+    if warning := _proc.warning():
+        logger().warning(warning)
     gunicorn.arm(region)
     litellm.arm(region)
     return True

@@ -1,13 +1,20 @@
-"""Whether `/proc` lets this process prove that another one is dead; as `src/region/vantage.rs` sees it."""
+"""What `/proc` lets this process know of others; as `src/region/vantage.rs` sees it."""
 
 from __future__ import annotations
 
 import os
 import sys
 
+_MISSING = "/proc is not mounted"
+_FOREIGN = "/proc is of another pid namespace"
+_SLOTS_COME_BACK = {
+    _MISSING: "only after their time to live",
+    _FOREIGN: "only when its parent has waited for it, or after their time to live",
+}
+
 
 def obstacle() -> str:
-    """What is wrong with `/proc`, and what slots of dead workers wait for because of it; empty = nothing."""
+    """Why others cannot be told from each other; empty = they can."""
     if sys.platform != "linux":
         return ""
     try:
@@ -16,14 +23,17 @@ def obstacle() -> str:
         with open("/proc/self/status", encoding="ascii", errors="replace") as file:
             pids = next((line.split()[1:] for line in file if line.startswith("NSpid:")), None)
     except OSError:
-        return (
-            "/proc is not mounted, so that nobody's death can be proven: slots of a killed worker come back "
-            "only after their time to live"
-        )
+        return _MISSING
     own = str(os.getpid())
-    if itself == own and pids in (None, [own]):
+    return "" if itself == own and pids in (None, [own]) else _FOREIGN
+
+
+def warning() -> str:
+    """What a proof of death lacks, and what follows; empty = nothing."""
+    found = obstacle()
+    if not found:
         return ""
     return (
-        "/proc is of another pid namespace: slots of a killed worker come back only when its parent has "
-        "waited for it, or after their time to live"
+        f"{found}, so that slots of a killed worker come back {_SLOTS_COME_BACK[found]}: "
+        "mount -t proc proc /proc"
     )

@@ -56,7 +56,7 @@ class Place(NamedTuple):
         pids = ["--pid", "--fork", "--kill-child"] if self.pids else []
         return [
             *("unshare", "--mount", "--ipc", *pids),
-            *("sh", "-euc", f'{_opened() if self.user else ""}\n{self.mounts}\ncd / && exec "$@"', "sh"),
+            *("sh", "-euc", f'{_opened()}\n{self.mounts}\ncd / && exec "$@"', "sh"),
             *self.user,
             *map(str, command),
         ]

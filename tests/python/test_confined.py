@@ -91,9 +91,10 @@ APP = """
         if path == "/admit":
             return limiter.is_allowed("k")
         if path == "/hold":
-            return scripts.parallel_acquire(gauge, [5, 3600, os.urandom(8).hex()])[0] == 0
-        if path == "/die":
-            os.kill(os.getpid(), signal.SIGKILL)
+            held = scripts.parallel_acquire(gauge, [5, 3600, os.urandom(8).hex()])[0] == 0
+            return held and os.getpid()
+        if path.startswith("/kill/"):
+            os.kill(int(path[6:]), signal.SIGKILL)
         return {"pid": os.getpid(), "uid": os.getuid(), "region": fast_litellm.health_check()["region"]}
 
     def app(environ, start_response):
@@ -138,6 +139,7 @@ class Server:
         check(where)
         self.port = free_port()
         self.log = directory / f"{self.port}.log"
+        self.holders: set[int] = set()
         (directory / "app.py").write_text(textwrap.dedent(APP))
         started = where.command(
             *(sys.executable, "-m", "gunicorn", "--chdir", directory, "app:app"),
@@ -160,26 +162,29 @@ class Server:
             connection.request("GET", path)
             try:
                 response = connection.getresponse()
-            except (ConnectionError, http.client.RemoteDisconnected):
+            except (ConnectionResetError, http.client.RemoteDisconnected):
                 return None
             text = response.read()
             assert response.status == 200, f"{text!r}\n{self.log.read_text()}"
             return json.loads(text)
 
-    def count(self, path: str, times: int) -> int:
-        """How many of so many requests were granted."""
-        return sum(self.ask(path) for _ in range(times))
+    def admitted(self, times: int) -> int:
+        """How many of so many requests were admitted."""
+        return sum(self.ask("/admit") for _ in range(times))
 
-    def kill_workers(self) -> None:
-        """Have every worker die, and wait for those in their places."""
-        old = self.pids()
-        while old & (now := self.pids()):
-            self.ask("/die")
-        assert now
+    def held(self, times: int) -> int:
+        """How many of so many slots were given."""
+        holders = [pid for pid in (self.ask("/hold") for _ in range(times)) if pid]
+        self.holders |= set(holders)
+        return len(holders)
 
-    def pids(self) -> set[int]:
-        """Workers, as the answers to some requests have it."""
-        return {answer["pid"] for answer in (self.ask("/") for _ in range(20)) if answer}
+    def kill_holders(self) -> None:
+        """Kill the workers that hold slots, and have others take their places."""
+        for pid in self.holders:
+            # Whoever is asked does it, perhaps to itself.
+            self.ask(f"/kill/{pid}")
+        until(lambda: self.ask("/") is not None, "serve again", 20)
+        self.holders.clear()
 
     def pid_within(self) -> int:
         """A process that is where the server is: `unshare` itself stays outside of the pid namespace."""
@@ -312,6 +317,7 @@ def test_where_no_memory_fits_litellm_is_left_alone() -> None:
 # Servers there
 
 
+SOMEWHERE = {"container": ("--worker-tmp-dir", "/dev/shm")}
 SERVERS = {
     # gunicorn itself needs a place for the files by which workers show that they live.
     "container": (PLACES["container"], ("--worker-tmp-dir", "/dev/shm"), NOBODY),
@@ -326,18 +332,41 @@ def test_a_preloaded_server_shares_its_limits(name: str, directory: Path) -> Non
     with Server(where, directory, "--preload", *arguments) as server:
         state = server.ask("/")
         assert (state["uid"], state["region"]["backing"]) == (user, "memfd")
-        assert server.count("/admit", 40) == 20
-        assert server.count("/hold", 8) == 5
-        # Whoever holds them: both die, and two others take their places.
-        server.kill_workers()
+        assert server.admitted(40) == 20
+        assert server.held(8) == 5
+        server.kill_holders()
         if name == "no-proc":
-            assert server.count("/hold", 3) == 0
+            assert server.held(3) == 0
             assert "come back only after their time to live" in server.log.read_text()
         else:
-            until(lambda: server.ask("/hold"), "free a slot")
+            until(lambda: server.held(1) == 1, "free a slot")
         # What was counted stays counted.
-        assert server.count("/admit", 10) == 0
+        assert server.admitted(10) == 0
         assert "NOT shared" not in server.log.read_text()
+
+
+@pytest.mark.parametrize("name", ["container", "hidden-pids", "pids-only", "own-pids"])
+def test_workers_that_load_the_application_themselves_find_each_other(
+    name: str, directory: Path
+) -> None:
+    with Server(place(name), directory, *SOMEWHERE.get(name, ("--worker-tmp-dir", "/tmp"))) as server:
+        assert server.admitted(40) == 20
+        assert server.held(8) == 5
+        server.kill_holders()
+        until(lambda: server.held(1) == 1, "free a slot")
+        assert server.held(8) == 4
+        assert "NOT shared" not in server.log.read_text()
+
+
+@pytest.mark.parametrize("name", ["no-proc", "foreign-proc", "changes-user"])
+def test_workers_that_cannot_find_each_other_say_so(name: str, directory: Path) -> None:
+    """Descriptors of whoever changed its user are root's, and without `/proc` there are none to see."""
+    where, arguments, _ = SERVERS.get(name) or (place(name), (), 0)
+    with Server(where, directory, *arguments) as server:
+        until(lambda: server.log.read_text().count("NOT shared between workers") == 2, "say so")
+        assert "--preload" in server.log.read_text()
+        # Each goes on with a region of its own.
+        assert 20 <= server.admitted(60) <= 40
 
 
 # Two servers on one host
@@ -375,9 +404,9 @@ def test_servers_of_one_user_do_not_share_by_accident(
         Server(one, directory, *preload, *HOME) as first,
         Server(other, directory, *preload, *HOME) as second,
     ):
-        assert first.count("/hold", 8) == 5
-        assert (first.count("/admit", 30), second.count("/admit", 30)) == (20, 20)
-        assert second.count("/hold", 8) == 5
+        assert first.held(8) == 5
+        assert (first.admitted(30), second.admitted(30)) == (20, 20)
+        assert second.held(8) == 5
 
 
 def test_servers_that_name_a_region_share_it(directory: Path, volume: Path) -> None:
@@ -388,13 +417,13 @@ def test_servers_that_name_a_region_share_it(directory: Path, volume: Path) -> N
         Server(where, directory, "--preload", *HOME, **named) as first,
         Server(where, directory, "--preload", *HOME, **named) as second,
     ):
-        admitted = sum(server.count("/admit", 1) for _ in range(15) for server in (first, second))
+        admitted = sum(server.admitted(1) for _ in range(15) for server in (first, second))
         assert admitted == 20
-        assert first.count("/hold", 8) == 5
-        assert second.count("/hold", 3) == 0
+        assert first.held(8) == 5
+        assert second.held(3) == 0
         first.kill()
-        until(lambda: second.ask("/hold"), "free a slot")
-        assert second.count("/hold", 8) == 4
+        until(lambda: second.held(1) == 1, "free a slot")
+        assert second.held(8) == 4
         assert "NOT shared" not in first.log.read_text() + second.log.read_text()
     file = volume / "region"
     assert (file.stat().st_mode & 0o7777, file.stat().st_uid) == (0o600, NOBODY)
@@ -419,7 +448,30 @@ def test_a_named_region_of_another_pid_namespace_is_not_shared_and_that_is_said(
             assert "pid namespace" in told
         assert "limits are NOT shared between workers" in done.stderr
         assert (volume / "region").stat().st_ino == before
-        assert first.count("/admit", 30) == 20
+        assert first.admitted(30) == 20
+
+
+@pytest.mark.parametrize("pids", ["kept", "new"])
+def test_a_container_that_starts_again_with_its_volume(
+    pids: str, directory: Path, volume: Path
+) -> None:
+    """In the same pid namespace it goes on; in a new one the file says nothing any more, and is made anew."""
+    named = {"FAST_LITELLM_SHM": str(volume / "region")}
+    where = PLACES["hidden-pids"]._replace(pids=pids == "new")
+    with Server(where, directory, "--preload", *HOME, **named) as first:
+        assert (first.admitted(30), first.held(8)) == (20, 5)
+    with Server(where, directory, "--preload", *HOME, **named) as second:
+        admitted = second.admitted(30)
+        # Nobody of those before lives.
+        assert second.held(8) == 5
+        log = second.log.read_text()
+        assert "NOT shared" not in log
+        if pids == "kept":
+            assert (admitted, "made anew" in log) == (0, False)
+        else:
+            assert (admitted, "made anew" in log) == (20, True)
+            assert "pid namespace" in log
+    assert list(volume.iterdir()) == [volume / "region"]
 
 
 # Somebody beside it that looks
@@ -442,7 +494,7 @@ def beside(server: Server, user: int, *arguments: str) -> subprocess.CompletedPr
 
 def test_a_sidecar_of_the_same_user_looks_into_the_region(directory: Path) -> None:
     with Server(PLACES["container"], directory, "--preload", *HOME) as server:
-        assert server.count("/hold", 8) == 5
+        assert server.held(8) == 5
         seen = beside(server, NOBODY, "inspect", "--prom")
         assert seen.returncode == 0, seen.stderr
         assert "fast_litellm_" in seen.stdout
