@@ -531,6 +531,6 @@ def test_no_name_in_a_region_is_a_secret(folder: Path) -> None:
     assert taken is not None
     pool.report(taken, False, text)
     _native.Leader(f"job-{SECRET}", region=region).acquire()
-    data = path.read_bytes()
+    data = path.read_bytes() + region.inspect().encode()
     assert b"AuthenticationError" in data
     assert traces(data, SECRET) == []
