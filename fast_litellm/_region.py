@@ -114,8 +114,8 @@ def _reachable_heads() -> list[int]:
         return family
     # Their numbers would be others' there.
     logger().error(
-        "limits are NOT shared between workers: %s, so that they cannot find each other: mount -t proc proc "
-        "/proc, start gunicorn with --preload, or set FAST_LITELLM_SHM to a path on tmpfs",
+        "limits are NOT shared between workers: %s, so that they cannot find each other: mount -t proc "
+        "proc /proc, start gunicorn with --preload, or set FAST_LITELLM_SHM to a path on tmpfs",
         obstacle,
     )
     return []

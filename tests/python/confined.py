@@ -1,4 +1,4 @@
-"""Commands under the conditions that containers and service managers run them in, made with namespaces."""
+"""Commands under the conditions of containers and hardened services, made with namespaces."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 NOBODY = 65534
-
 
 
 def as_user(user: int) -> tuple[str, ...]:
@@ -85,14 +84,18 @@ def _opened() -> str:
         names = {place: f"/mnt/{number}-{n}" for n, place in enumerate(kept)}
         lines += [f"mkdir {name} && mount --rbind {place} {name}" for place, name in names.items()]
         lines.append(f"mount -t tmpfs -o mode=755 none {private}")
-        lines += [f"mkdir -p {place} && mount --rbind {name} {place}" for place, name in names.items()]
+        lines += [
+            f"mkdir -p {place} && mount --rbind {name} {place}" for place, name in names.items()
+        ]
     return "\n".join(lines)
 
 
 @functools.cache
 def _obstacle(mounts: str, pids: bool, user: tuple[str, ...]) -> str:
     # Whoever is somebody else when it starts must be able to start it again, as gunicorn does.
-    again = "import fast_litellm._rust, subprocess, sys; subprocess.run([sys.executable, '-V'], check=True)"
+    again = (
+        "import fast_litellm._rust, subprocess, sys; subprocess.check_call([sys.executable, '-V'])"
+    )
     command = Place(mounts, pids, user).command(sys.executable, "-c", again)
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     return done.stderr.strip()[-300:] if done.returncode else ""
@@ -105,6 +108,7 @@ PLACES = {
     "read-only": Place(f"{READ_ONLY_ROOT} && mount -t tmpfs -o ro none /dev/shm"),
     "nobody": Place(user=AS_NOBODY),
     "hidden-pids": Place("mount -t proc -o hidepid=2 none /proc", user=AS_NOBODY),
+    "unseen-pids": Place("mount -t proc -o hidepid=4 none /proc", user=AS_NOBODY),
     "pids-only": Place("mount -t proc -o subset=pid none /proc"),
     "own-pids": Place("mount -t proc none /proc", pids=True),
     "foreign-proc": Place(pids=True),

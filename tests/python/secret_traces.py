@@ -35,8 +35,9 @@ def _forms(secret: str) -> Iterator[tuple[str, bytes]]:
             whole = raw[(3 - shift) % 3 :]
             encoded = base64.b64encode(whole[: len(whole) // 3 * 3])
             yield f"base64, {where}, shifted by {shift}", encoded
-            yield f"base64 for URLs, {where}, shifted by {shift}", encoded.translate(
-                bytes.maketrans(b"+/", b"-_")
+            yield (
+                f"base64 for URLs, {where}, shifted by {shift}",
+                encoded.translate(bytes.maketrans(b"+/", b"-_")),
             )
     for name in ("sha256", "sha1", "md5"):
         digest = hashlib.new(name, secret.encode())

@@ -321,7 +321,11 @@ SOMEWHERE = {"container": ("--worker-tmp-dir", "/dev/shm")}
 SERVERS = {
     # gunicorn itself needs a place for the files by which workers show that they live.
     "container": (PLACES["container"], ("--worker-tmp-dir", "/dev/shm"), NOBODY),
-    "changes-user": (PLACES["hidden-pids"]._replace(user=()), ("-u", "65534", "-g", "65534"), NOBODY),
+    "changes-user": (
+        PLACES["hidden-pids"]._replace(user=()),
+        ("-u", "65534", "-g", "65534"),
+        NOBODY,
+    ),
     "no-proc": (PLACES["no-proc"], (), 0),
 }
 
@@ -349,7 +353,9 @@ def test_a_preloaded_server_shares_its_limits(name: str, directory: Path) -> Non
 def test_workers_that_load_the_application_themselves_find_each_other(
     name: str, directory: Path
 ) -> None:
-    with Server(place(name), directory, *SOMEWHERE.get(name, ("--worker-tmp-dir", "/tmp"))) as server:
+    with Server(
+        place(name), directory, *SOMEWHERE.get(name, ("--worker-tmp-dir", "/tmp"))
+    ) as server:
         assert server.admitted(40) == 20
         assert server.held(8) == 5
         server.kill_holders()
@@ -455,7 +461,7 @@ def test_a_named_region_of_another_pid_namespace_is_not_shared_and_that_is_said(
 def test_a_container_that_starts_again_with_its_volume(
     pids: str, directory: Path, volume: Path
 ) -> None:
-    """In the same pid namespace it goes on; in a new one the file says nothing any more, and is made anew."""
+    """In the same pid namespace it goes on; in a new one the file says nothing, and is made anew."""
     named = {"FAST_LITELLM_SHM": str(volume / "region")}
     where = PLACES["hidden-pids"]._replace(pids=pids == "new")
     with Server(where, directory, "--preload", *HOME, **named) as first:
@@ -484,7 +490,12 @@ def beside(server: Server, user: int, *arguments: str) -> subprocess.CompletedPr
         user=as_user(user),
     )
     return subprocess.run(
-        ["nsenter", f"--target={server.pid_within()}", "--pid", *within.command(*command(*arguments))],
+        [
+            "nsenter",
+            f"--target={server.pid_within()}",
+            "--pid",
+            *within.command(*command(*arguments)),
+        ],
         env=fresh_environment(),
         capture_output=True,
         text=True,
@@ -492,8 +503,10 @@ def beside(server: Server, user: int, *arguments: str) -> subprocess.CompletedPr
     )
 
 
-def test_a_sidecar_of_the_same_user_looks_into_the_region(directory: Path) -> None:
-    with Server(PLACES["container"], directory, "--preload", *HOME) as server:
+@pytest.mark.parametrize("path", ["", "/dev/shm/region"], ids=["memfd", "file"])
+def test_a_sidecar_of_the_same_user_looks_into_the_region(path: str, directory: Path) -> None:
+    named = {"FAST_LITELLM_SHM": path} if path else {}
+    with Server(PLACES["container"], directory, "--preload", *HOME, **named) as server:
         assert server.held(8) == 5
         seen = beside(server, NOBODY, "inspect", "--prom")
         assert seen.returncode == 0, seen.stderr
@@ -502,4 +515,4 @@ def test_a_sidecar_of_the_same_user_looks_into_the_region(directory: Path) -> No
         assert [worker["alive"] for worker in alive] == ["alive"] * 3
         # Another user's finds none.
         other = beside(server, 12345, "ls")
-        assert (other.returncode, "fast_litellm" in other.stdout) == (1, False)
+        assert (other.returncode, other.stdout) == (1, "")

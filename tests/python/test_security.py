@@ -14,8 +14,6 @@ import signal
 import stat
 import struct
 import subprocess
-import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -134,7 +132,7 @@ def test_an_inherited_region_is_its_owners_only() -> None:
                 with pytest.raises(PermissionError):
                     os.open(link, flags)
             with pytest.raises(PermissionError):
-                Path(f"/proc/{pid}/mem").open("rb")
+                os.open(f"/proc/{pid}/mem", os.O_RDONLY)
             with pytest.raises(RegionError):
                 Region.open(link, **SMALL)
             return "refused"
@@ -372,9 +370,7 @@ def plant(path: Path, rows: dict[int, int]) -> None:
                 | 1 << bits["generation"].first
             )
             for row, pid in rows.items()
-        } | {
-            base + row * record.size + record.fields["start_ticks"].offset: 1 for row in rows
-        }
+        } | {base + row * record.size + record.fields["start_ticks"].offset: 1 for row in rows}
     with path.open("r+b") as file:
         for offset, value in written.items():
             file.seek(offset)
@@ -391,8 +387,8 @@ def test_no_pid_of_a_region_is_signalled_or_waited_for(folder: Path) -> None:
         os._exit(7)
     until(lambda: state_of(child) == "Z", "end")
     try:
-        # Those who prove to be others than those who registered are given up as dead: such as have another
-        # start time, and a child that has ended but has not been waited for.
+        # Who proves to be another than who registered is given up as dead: who has another start time,
+        # and a child that has ended but has not been waited for.
         plant(path, dict(enumerate((1, -1, 0, os.getpid(), os.getppid(), victim.pid, child), 1)))
         for _ in range(3):
             region.reap()
@@ -494,7 +490,7 @@ SECRET = "sk-7Yx9-Qw3rTz81LmN0pAb5cD"
         SECRET.encode("utf-16-le"),
         SECRET.encode("utf-16-be"),
         SECRET.encode().hex().encode(),
-        *(base64.b64encode(b"key=" [: 4 - n] + SECRET.encode() + b"..") for n in range(3)),
+        *(base64.b64encode(b"key="[: 4 - n] + SECRET.encode() + b"..") for n in range(3)),
         hashlib.sha256(SECRET.encode()).hexdigest()[:7].encode(),
         hashlib.sha256(SECRET.encode()).digest(),
     ],

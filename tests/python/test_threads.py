@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import os
 import resource
-import signal
 import sys
 import threading
 import time
@@ -17,7 +16,7 @@ from typing import Any
 import pytest
 
 from fast_litellm._rust import LimiterScripts, Region, SimpleConnectionPool, SimpleRateLimiter
-from support import Forked, Worker, forked, until
+from support import Forked, Worker, forked
 
 THREADS = 16
 FORKS = 24
@@ -241,8 +240,8 @@ def others() -> Iterator[tuple[Region, Worker]]:
 def test_no_call_waits_for_anybody(other: str, others: tuple[Region, Worker]) -> None:
     """The kernel counts whenever a thread gives its processor away to wait: for a lock, a file, a time.
 
-    None of 50,000 calls does, while another process works on the same words or is stopped in the middle of
-    one. So an event loop may call them directly.
+    None of 50,000 calls does, while another process works on the same words or is stopped in the middle
+    of one. So an event loop may call them directly.
     """
     region, worker = others
     work = Work(region)
