@@ -408,6 +408,31 @@ def test_no_pid_of_a_region_is_signalled_or_waited_for(folder: Path) -> None:
         victim.wait()
 
 
+def test_no_length_or_count_of_a_region_in_use_is_believed(folder: Path) -> None:
+    """Whoever owns it overwrites all that stands before the records, while a master goes on with it."""
+    path = folder / "region"
+    region = Region.open(path, **SMALL)
+    end = min(plan.offset for plan in RegionReader.map(path, LAYOUT).sections.values())
+    with path.open("r+b") as file:
+        # The words that times are computed from have a test of their own, in tests/hostile.
+        for name in ("total_len", "worker_capacity", "key_capacity", "chunk_capacity"):
+            file.seek(LAYOUT.records["Header"].fields[name].offset)
+            file.write(b"\xff" * 8)
+        file.seek(LAYOUT.records["Header"].size)
+        file.write(b"\xff" * (end - LAYOUT.records["Header"].size))
+
+    def go_on() -> tuple[bool, int, bool]:
+        limiter = SimpleRateLimiter(1, burst=2, region=region)
+        allowed = [limiter.is_allowed("k") for _ in range(3)]
+        reaped = region.reap()
+        return allowed == [True, True, False], reaped, "limits" in json.loads(region.inspect())
+
+    assert forked(go_on) == (True, 0, True)
+    # Who comes later believes none of it.
+    with pytest.raises(RegionError, match="remove"):
+        Region.open(path, **SMALL)
+
+
 def test_a_preloading_master_survives_what_workers_write_into_its_region(folder: Path) -> None:
     """As before, with gunicorn's arbiter: a worker names the master and its siblings as dead."""
     path = folder / "region"
