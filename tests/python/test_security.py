@@ -14,6 +14,8 @@ import signal
 import stat
 import struct
 import subprocess
+import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -350,6 +352,57 @@ def test_what_is_swapped_between_check_and_use_is_never_used(folder: Path) -> No
     assert refusals >= 500
     assert victim.read_bytes() == before
     assert {each.name for each in folder.iterdir()} <= {"region", "victim", "mine", "next"}
+
+
+IMPOSTOR = """
+    import multiprocessing
+    import os
+    import sys
+
+    def worker(number):
+        import fast_litellm
+        from fast_litellm import _native
+
+        limiter = fast_litellm.SimpleRateLimiter(1, burst=20)
+        return sum(limiter.is_allowed("k") for _ in range(10)), _native.default_region().origin
+
+    if __name__ == "__main__":
+        memory = os.memfd_create("fl-shm:fast_litellm", os.MFD_ALLOW_SEALING)
+        os.write(memory, b"\\xff" * 8192)
+        os.fchmod(memory, int(sys.argv[2], 8))
+        os.fchown(memory, int(sys.argv[1]), -1)
+        before = os.pread(memory, 9000, 0)
+        with multiprocessing.get_context("spawn").Pool(3) as pool:
+            told = pool.map(worker, range(6), chunksize=1)
+        assert os.pread(memory, 9000, 0) == before
+        origins = {origin for _, origin in told}
+        print(sum(admitted for admitted, _ in told), origins <= {"created", "joined"})
+"""
+
+
+@pytest.mark.parametrize(
+    ("user", "mode", "reason"),
+    [
+        pytest.param(INTRUDER, "600", "belongs to user", marks=root_only),
+        (os.geteuid(), "666", "has mode 0666"),
+        (os.geteuid(), "600", "has magic 0xffffffffffffffff"),
+    ],
+    ids=["another-users", "open-to-all", "no-region"],
+)
+def test_a_family_joins_no_impostor(user: int, mode: str, reason: str, tmp_path: Path) -> None:
+    """What a parent has open under the name of its region; its workers share without it, and say so."""
+    script = tmp_path / "impostor.py"
+    script.write_text(textwrap.dedent(IMPOSTOR))
+    done = subprocess.run(
+        [sys.executable, script, str(user), mode],
+        env=fresh_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == "20 True\n", done.stderr
+    assert "limits are NOT shared between workers" in done.stderr
+    assert reason in done.stderr
 
 
 # What is done at its word
