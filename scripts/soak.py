@@ -32,7 +32,6 @@ SABOTAGES = {
     "under": "some requests are charged twice",
     "crowd": "some are let through though all slots are held",
     "leak": "some slots are never given back",
-    "unreaped": "the master does not free what dead workers held",
     "region": "each worker makes a second region",
     "process": "the master leaves a process behind",
     "file": "the master leaves a file behind",

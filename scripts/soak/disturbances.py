@@ -140,10 +140,11 @@ class Disturbances:
         """Both masters, once all workers of the new one are there."""
         old = self._server.master()
         boots = self._server.boots()
-        self._journal.note(kind, pid=old)
-        os.kill(old, signal.SIGUSR2)
-        if not await self._until(lambda: self._server.new_master() is not None, "start a master"):
-            return None
+        # Until it has become another program it looks like a worker, and might be killed as one.
+        async with self.lock:
+            self._journal.note(kind, pid=old)
+            os.kill(old, signal.SIGUSR2)
+            await self._until(lambda: self._server.new_master() is not None, "start a new master")
         new = self._server.new_master()
         # Deaths meanwhile only add to the boots.
         ready = boots + self._server.workers
@@ -165,7 +166,7 @@ class Disturbances:
             self._journal.note("old master ends", disturbs=True, pid=old)
             os.kill(old, signal.SIGTERM)
             promoted = await self._until(
-                lambda: not is_alive(old) and self._pid_in_file() == new, "hand over to its new master"
+                lambda: not is_alive(old) and self._server.pid_in_file() == new, "hand over to its new master"
             )
             if promoted:
                 self.generation += 1
@@ -179,12 +180,6 @@ class Disturbances:
             os.kill(new, signal.SIGTERM)
             if await self._until(lambda: not is_alive(new), "end its new master"):
                 self._journal.note("rolled back", disturbs=True)
-
-    def _pid_in_file(self) -> int | None:
-        try:
-            return self._server.master()
-        except (OSError, ValueError):  # while it is renamed
-            return None
 
     async def _until(self, condition: Callable[[], bool], what: str) -> bool:
         deadline = time.monotonic() + BOOT_S

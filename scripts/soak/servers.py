@@ -44,6 +44,7 @@ class Upgradable(Server):
         self.run = uuid.uuid4().hex[:12]
         self.region_name = f"soak-{self.run}"
         self._first: int | None = None
+        self._masters: list[int] = []
 
     @property
     def pid_file(self) -> Path:
@@ -71,6 +72,7 @@ class Upgradable(Server):
         """Start it and wait until it is ready."""
         super().start()
         self._first = self.pid
+        self._masters = [self.pid]
 
     def prepare(self) -> None:
         """Write what the server needs into its directory."""
@@ -79,21 +81,25 @@ class Upgradable(Server):
 
     def master(self) -> int:
         """The master that a reload is for; the older one of two."""
-        return int(self.pid_file.read_text())
+        return self.masters()[0]
 
     def new_master(self) -> int | None:
         """The master that an upgrade has started, while the old one is there."""
-        with contextlib.suppress(OSError, ValueError):
-            return int(self.pid_file.with_name("pid.2").read_text())
-        return None
+        return dict(enumerate(self.masters())).get(1)
 
     def masters(self) -> list[int]:
-        """All masters alive, the older one first."""
-        found = []
-        with contextlib.suppress(OSError, ValueError):
-            found.append(self.master())
-        new = self.new_master()
-        return [pid for pid in [*found, *([] if new is None else [new])] if is_alive(pid)]
+        """All masters alive, the older one first; one that is still loading the application, too."""
+        alive = [pid for pid in self._masters if is_alive(pid)]
+        new = [child for pid in alive for child in _children(pid) if _is_upgrade_of(pid, child)]
+        self._masters = [*alive, *(pid for pid in new if pid not in alive)]
+        return list(self._masters)
+
+    def pid_in_file(self) -> int | None:
+        """The master that gunicorn's file names; `None` while it changes."""
+        try:
+            return int(self.pid_file.read_text())
+        except (OSError, ValueError):
+            return None
 
     def all_workers(self) -> list[int]:
         """The workers of all masters."""
@@ -222,3 +228,12 @@ def is_alive(pid: int) -> bool:
     except OSError:
         return False
     return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
+def _is_upgrade_of(master: int, child: int) -> bool:
+    """Whether a child of a master is not its worker but the master that is to follow it."""
+    try:
+        environment = Path(f"/proc/{child}/environ").read_bytes()
+    except OSError:
+        return False
+    return f"GUNICORN_PID={master}".encode() in environment.split(b"\0")

@@ -104,12 +104,8 @@ def grow() -> None:
 
 app = App()
 
-if SABOTAGE == "unreaped":
-    from fast_litellm.integrations import gunicorn
-
-    gunicorn.disarm()
-elif SABOTAGE == "process":
-    subprocess.Popen(["sleep", "600"], start_new_session=True)
+if SABOTAGE == "process":
+    subprocess.run(["sh", "-c", "setsid sleep 600 &"], check=True)
 elif SABOTAGE == "file":
     Path("/dev/shm", f"{NAME}-{os.getpid()}").write_text("left")
 elif SABOTAGE == "memory":
