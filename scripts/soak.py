@@ -4,7 +4,7 @@
     .venv/bin/python scripts/soak.py --app litellm --minutes 25 --seed 1
 
 Each minute it prints what was admitted beside what may and what must have been, latency, memory, slots
-held, and what was done to the server; at the end a verdict. Exit code 0 if nothing was wrong, 1 if something was.
+held, and what was done to the server; at the end a verdict. Exit code 0 if nothing was wrong, else 1.
 The same seed does the same things to the server in the same order; which request meets them is chance.
 `FAST_LITELLM_ENABLED=false` shows what is found where nothing is shared.
 """
@@ -73,15 +73,26 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--app", choices=("small", "litellm"), default="small", help="default: small")
+    parser.add_argument(
+        "--app", choices=("small", "litellm"), default="small", help="default: small"
+    )
     parser.add_argument("--minutes", type=positive(float), default=60.0, metavar="N")
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="of all that is random")
-    parser.add_argument("--workers", type=positive(int), metavar="N", help="default: small 4, litellm 3")
     parser.add_argument(
-        "--window", type=positive(int), metavar="S", help="seconds of a window (default: small 10, litellm 60)"
+        "--workers", type=positive(int), metavar="N", help="default: small 4, litellm 3"
     )
     parser.add_argument(
-        "--report-every", type=positive(float), default=60.0, metavar="S", help="seconds (default: 60)"
+        "--window",
+        type=positive(int),
+        metavar="S",
+        help="seconds of a window (default: small 10, litellm 60)",
+    )
+    parser.add_argument(
+        "--report-every",
+        type=positive(float),
+        default=60.0,
+        metavar="S",
+        help="seconds (default: 60)",
     )
     parser.add_argument(
         "--no-upgrades", dest="upgrades", action="store_false", help="never replace the master"

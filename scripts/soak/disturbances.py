@@ -166,7 +166,8 @@ class Disturbances:
             self._journal.note("old master ends", disturbs=True, pid=old)
             os.kill(old, signal.SIGTERM)
             promoted = await self._until(
-                lambda: not is_alive(old) and self._server.pid_in_file() == new, "hand over to its new master"
+                lambda: not is_alive(old) and self._server.pid_in_file() == new,
+                "hand over to its new master",
             )
             if promoted:
                 self.generation += 1

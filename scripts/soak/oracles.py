@@ -2,8 +2,8 @@
 
 A judge knows of each request when it was sent, when it was answered and how; the server decided at some
 instant between the two. It calls something a violation only if no instants explain it. A request whose
-answer was lost may have been charged or not: it counts towards what must have been admitted, never towards
-what was.
+answer was lost may have been charged or not: it counts towards what must have been admitted, never
+towards what was.
 """
 
 from __future__ import annotations
@@ -201,7 +201,9 @@ class Window:
                 missing[number] = short
         for short in missing.values():
             result.under += short
-            result.notes.append(f"refused with {self.limit - short} of {self.limit} admitted or lost")
+            result.notes.append(
+                f"refused with {self.limit - short} of {self.limit} admitted or lost"
+            )
 
 
 @dataclass(frozen=True)
@@ -274,8 +276,8 @@ class Quota:
         return result
 
     def _judge_above(self, result: Judgement, admitted: Sequence[Seen], rate: float) -> None:
-        # Of the stretch from a request to an answer: at least as many as were answered by its end are in it,
-        # less those that were sent before it.
+        # Of the stretch from a request to an answer: at least as many as were answered by its end are in
+        # it, less those that were sent before it.
         sent = sorted(each.sent for each in admitted)
         lowest, begun, worst = math.inf, 0, 0.0
         for number, end in enumerate(sorted(each.answered for each in admitted)):
@@ -296,7 +298,7 @@ class Quota:
         answered = sorted(each.answered for each in charged)
         sent = sorted(each.sent for each in charged)
         level, at, charges, worst = 0.0, 0.0, 0, 0.0
-        for each in sorted((each for each in seen if each.outcome == REFUSED)):
+        for each in sorted(each for each in seen if each.outcome == REFUSED):
             while charges < len(answered) and answered[charges] <= each.sent:
                 level = max(0.0, level - rate * (answered[charges] - at)) + 1
                 at = answered[charges]

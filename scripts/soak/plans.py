@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 import aiohttp
+
 from harness.load import Reply, complete
 from harness.proxy import FakeBackend
 from harness.results import new_key, unique

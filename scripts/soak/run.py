@@ -72,7 +72,9 @@ def run(settings: Settings, say: Callable[[str], None]) -> Outcome:
     adopt_orphans()
     journal = Journal(settings.events)
     with contextlib.closing(journal), _serving(settings) as (server, plan):
-        say(f"{server!r}: {settings.workers} workers, region {server.region_name}, seed {settings.seed}")
+        say(
+            f"{server!r}: {settings.workers} workers, region {server.region_name}, seed {settings.seed}"
+        )
         soak = Soak(settings, server, plan, journal, say)
         asyncio.run(soak.run())
         soak.end()
@@ -162,7 +164,9 @@ class Soak:
             try:
                 await self._until(lambda: not probe.stream.outstanding, 30)
                 await self._until_no_leases()
-                outcomes = await asyncio.gather(*(probe.stream.once(load) for _ in range(probe.limit)))
+                outcomes = await asyncio.gather(
+                    *(probe.stream.once(load) for _ in range(probe.limit))
+                )
             finally:
                 probe.stream.paused = False
         admitted, refused = outcomes.count(ADMITTED), outcomes.count(REFUSED)
@@ -243,8 +247,14 @@ class Soak:
             Check("leftover processes", not processes, ", ".join(map(str, processes)) or "none"),
             Check("leftover files", not files, ", ".join(files) or "none"),
             Check("faults", not faults, f"{len(faults)} {'; '.join(faults[:3])}"),
-            Check("answers lost without cause", not unexplained, f"{len(unexplained)} {unexplained[:3]}"),
-            Check("reloads and upgrades", not failures, "; ".join(failures) or "all came to their end"),
+            Check(
+                "answers lost without cause",
+                not unexplained,
+                f"{len(unexplained)} {unexplained[:3]}",
+            ),
+            Check(
+                "reloads and upgrades", not failures, "; ".join(failures) or "all came to their end"
+            ),
         ]
         growths = memory_of(watch.looks)
         self.outcome.checks += [each.check() for each in growths]
@@ -258,5 +268,3 @@ class Soak:
 def say(text: str) -> None:
     """Print at once, also into a file."""
     print(text, flush=True)
-
-

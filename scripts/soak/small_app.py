@@ -5,7 +5,7 @@
     GET /quota/PER_MINUTE/BURST/KEY    SimpleRateLimiter
     GET /slots/LIMIT/HOLD_MS/KEY       AdvancedRouter: calls in flight
 
-Answers 200 if admitted, 429 if refused. `SOAK_SABOTAGE` breaks it in one of the ways that a soak has to find.
+Answers 200 if admitted, 429 if refused. `SOAK_SABOTAGE` breaks it in a way that a soak has to find.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class Limits:
         """Charge one request to a window."""
         keys = [f"{{{key}}}:window", f"{{{key}}}:requests"]
         cost = 2 if SABOTAGE == "under" and random.random() < 0.2 else 1
-        return bool(self._scripts.check_and_increment_by_n(keys, [limit, cost, seconds, seconds])[0] == 0)
+        return bool(
+            self._scripts.check_and_increment_by_n(keys, [limit, cost, seconds, seconds])[0] == 0
+        )
 
     def quota(self, per_minute: int, burst: int, key: str) -> bool:
         """Charge one request to a quota."""
@@ -62,9 +64,11 @@ class Limits:
         call = self._router.start(key, max_parallel=limit)
         if call is None:
             return SABOTAGE == "crowd" and random.random() < 0.2
+        if SABOTAGE == "leak" and random.random() < 0.1:
+            self._kept.append(call)
+            await asyncio.sleep(hold_ms / 1000.0)
+            return True
         with call:
-            if SABOTAGE == "leak" and random.random() < 0.02:
-                self._kept.append(self._router.start(key, max_parallel=limit))
             await asyncio.sleep(hold_ms / 1000.0)
         return True
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import aiohttp
+
 from harness.load import Reply
 
 from .journal import Journal
@@ -20,7 +21,7 @@ MOST_OUTSTANDING = 30
 """Requests of one stream that wait for an answer; a stopped worker must not pile up thousands."""
 
 NEAR_S = 10.0
-"""An answer that was lost is explained by a disturbance between this long before it was sent and its end."""
+"""A lost answer is explained by a disturbance between this long before it was sent and its end."""
 
 Send = Callable[[aiohttp.ClientSession], Awaitable[Reply]]
 
