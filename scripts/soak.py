@@ -59,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         window_s=options.window or WINDOW_S[options.app],
         minute_s=options.report_every,
         upgrades=options.upgrades,
+        pace=options.pace,
         sabotage=options.sabotage,
         events=events,
     )
@@ -93,6 +94,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         default=60.0,
         metavar="S",
         help="seconds (default: 60)",
+    )
+    parser.add_argument(
+        "--pace",
+        type=positive(float),
+        default=1.0,
+        metavar="X",
+        help="disturb the server X times as often (default: 1)",
     )
     parser.add_argument(
         "--no-upgrades", dest="upgrades", action="store_false", help="never replace the master"

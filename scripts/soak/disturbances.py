@@ -9,7 +9,7 @@ import random
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .journal import Journal
 from .servers import Upgradable, is_alive
@@ -32,6 +32,10 @@ class Pace:
     changes_s: float
     both_s: float
     stopped_s: float
+
+    def times(self, factor: float) -> Pace:
+        """The same, so many times as often."""
+        return replace(self, deaths_s=self.deaths_s / factor, changes_s=self.changes_s / factor)
 
 
 class Disturbances:

@@ -120,7 +120,7 @@ class Window:
     extra: Callable[[int], int] = lambda _: 0
 
     def judge(self, seen: Sequence[Seen], now: float) -> Judgement:
-        """Judge all windows, the open one included."""
+        """Judge all windows, the open one included; the sums are of those that were used up."""
         ordered = sorted(seen, key=lambda each: each.answered)
         admitted = [each for each in ordered if each.outcome == ADMITTED]
         refused = [each for each in ordered if each.outcome == REFUSED]
@@ -131,7 +131,7 @@ class Window:
             return Judgement(under=missing, notes=notes)
         openings = _openings(admitted, refused, min(each.sent for each in charged))
         result = Judgement()
-        self._judge_above(result, admitted, charged, openings, now)
+        self._judge_above(result, admitted, charged, refused, openings, now)
         self._judge_below(result, charged, refused, openings)
         return result
 
@@ -140,6 +140,7 @@ class Window:
         result: Judgement,
         admitted: Sequence[Seen],
         charged: Sequence[Seen],
+        refused: Sequence[Seen],
         openings: Sequence[_Opening],
         now: float,
     ) -> None:
@@ -159,7 +160,9 @@ class Window:
             elif sure > most:
                 result.over += sure - most
                 result.notes.append(f"{sure} admitted in one window, of {most} allowed")
-            if opening.high + self.seconds <= now:
+            # Of one that was not used up nothing can be said of how many it had to admit.
+            full = any(opening.high < each.sent and each.answered <= end for each in refused)
+            if full and opening.high + self.seconds <= now:
                 result.windows += 1
                 result.admitted += sure
                 result.allowed += most

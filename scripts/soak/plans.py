@@ -60,7 +60,8 @@ class SmallPlan:
     def begin_minute(self, load: Load, seconds: float) -> None:
         """Start the streams of a minute that is so long."""
         for _ in range(self.new_each_minute):
-            load.open(self._window("window, new keys", 20), 20 / self._window_s * 3, seconds)
+            window = self._window("window, new keys", 20)
+            load.open(window, 20 / self._window_s * 3, seconds, linger_s=self._window_s)
             load.open(self._quota("quota, new keys", 60, 5), 3, seconds)
 
     def _window(self, kind: str, limit: int) -> Stream:
@@ -118,7 +119,8 @@ class LiteLlmPlan:
     def begin_minute(self, load: Load, seconds: float) -> None:
         """Start the streams of a minute that is so long."""
         for _ in range(self.new_each_minute):
-            load.open(self._window("key rpm, new keys", 20), 60 / self._window_s, seconds)
+            window = self._window("key rpm, new keys", 20)
+            load.open(window, 60 / self._window_s, seconds, linger_s=self._window_s)
 
     def _window(self, kind: str, limit: int) -> Stream:
         return Stream(kind, self._ask(new_key(f"r{limit}")), Window(limit, self._window_s))

@@ -16,6 +16,8 @@ GROWTH_ALLOWED = 0.15
 """Of a process, from the second quarter of a run to its last; and ..."""
 GROWTH_ALLOWED_BYTES = 8 * MIB
 """... so much besides: allocators keep what they once had."""
+REGION_GROWTH_ALLOWED_BYTES = MIB // 2
+"""Of the region: each new key may be the first in its page, until all pages have one."""
 
 
 @dataclass
@@ -68,7 +70,8 @@ class Minute:
             f"p50 {_ms(self.answers.seconds, 0.5)} ms, p99 {_ms(self.answers.seconds, 0.99)} ms; "
             f"{outcomes['admitted']} admitted, {outcomes['refused']} refused, {outcomes['lost']} lost "
             f"({len(self.answers.unexplained)} of them unexplained), {len(self.answers.faults)} faults",
-            f"  {'limits':24}{'ended':>7}{'admitted':>10}{'allowed':>9}{'at least':>10}{'over':>6}{'under':>7}",
+            f"  {'limits':24}{'ended':>7}{'admitted':>10}{'allowed':>9}{'at least':>10}"
+            f"{'over':>6}{'under':>7}",
         ]
         for kind, each in sorted(self.judged.items()):
             lines.append(
@@ -113,59 +116,56 @@ class Growth:
     second: float
     last: float
     per_minute: float
+    allowed: float
 
     def check(self) -> Check:
         """Whether it has not grown."""
-        most = self.second * (1 + GROWTH_ALLOWED) + GROWTH_ALLOWED_BYTES
         return Check(
             f"memory: {self.name}",
-            self.last <= most,
+            self.last - self.second <= self.allowed,
             f"{_mib(self.second)} in the second quarter, {_mib(self.last)} in the last; "
             f"{self.per_minute / 1024:+.1f} KiB a minute",
         )
 
 
-def growth(name: str, times: Sequence[float], values: Sequence[float]) -> Growth | None:
-    """The growth of a series; `None` if it is too short to tell."""
-    if len(values) < 12:
+def growth(
+    name: str, points: Sequence[tuple[float, float]], allowed: float | None = None
+) -> Growth | None:
+    """How a series of times and bytes grows; `None` if it is too short to tell."""
+    if len(points) < 12:
         return None
+    times, values = zip(*points, strict=True)
     quarter = len(values) // 4
-    mean_t, mean_v = statistics.fmean(times), statistics.fmean(values)
-    spread = sum((t - mean_t) ** 2 for t in times)
-    pairs = zip(times, values, strict=True)
-    slope = sum((t - mean_t) * (v - mean_v) for t, v in pairs) / spread if spread else 0.0
+    second = statistics.median(values[quarter : 2 * quarter])
     return Growth(
         name,
-        statistics.median(values[quarter : 2 * quarter]),
+        second,
         statistics.median(values[-quarter:]),
-        60 * slope,
+        60 * statistics.linear_regression(times, values).slope,
+        second * GROWTH_ALLOWED + GROWTH_ALLOWED_BYTES if allowed is None else allowed,
     )
 
 
 def memory_of(looks: Sequence[Look]) -> list[Growth]:
     """How the memory of the region, of the master and of workers developed."""
-    series: list[tuple[str, list[tuple[float, float]]]] = [
-        ("region in use", [(look.at_s, look.region_used) for look in looks if look.regions]),
-        (
-            # The oldest one; the PSS of a master depends on how many share with it.
-            "master RSS",
-            [(look.at_s, look.rss[look.masters[0]]) for look in looks if _known(look, 1)],
-        ),
-        (
-            "RSS of a worker",
-            [
-                (look.at_s, look.memory(look.workers)[0] / len(look.workers))
-                for look in looks
-                if look.workers
-            ],
-        ),
+    # The oldest master; the PSS of one depends on how many share with it.
+    masters = [(look.at_s, look.rss[look.masters[0]]) for look in looks if _is_known(look)]
+    workers = [
+        (look.at_s, look.memory(look.workers)[0] / len(look.workers))
+        for look in looks
+        if look.workers
     ]
-    found = [growth(name, *zip(*points, strict=True)) for name, points in series if points]
+    region = [(look.at_s, look.region_used) for look in looks if look.region_used]
+    found = (
+        growth("region in use", region, REGION_GROWTH_ALLOWED_BYTES),
+        growth("master RSS", masters),
+        growth("RSS of a worker", workers),
+    )
     return [each for each in found if each is not None]
 
 
-def _known(look: Look, masters: int) -> bool:
-    return len(look.masters) >= masters and look.masters[0] in look.rss
+def _is_known(look: Look) -> bool:
+    return bool(look.masters) and look.masters[0] in look.rss
 
 
 def rows_check(looks: Sequence[Look], most: int) -> Check:

@@ -21,7 +21,7 @@ from .plans import LiteLlmPlan, Probe, SmallPlan
 from .report import Check, Minute, memory_of, region_check, rows_check
 from .servers import LiteLlm, Small, Upgradable, adopt_orphans
 from .traffic import Load
-from .watch import Watch
+from .watch import Look, Watch
 
 SETTLE_S = 20.0
 """How long requests that were on their way may take to give back what they hold."""
@@ -33,6 +33,7 @@ class Settings:
 
     Attributes:
         minute_s: how often something is reported and new keys are used.
+        pace: how many times as often as usual the server is disturbed.
     """
 
     app: str
@@ -42,6 +43,7 @@ class Settings:
     window_s: int
     minute_s: float
     upgrades: bool
+    pace: float
     sabotage: str
     events: Path | None
 
@@ -115,7 +117,11 @@ class Soak:
         self._say = say
         self._watch = Watch(server)
         self._disturbances = Disturbances(
-            server, settings.seed, plan.pace, journal, upgrades=settings.upgrades
+            server,
+            settings.seed,
+            plan.pace.times(settings.pace),
+            journal,
+            upgrades=settings.upgrades,
         )
         self._probes = Judgement()
         self._said: dict[str, Judgement] = {}
@@ -143,7 +149,8 @@ class Soak:
                 self._plan.begin_minute(load, minute_s)
                 await asyncio.sleep(minute_s * 0.8)
                 await self._probe(load, probe)
-                await asyncio.sleep(begun + number * self._settings.minute_s - time.monotonic())
+                over = min(end, begun + number * self._settings.minute_s)
+                await asyncio.sleep(over - time.monotonic())
                 for task in tasks:
                     if task.done():
                         task.result()
@@ -163,7 +170,9 @@ class Soak:
             probe.stream.paused = True
             try:
                 await self._until(lambda: not probe.stream.outstanding, 30)
-                await self._until_no_leases()
+                # Requests of other streams hold slots of other limits, but not for long.
+                await asyncio.sleep(1.1)
+                await self._until_no_leases(lambda look: look.old_leases)
                 outcomes = await asyncio.gather(
                     *(probe.stream.once(load) for _ in range(probe.limit))
                 )
@@ -177,12 +186,12 @@ class Soak:
         self._probes = self._probes.plus(found)
         self._journal.note("probe", admitted=admitted, refused=refused, lost=lost)
 
-    async def _until_no_leases(self) -> int:
+    async def _until_no_leases(self, count: Callable[[Look], int]) -> int:
         deadline = time.monotonic() + SETTLE_S
         while True:
             look = await asyncio.to_thread(self._watch.look)
-            if not look.leases or time.monotonic() > deadline:
-                return look.leases
+            if not count(look) or time.monotonic() > deadline:
+                return count(look)
             await asyncio.sleep(0.1)
 
     async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
@@ -216,7 +225,7 @@ class Soak:
                 task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await load.end()
-        self._held_at_end = await self._until_no_leases()
+        self._held_at_end = await self._until_no_leases(lambda look: look.leases)
 
     def end(self) -> None:
         """Stop the server and come to a verdict."""

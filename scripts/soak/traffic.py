@@ -105,10 +105,19 @@ class Load:
         self._tasks: set[asyncio.Task[None]] = set()
         self._feeders: set[asyncio.Task[None]] = set()
 
-    def open(self, stream: Stream, per_second: float, seconds: float | None = None) -> None:
-        """Feed a stream at random instants, for so long or until all ends."""
+    def open(
+        self,
+        stream: Stream,
+        per_second: float,
+        seconds: float | None = None,
+        linger_s: float = 0.0,
+    ) -> None:
+        """Feed a stream at random instants, for so long or until all ends.
+
+        It is judged for the last time when it has rested for `linger_s`: so long its last window may be.
+        """
         self._streams.append(stream)
-        self._feed(self._feed_open(stream, per_second, seconds))
+        self._feed(self._feed_open(stream, per_second, seconds, linger_s))
 
     def closed(self, stream: Stream, clients: int, pause_s: float) -> None:
         """Feed a stream by clients that wait for their answer, and a moment if they are refused."""
@@ -166,7 +175,9 @@ class Load:
     async def _send(self, stream: Stream) -> None:
         await stream.once(self)
 
-    async def _feed_open(self, stream: Stream, per_second: float, seconds: float | None) -> None:
+    async def _feed_open(
+        self, stream: Stream, per_second: float, seconds: float | None, linger_s: float
+    ) -> None:
         end = None if seconds is None else time.monotonic() + seconds
         while end is None or time.monotonic() < end:
             if stream.outstanding < MOST_OUTSTANDING and not stream.paused:
@@ -174,6 +185,7 @@ class Load:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             await asyncio.sleep(self._rng.expovariate(per_second))
+        await asyncio.sleep(linger_s)
         while stream.outstanding:
             await asyncio.sleep(0.05)
         # Nothing more will be said of it.

@@ -27,6 +27,7 @@ class Look:
         regions: how many regions bear the server's name, and ...
         region_bytes: ... how large the one is, and ...
         region_used: ... how much of it has been touched.
+        old_leases: held for a second or more, or by somebody who holds one for so long.
         rss, pss: bytes of each process.
     """
 
@@ -40,6 +41,7 @@ class Look:
     rows: int = 0
     dead_rows: int = 0
     leases: int = 0
+    old_leases: int = 0
     leases_of_dead: int = 0
     owners: dict[str, int] = field(default_factory=dict)
     rss: dict[int, int] = field(default_factory=dict)
@@ -96,6 +98,7 @@ class Watch:
         now, dead = time.monotonic(), {}
         for lease in found["leases"]:
             look.leases += lease["held"]
+            look.old_leases += lease["held"] if lease["oldest_s"] else 0
             look.owners[lease["owner"]] = look.owners.get(lease["owner"], 0) + lease["held"]
             if lease["owner"] == "dead":
                 look.leases_of_dead += lease["held"]
