@@ -100,7 +100,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         type=positive(float),
         default=1.0,
         metavar="X",
-        help="disturb the server X times as often (default: 1)",
+        help="disturb the server X times as fast (default: 1)",
     )
     parser.add_argument(
         "--no-upgrades", dest="upgrades", action="store_false", help="never replace the master"

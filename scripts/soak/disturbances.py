@@ -9,7 +9,7 @@ import random
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass
 
 from .journal import Journal
 from .servers import Upgradable, is_alive
@@ -34,8 +34,8 @@ class Pace:
     stopped_s: float
 
     def times(self, factor: float) -> Pace:
-        """The same, so many times as often."""
-        return replace(self, deaths_s=self.deaths_s / factor, changes_s=self.changes_s / factor)
+        """The same, so many times as fast."""
+        return Pace(*(seconds / factor for seconds in astuple(self)))
 
 
 class Disturbances:

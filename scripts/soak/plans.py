@@ -36,9 +36,14 @@ class Probe:
 
 
 class SmallPlan:
-    """Requests to the small service."""
+    """Requests to the small service.
+
+    Attributes:
+        settle_s: how long answered requests, or those of a worker that died, may go on holding slots.
+    """
 
     pace = Pace(deaths_s=1.0, changes_s=12.0, both_s=4.0, stopped_s=3.0)
+    settle_s = 3.0
     new_each_minute = 4
 
     def __init__(self, server: Small, window_s: int) -> None:
@@ -89,6 +94,7 @@ class LiteLlmPlan:
     """Requests to LiteLLM's proxy."""
 
     pace = Pace(deaths_s=12.0, changes_s=50.0, both_s=15.0, stopped_s=6.0)
+    settle_s = 15.0
     new_each_minute = 2
 
     def __init__(self, server: LiteLlm, backend: FakeBackend, window_s: int) -> None:

@@ -16,7 +16,7 @@ GROWTH_ALLOWED = 0.15
 """Of a process, from the second quarter of a run to its last; and ..."""
 GROWTH_ALLOWED_BYTES = 8 * MIB
 """... so much besides: allocators keep what they once had."""
-REGION_GROWTH_ALLOWED_BYTES = MIB // 2
+REGION_GROWTH_ALLOWED_BYTES = MIB
 """Of the region: each new key may be the first in its page, until all pages have one."""
 
 

@@ -23,9 +23,6 @@ from .servers import LiteLlm, Small, Upgradable, adopt_orphans
 from .traffic import Load
 from .watch import Look, Watch
 
-SETTLE_S = 20.0
-"""How long requests that were on their way may take to give back what they hold."""
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -33,7 +30,7 @@ class Settings:
 
     Attributes:
         minute_s: how often something is reported and new keys are used.
-        pace: how many times as often as usual the server is disturbed.
+        pace: how many times as fast as usual the server is disturbed.
     """
 
     app: str
@@ -187,7 +184,7 @@ class Soak:
         self._journal.note("probe", admitted=admitted, refused=refused, lost=lost)
 
     async def _until_no_leases(self, count: Callable[[Look], int]) -> int:
-        deadline = time.monotonic() + SETTLE_S
+        deadline = time.monotonic() + self._plan.settle_s
         while True:
             look = await asyncio.to_thread(self._watch.look)
             if not count(look) or time.monotonic() > deadline:

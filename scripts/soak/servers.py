@@ -20,7 +20,9 @@ from harness.setups import Deployment, Setup
 
 SMALL_APP = Path(__file__).with_name("small_app.py")
 MARK = "SOAK_RUN"
-REGION_KEYS = 4096
+REGION_KEYS = 1024
+"""Few, so that all pages of the region are soon in use and its memory should not grow any more."""
+
 SLOW = "slow"
 LIMITED = "limited"
 MINUTE_LIMIT = 30
