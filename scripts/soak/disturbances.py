@@ -38,6 +38,14 @@ class Pace:
         return Pace(*(seconds / factor for seconds in astuple(self)))
 
 
+def open_files(pid: int) -> int:
+    """How many files and sockets a process has open: more while it answers requests."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return 0
+
+
 class Disturbances:
     """Does things to a server at random instants, the same ones for the same seed."""
 
@@ -68,12 +76,14 @@ class Disturbances:
         while True:
             await asyncio.sleep(self._deaths.expovariate(1 / self._pace.deaths_s))
             kind = self._deaths.choices(list(kinds), weights)[0]
-            lot = self._deaths.random()
+            lot, busy = self._deaths.random(), self._deaths.random() < 0.5
             async with self.lock:
                 workers = self._server.all_workers()
                 if len(workers) < 2:
                     continue
                 victim = workers[int(lot * len(workers))]
+                if busy:
+                    victim = max(workers, key=open_files)
                 self._journal.note(kind, disturbs=True, pid=victim, of=len(workers))
                 with contextlib.suppress(ProcessLookupError):
                     await kinds[kind][1](victim)

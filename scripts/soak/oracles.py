@@ -91,7 +91,7 @@ class _Opening(NamedTuple):
 
 
 def _openings(admitted: Sequence[Seen], refused: Sequence[Seen], first: float) -> list[_Opening]:
-    """Openings that must have been, each after the one before it: between a refusal and an admission."""
+    """What looks like a window that opens, each after the one before it: an admission after a refusal."""
     answers = [each.answered for each in refused]
     latest: list[Seen] = []
     for each in refused:
@@ -129,10 +129,15 @@ class Window:
             missing = self.limit if refused else 0
             notes = [f"all refused, nothing admitted of {missing}"] if refused else []
             return Judgement(under=missing, notes=notes)
-        openings = _openings(admitted, refused, min(each.sent for each in charged))
+        openings: list[tuple[_Opening, list[_Opening]]] = []
+        for each in _openings(admitted, refused, min(each.sent for each in charged)):
+            if openings and each.high - openings[-1][0].low < self.seconds - SECOND:
+                openings[-1][1].append(each)
+            else:
+                openings.append((each, []))
         result = Judgement()
         self._judge_above(result, admitted, charged, refused, openings, now)
-        self._judge_below(result, charged, refused, openings)
+        self._judge_below(result, charged, refused, [opening for opening, _ in openings])
         return result
 
     def _judge_above(
@@ -141,25 +146,24 @@ class Window:
         admitted: Sequence[Seen],
         charged: Sequence[Seen],
         refused: Sequence[Seen],
-        openings: Sequence[_Opening],
+        openings: Sequence[tuple[_Opening, list[_Opening]]],
         now: float,
     ) -> None:
         lost = _Charges([each for each in charged if each.outcome == LOST])
-        for number, opening in enumerate(openings):
+        for opening, again in openings:
             end = opening.low + self.seconds - SECOND
             sure = sum(each.sent > opening.full and each.answered <= end for each in admitted)
             lost_here = lost.within(opening.low, opening.high + self.seconds)
             most = self.limit + self.extra(lost_here)
-            before = openings[number - 1] if number else None
-            if before is not None and opening.high - before.low < self.seconds - SECOND:
-                result.over += max(1, sure)
+            over = max(sure - most, len(again))
+            if over > 0:
+                result.over += over
+                result.notes.append(f"{sure} admitted in one window, of {most} allowed")
+            for each in again[:1]:
                 result.notes.append(
-                    f"admitted again {opening.high - before.low:.1f} s after a window of "
+                    f"admitted again {each.high - opening.low:.1f} s after a window of "
                     f"{self.seconds:.0f} s had begun and was full"
                 )
-            elif sure > most:
-                result.over += sure - most
-                result.notes.append(f"{sure} admitted in one window, of {most} allowed")
             # Of one that was not used up nothing can be said of how many it had to admit.
             full = any(opening.high < each.sent and each.answered <= end for each in refused)
             if full and opening.high + self.seconds <= now:

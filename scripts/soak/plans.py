@@ -42,7 +42,7 @@ class SmallPlan:
         settle_s: how long answered requests, or those of a worker that died, may go on holding slots.
     """
 
-    pace = Pace(deaths_s=1.0, changes_s=12.0, both_s=4.0, stopped_s=3.0)
+    pace = Pace(deaths_s=0.6, changes_s=12.0, both_s=4.0, stopped_s=3.0)
     settle_s = 3.0
     new_each_minute = 4
 

@@ -23,6 +23,7 @@ import fast_litellm
 from fast_litellm import _native
 
 SABOTAGE = os.environ.get("SOAK_SABOTAGE", "")
+BUSY_S = 0.004
 NAME = os.environ.get("FAST_LITELLM_SHM_NAME", "soak")
 
 
@@ -84,6 +85,8 @@ class App:
         if scope["type"] != "http":
             raise ValueError("only HTTP")
         self._limits = self._limits or Limits()
+        # A worker that is busy leaves the next connection to another one; else one would take them all.
+        time.sleep(BUSY_S)
         kind, *values = scope["path"].strip("/").split("/")
         admitted = True
         if kind == "window":
