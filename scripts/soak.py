@@ -63,7 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sabotage=options.sabotage,
         events=events,
     )
-    outcome = run(settings, say)
+    try:
+        outcome = run(settings, say)
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 130
     if options.json is not None:
         options.json.write_text(json.dumps(outcome.as_json(), indent=2) + "\n")
     return 0 if outcome.ok else 1

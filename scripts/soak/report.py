@@ -74,8 +74,10 @@ class Minute:
             f"{'over':>6}{'under':>7}",
         ]
         for kind, each in sorted(self.judged.items()):
+            # What was cut off at the ends of a minute may have been admitted in the next one.
+            least = each.least if each.under else min(each.least, each.admitted)
             lines.append(
-                f"  {kind:24}{each.windows:>7}{each.admitted:>10}{each.allowed:>9}{each.least:>10}"
+                f"  {kind:24}{each.windows:>7}{each.admitted:>10}{each.allowed:>9}{least:>10}"
                 f"{each.over:>6}{each.under:>7}"
             )
             lines += [f"    {note}" for note in each.notes[:5]]
