@@ -12,7 +12,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 ADMITTED, REFUSED, LOST = "admitted", "refused", "lost"
 
@@ -56,6 +56,11 @@ class Judgement:
         """What is new since it was `before`."""
         return self._combined(before, -1, [note for note in self.notes if note not in before.notes])
 
+    def worst(self, other: Judgement) -> Judgement:
+        """The worse one in each respect; of two looks at one limit."""
+        worst = {name: max(getattr(self, name), getattr(other, name)) for name in _NUMBERS}
+        return replace(other, **worst, notes=list(dict.fromkeys(self.notes + other.notes)))
+
     def _combined(self, other: Judgement, sign: int, notes: list[str]) -> Judgement:
         numbers = ("over", "under") if self.standing else _NUMBERS
         sums = {name: getattr(self, name) + sign * getattr(other, name) for name in numbers}
@@ -63,7 +68,16 @@ class Judgement:
 
 
 class Limit(Protocol):
-    """Judges the requests against one limit."""
+    """Judges the requests against one limit.
+
+    Attributes:
+        memory_s: how far back requests matter to it; of those before, only the judgement is kept.
+    """
+
+    @property
+    def memory_s(self) -> float:
+        """See above."""
+        ...
 
     def judge(self, seen: Sequence[Seen], now: float) -> Judgement:
         """Everything that can be said of these requests at this time."""
@@ -106,6 +120,13 @@ def _openings(admitted: Sequence[Seen], refused: Sequence[Seen], first: float) -
     return found
 
 
+def _inside(ordered: Sequence[Seen], after: float, end: float) -> int:
+    """How many surely were decided in that time; of requests in the order of their answers."""
+    first = bisect_right(ordered, after, key=lambda each: each.answered)
+    last = bisect_right(ordered, end, key=lambda each: each.answered)
+    return sum(each.sent > after for each in ordered[first:last])
+
+
 @dataclass(frozen=True)
 class Window:
     """A limit of so many requests in a window that begins with the first request after the last one.
@@ -118,6 +139,7 @@ class Window:
     limit: int
     seconds: float
     extra: Callable[[int], int] = lambda _: 0
+    memory_s: float = math.inf
 
     def judge(self, seen: Sequence[Seen], now: float) -> Judgement:
         """Judge all windows, the open one included; the sums are of those that were used up."""
@@ -152,7 +174,7 @@ class Window:
         lost = _Charges([each for each in charged if each.outcome == LOST])
         for opening, again in openings:
             end = opening.low + self.seconds - SECOND
-            sure = sum(each.sent > opening.full and each.answered <= end for each in admitted)
+            sure = _inside(admitted, opening.full, end)
             lost_here = lost.within(opening.low, opening.high + self.seconds)
             most = self.limit + self.extra(lost_here)
             over = max(sure - most, len(again))
@@ -165,7 +187,7 @@ class Window:
                     f"{self.seconds:.0f} s had begun and was full"
                 )
             # Of one that was not used up nothing can be said of how many it had to admit.
-            full = any(opening.high < each.sent and each.answered <= end for each in refused)
+            full = _inside(refused, opening.high, end)
             if full and opening.high + self.seconds <= now:
                 result.windows += 1
                 result.admitted += sure
@@ -218,6 +240,7 @@ class CalendarMinute:
     """A limit of so many requests in each minute of the wall clock; times are seconds of it."""
 
     limit: int
+    memory_s: float = math.inf
 
     def judge(self, seen: Sequence[Seen], now: float) -> Judgement:
         """Judge all minutes."""
@@ -260,8 +283,9 @@ class Quota:
 
     per_minute: int
     burst: int
+    memory_s: float = math.inf
 
-    slack_s = 0.05
+    slack_s: ClassVar[float] = 0.05
     """The clock of the region is coarse."""
 
     def judge(self, seen: Sequence[Seen], now: float) -> Judgement:
@@ -330,6 +354,7 @@ class Slots:
     limit: int
     hold_s: float
     late_s: float
+    memory_s: float = 300.0
 
     def judge(self, seen: Sequence[Seen], now: float) -> Judgement:
         """Judge the most that surely were held at once, and every refusal."""

@@ -52,11 +52,11 @@ class SmallPlan:
 
     def begin(self, load: Load) -> Probe:
         """Start the streams that last."""
-        load.open(Stream("no limit", self._get("free"), None), 40)
+        load.open(Stream("no limit", self._post("free"), None), 40)
         load.open(self._window("window, lasting", 40), 40 / self._window_s * 3)
         load.open(self._quota("quota, lasting", 120, 10), 6)
         limit, hold_s = 4, 0.3
-        send = self._get("slots", limit, int(1000 * hold_s), unique())
+        send = self._post("slots", limit, int(1000 * hold_s), unique())
         judge = Slots(limit, hold_s, late_s=self.pace.stopped_s + 2)
         slots = Stream("slots, lasting", send, judge, holds=True)
         load.closed(slots, clients=7, pause_s=0.05)
@@ -70,19 +70,20 @@ class SmallPlan:
             load.open(self._quota("quota, new keys", 60, 5), 3, seconds)
 
     def _window(self, kind: str, limit: int) -> Stream:
-        send = self._get("window", limit, self._window_s, unique())
+        send = self._post("window", limit, self._window_s, unique())
         return Stream(kind, send, Window(limit, self._window_s))
 
     def _quota(self, kind: str, per_minute: int, burst: int) -> Stream:
-        send = self._get("quota", per_minute, burst, unique())
+        send = self._post("quota", per_minute, burst, unique())
         return Stream(kind, send, Quota(per_minute, burst))
 
-    def _get(self, *path: object) -> Send:
+    def _post(self, *path: object) -> Send:
         url = "/".join((self._url, *map(str, path)))
 
         async def send(client: aiohttp.ClientSession) -> Reply:
             try:
-                async with client.get(url) as response:
+                # A GET would be sent once more when its connection breaks, and counted as one.
+                async with client.post(url) as response:
                     return Reply(response.status, await response.text())
             except (aiohttp.ClientError, TimeoutError) as error:
                 return Reply(0, repr(error))

@@ -1,9 +1,9 @@
 """A small service that limits by the shared region; boots in less than a second.
 
-    GET /free
-    GET /window/LIMIT/SECONDS/KEY      a window, by the scripts that LiteLLM's limiter is given
-    GET /quota/PER_MINUTE/BURST/KEY    SimpleRateLimiter
-    GET /slots/LIMIT/HOLD_MS/KEY       AdvancedRouter: calls in flight
+    POST /free
+    POST /window/LIMIT/SECONDS/KEY      a window, by the scripts that LiteLLM's limiter is given
+    POST /quota/PER_MINUTE/BURST/KEY    SimpleRateLimiter
+    POST /slots/LIMIT/HOLD_MS/KEY       AdvancedRouter: calls in flight
 
 Answers 200 if admitted, 429 if refused. `SOAK_SABOTAGE` breaks it in a way that a soak has to find.
 """

@@ -61,6 +61,7 @@ class Stream:
         self._seen: list[Seen] = []
         self._pending: dict[int, float] = {}
         self._number = 0
+        self._found = Judgement()
         self.paused = False
 
     @property
@@ -84,12 +85,17 @@ class Stream:
         return outcome
 
     def judge(self) -> Judgement:
-        """What the judge says of all that was seen."""
+        """What the judge says of all that was seen; in any thread, but only in one at a time."""
         if self._limit is None:
             return Judgement()
         now = self._clock()
-        pending = [Seen(sent, now, LOST) for sent in self._pending.values()]
-        return self._limit.judge([*self._seen, *pending], now)
+        # Others go on meanwhile: what is answered between these two lines is counted twice, not never.
+        pending = [Seen(sent, now, LOST) for sent in list(self._pending.values())]
+        seen = list(self._seen)
+        self._found = self._found.worst(self._limit.judge([*seen, *pending], now))
+        before = now - self._limit.memory_s
+        del self._seen[: sum(each.answered <= before for each in seen)]
+        return self._found
 
 
 class Load:
