@@ -10,10 +10,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from support import WAIT_S, fresh_environment
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
 
+from soak import report, watch
 from soak.oracles import ADMITTED, LOST, REFUSED, CalendarMinute, Quota, Seen, Slots, Window
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "soak.py"
@@ -137,6 +140,76 @@ def test_slots() -> None:
     assert judge(slots, held, each(REFUSED, [3.2])).under == 4
     assert judge(slots, held[1:], each(REFUSED, [0.5])).under == 1
     assert judge(slots, held[1:], each(REFUSED, [0.5]), each(LOST, [0.1])).under == 0
+
+
+# What is seen of a server
+
+
+class Standing:
+    """A server of which nothing is known but its region's name."""
+
+    region_name = "standing"
+
+    def masters(self) -> list[int]:
+        return []
+
+    def all_workers(self) -> list[int]:
+        return []
+
+
+def region_of(*owners: str) -> dict[str, Any]:
+    lease = {"key": "k", "row": 2, "pid": 7, "held": 3, "oldest_s": 9}
+    return {
+        "ls": [{"name": "standing", "size": 4096, "pids": [1]}],
+        "inspect": {
+            "header": {"keys": 1},
+            "workers": [{"alive": owner} for owner in owners],
+            "leases": [{**lease, "owner": owner} for owner in owners],
+        },
+    }
+
+
+def test_what_the_dead_go_on_holding_has_leaked(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = region_of("dead", "alive")
+    monkeypatch.setattr(watch, "_fl_shm", lambda command, *arguments: found[command])
+    looking = watch.Watch(Standing())
+    look = looking.look()
+    assert (look.leases, look.leases_of_dead, look.dead_rows, look.old_leases) == (6, 3, 1, 6)
+    assert looking.leaked == {}
+    monkeypatch.setattr(watch, "DEAD_FOR_S", 0.0)
+    found.update(region_of("alive"))
+    looking.look()
+    # Held for the first time by somebody who is dead: he may have died just now.
+    found.update(region_of("dead"))
+    looking.look()
+    assert looking.leaked == {}
+    looking.look()
+    assert looking.leaked == {("k", 2, 7): 3}
+
+
+def test_a_second_region_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = region_of("alive")
+    monkeypatch.setattr(watch, "_fl_shm", lambda command, *arguments: found[command])
+    looking = watch.Watch(Standing())
+    looking.look()
+    assert report.region_check(looking, expected=1).ok
+    found["ls"] = found["ls"] * 2
+    looking.look()
+    assert not report.region_check(looking, expected=1).ok
+
+
+def test_growth_is_that_of_the_second_half() -> None:
+    def check(*sizes: float) -> report.Check:
+        points = [(10.0 * at, size * watch.MIB) for at, size in enumerate(sizes)]
+        growth = report.growth("something", points)
+        assert growth is not None
+        return growth.check()
+
+    assert check(*(0.8 * at for at in range(20))).ok
+    assert check(*[10] * 4, *[90] * 12).ok
+    assert not check(*range(0, 60, 3)).ok
+    assert "+60.0 KiB a minute" in check(*(at / 102.4 for at in range(20))).found
+    assert report.growth("too short", [(0.0, 1.0)] * 11) is None
 
 
 # Real servers
