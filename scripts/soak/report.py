@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,7 +143,8 @@ def growth(
         name,
         second,
         statistics.median(values[-quarter:]),
-        60 * statistics.linear_regression(times, values).slope,
+        # Without the first quarter, in which everything is used for the first time.
+        60 * statistics.linear_regression(times[quarter:], values[quarter:]).slope,
         second * GROWTH_ALLOWED + GROWTH_ALLOWED_BYTES if allowed is None else allowed,
     )
 
@@ -185,6 +186,18 @@ def region_check(watch: Watch, expected: int) -> Check:
         counts == [expected] and len(sizes) <= 1,
         f"regions seen at once: {', '.join(map(str, counts))} in {len(watch.looks)} looks",
     )
+
+
+def service_check(
+    minutes: Sequence[Minute], judged: Mapping[str, Judgement], windows: int
+) -> Check:
+    """Whether there was anything to judge: answers in each minute, and so many windows that ended."""
+    silent = [str(each.number) for each in minutes if not each.answers.outcomes["admitted"]]
+    ended = sum(each.windows for kind, each in judged.items() if not each.standing)
+    found = f"{ended} windows judged"
+    if silent:
+        found += f"; nothing admitted in minute {', '.join(silent)}"
+    return Check("service", not silent and ended >= windows, found)
 
 
 def _ms(seconds: Sequence[float], quantile: float) -> float | None:

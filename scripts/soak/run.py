@@ -18,7 +18,7 @@ from .disturbances import Disturbances
 from .journal import Journal
 from .oracles import ADMITTED, REFUSED, Judgement
 from .plans import LiteLlmPlan, Probe, SmallPlan
-from .report import Check, Minute, memory_of, region_check, rows_check
+from .report import Check, Minute, memory_of, region_check, rows_check, service_check
 from .servers import LiteLlm, Small, Upgradable, adopt_orphans
 from .traffic import Load
 from .watch import Look, Watch
@@ -252,6 +252,10 @@ class Soak:
             rows_check(watch.looks, masters * (2 * self._settings.workers + 4) + 8),
             Check("leftover processes", not processes, ", ".join(map(str, processes)) or "none"),
             Check("leftover files", not files, ", ".join(files) or "none"),
+            # The last one is what was left to be answered.
+            service_check(
+                minutes[:-1], judged, int(20 * self._settings.minutes / self._settings.window_s)
+            ),
             Check("faults", not faults, f"{len(faults)} {'; '.join(faults[:3])}"),
             Check(
                 "answers lost without cause",
