@@ -197,7 +197,7 @@ class Soak:
             await asyncio.sleep(0.02)
 
     async def _report(self, load: Load, number: int, since: float) -> None:
-        judged = await asyncio.to_thread(load.judge)
+        judged = load.judge()
         judged["slots, emptied"] = self._probes
         new = {kind: each.since(self._said.get(kind, Judgement())) for kind, each in judged.items()}
         self._said = judged
@@ -238,6 +238,8 @@ class Soak:
         shown = sum(each.admitted for each in judged.values())
         allowed = sum(each.allowed for each in judged.values())
         failures = self._disturbances.failures
+        # A third of those that one limit has.
+        windows = int(20 * self._settings.minutes / self._settings.window_s)
         masters = 2 if self._settings.upgrades else 1
         self.outcome.checks = [
             Check("over-admitted", over == 0, f"{over} ({shown} admitted, {allowed} allowed)"),
@@ -253,9 +255,7 @@ class Soak:
             Check("leftover processes", not processes, ", ".join(map(str, processes)) or "none"),
             Check("leftover files", not files, ", ".join(files) or "none"),
             # The last one is what was left to be answered.
-            service_check(
-                minutes[:-1], judged, int(20 * self._settings.minutes / self._settings.window_s)
-            ),
+            service_check(minutes[:-1], judged, windows),
             Check("faults", not faults, f"{len(faults)} {'; '.join(faults[:3])}"),
             Check(
                 "answers lost without cause",

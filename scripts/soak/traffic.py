@@ -85,16 +85,14 @@ class Stream:
         return outcome
 
     def judge(self) -> Judgement:
-        """What the judge says of all that was seen; in any thread, but only in one at a time."""
+        """What the judge says of all that was seen."""
         if self._limit is None:
             return Judgement()
         now = self._clock()
-        # Others go on meanwhile: what is answered between these two lines is counted twice, not never.
-        pending = [Seen(sent, now, LOST) for sent in list(self._pending.values())]
-        seen = list(self._seen)
-        self._found = self._found.worst(self._limit.judge([*seen, *pending], now))
+        pending = [Seen(sent, now, LOST) for sent in self._pending.values()]
+        self._found = self._found.worst(self._limit.judge([*self._seen, *pending], now))
         before = now - self._limit.memory_s
-        del self._seen[: sum(each.answered <= before for each in seen)]
+        self._seen = [each for each in self._seen if each.answered > before]
         return self._found
 
 
