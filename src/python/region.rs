@@ -8,7 +8,7 @@ use crate::engine::features::{BREAKER_REST_S, resting};
 use crate::inspect;
 use crate::layout::FlagMode;
 use crate::primitives::breaker::{Admission, Policy, Probe, State};
-use crate::region::{self, BackingKind, Opening, Placement};
+use crate::region::{self, BackingKind, Opening, Placement, Vantage};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::path::PathBuf;
@@ -332,6 +332,12 @@ impl Region {
     #[getter]
     fn obstacles(&self) -> Vec<String> {
         self.obstacles.clone()
+    }
+
+    /// Why this process cannot prove that another one is dead; None = it can.
+    #[getter]
+    fn proof_obstacle(&self) -> Option<String> {
+        Vantage::of(self.engine.region().header()).obstacle().map(|obstacle| obstacle.to_string())
     }
 
     /// Room that it has: `keys`, `lease_chunks`, `workers`, `deployments`.

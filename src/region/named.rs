@@ -51,8 +51,7 @@ pub fn open_named(
             Ok(region) => return Ok((region, Opening::Attached)),
             Err(AttachError::Open { source, .. }) if source.kind() == ErrorKind::NotFound => {
                 let name = path.display().to_string();
-                if let Some((region, pid)) = family::join(heads, &printable(&name), &mut Vec::new())
-                {
+                if let Some((region, pid)) = family::find(heads, &printable(&name)) {
                     return Ok((region, Opening::Joined(pid)));
                 }
             }

@@ -42,7 +42,8 @@ def work(_=None):
     limiter = fast_litellm.SimpleRateLimiter(1, burst={BURST})
     admitted = sum(limiter.is_allowed("key") for _ in range({ASKED}))
     region = _native.default_region()
-    return [os.getpid(), region.origin, region.obstacles, admitted]
+    healthy = fast_litellm.health_check()["status"] == "ok" and region.fallback_count() == 0
+    return [os.getpid(), region.origin, region.obstacles, admitted, healthy]
 
 def pool(method):
     context = multiprocessing.get_context(method)
@@ -59,6 +60,7 @@ class Use(NamedTuple):
     origin: str
     obstacles: list[str]
     admitted: int
+    healthy: bool
 
 
 class Program:
@@ -100,7 +102,7 @@ def uses(text: str) -> list[Use]:
 def shared(results: Sequence[Use]) -> None:
     """One of them made the region, the others joined it, and one limit holds for all."""
     assert sorted(use.origin for use in results) == ["created", *["joined"] * (len(results) - 1)]
-    assert [use for use in results if use.obstacles] == []
+    assert [use for use in results if use.obstacles or not use.healthy] == []
     assert sum(use.admitted for use in results) == BURST
 
 
@@ -147,7 +149,7 @@ def test_what_a_worker_runs_as_a_program_shares_nothing(tmp_path: Path) -> None:
         f"""
         mine = work()
         other = subprocess.run([sys.executable, "-c", {code!r}], capture_output=True, text=True)
-        print(json.dumps([[0, other.stdout.strip(), [], 0]]))
+        print(json.dumps([[0, other.stdout.strip(), [], 0, True]]))
         """,
     )
     assert program.run()[0].origin == "created"
@@ -205,6 +207,7 @@ def test_a_region_of_another_version_is_not_joined(
     assert sum(other.admitted for other in results) == BURST
     for other in results:
         assert f"process {use.pid} has one, but region has layout" in other.obstacles[0]
+        assert not other.healthy
     lines = log.splitlines()
     assert len(lines) == POOL
     for line in lines:
@@ -249,6 +252,7 @@ def test_a_named_region_that_was_removed_is_still_the_familys(tmp_path: Path) ->
     assert not path.exists()
     results = uses(out)
     assert [use.origin for use in results] == ["created", *["joined"] * POOL]
+    assert [use.healthy for use in results] == [True, *[False] * POOL]
     assert sum(use.admitted for use in results) == BURST
     for line in log.splitlines():
         assert line.startswith(f"{path} was removed while process {results[0].pid} uses it")
