@@ -1,4 +1,4 @@
-"""Proves that `-c python:fast_litellm.gunicorn` shares one region and keeps a user's own configuration."""
+"""Proves that `-c python:fast_litellm.gunicorn` shares one region and keeps what the user configured."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_the_users_configuration_counts(file: str, variable: str, tmp_path: Path
         "def post_fork(server, worker):\n    pass\n"
     )
     env = {"FAST_LITELLM_GUNICORN_CONFIG": variable}
-    theirs, bare = settings(tmp_path, *OURS, **env), settings(tmp_path, "-c", "python:os")
+    theirs, bare = settings(tmp_path, *OURS, **env), settings(tmp_path, "-c", "python:abc")
     assert {name for name in theirs if theirs[name] != bare[name]} == {
         *("workers", "reload", "config", "post_fork"),
         *("child_exit", "on_reload", "on_starting", "when_ready", "worker_exit"),
@@ -159,7 +159,6 @@ on_reload = OnReload()
 
 def child_exit(server, worker):
     print("hook child_exit", worker.pid, flush=True)
-    raise RuntimeError("the user's own mistake")
 
 worker_exit = "hooks.worker_exit"
 """
@@ -167,6 +166,7 @@ HOOK_MODULE = """
 def worker_exit(server, worker):
     from fast_litellm import _native
     print("hook worker_exit", worker.pid, _native.default_region() is not None, flush=True)
+    raise RuntimeError("the user's own mistake")
 """
 
 
@@ -179,7 +179,7 @@ def test_workers_share_and_the_users_hooks_are_called_over_reloads() -> None:
         assert (log.count(SHARED), log.count("read\n")) == (1, 1)
         assert f"fl-shm inspect --pid {server.pid}\n" in log
         for workers in (3, 1):
-            old = server.all_answer(1)
+            old = _workers_of(server)
             server.write("workers", str(workers))
             os.kill(server.pid, signal.SIGHUP)
             server.wait_until(
@@ -189,6 +189,7 @@ def test_workers_share_and_the_users_hooks_are_called_over_reloads() -> None:
                 for hook in (f"hook worker_exit {pid} True\n", f"hook child_exit {pid}\n"):
                     server.wait_until(lambda h=hook: h in server.log_text(), 10, "end a worker")
             until(lambda w=workers: len(_workers_of(server)) == w, f"have {workers} workers")
+        assert "the user's own mistake" in server.log_text()
         # What was counted before is known to the workers of each generation.
         assert server.ask("/key", 5).admitted == 0
         assert regions_of(server.pid) == regions_of(_workers_of(server)[0])
