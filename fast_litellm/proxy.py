@@ -4,8 +4,8 @@
       callbacks: ["fast_litellm.proxy.callback"]
 
 LiteLLM loads its callbacks in each worker, before it makes the Router and its limiters. A malformed
-setting of fast_litellm's stops the worker with its message. Requests are none the slower: once loaded, the
-callback has done its work, and it leaves LiteLLM's list when the Router is made.
+setting of fast_litellm's stops the worker with its message. Requests are none the slower: once loaded,
+the callback has done its work, and it leaves LiteLLM's list when the Router is made.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Proves that the workers of LiteLLM's own command share their limits, however fast_litellm comes there."""
+"""Proves that workers of LiteLLM's own command share limits, however fast_litellm comes to them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from harness.results import new_key
 from harness.scenarios import warm_up
 from support import until
 
-pytestmark = [pytest.mark.proxy, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.proxy, pytest.mark.timeout(300)]
 
 HOOK = {"LITELLM_WORKER_STARTUP_HOOKS": "fast_litellm:apply_acceleration"}
 CALLBACK = {"litellm_settings": {"callbacks": ["fast_litellm.proxy.callback"]}}
