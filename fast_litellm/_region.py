@@ -55,6 +55,12 @@ def _report(region: _native.Region, settings: RegionSettings) -> None:
             settings.path,
             "; ".join(region.obstacles),
         )
+    elif region.origin == "joined" and settings.path is not None:
+        logger().error(
+            "%s; workers of this server go on sharing it, other servers cannot: restart it, and see that "
+            "nothing removes the file (systemd's RemoveIPC= does)",
+            "; ".join(region.obstacles),
+        )
     elif region.obstacles:
         logger().error(
             "limits are NOT shared between workers: this one cannot use what the others use (%s); start "
@@ -86,6 +92,7 @@ def _make(settings: RegionSettings) -> _native.Region:
             deployments=settings.deployments,
             overflow=settings.overflow,
             force=settings.force,
+            family=heads(),
         )
     return _native.Region.create(
         settings.name,

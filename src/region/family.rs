@@ -77,8 +77,12 @@ fn take_turn(head: i32, obstacles: &mut Vec<String>) -> Option<File> {
     None
 }
 
-/// Attaches to the oldest member's region that this process can use.
-fn join(heads: &[i32], name: &str, obstacles: &mut Vec<String>) -> Option<(Region, i32)> {
+/// Attaches to the oldest member's region of that name that this process can use.
+pub(super) fn join(
+    heads: &[i32],
+    name: &str,
+    obstacles: &mut Vec<String>,
+) -> Option<(Region, i32)> {
     for _ in 0..ROUNDS {
         let mut gone = false;
         let mut refused = Vec::new();

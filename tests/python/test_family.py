@@ -73,11 +73,11 @@ class Program:
         )
         self.path.write_text(text)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-P", self.path, *arguments],
             cwd="/",
-            env=fresh_environment(),
+            env={**fresh_environment(), **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -231,3 +231,25 @@ def test_a_region_can_be_opened_by_its_owner_alone(
         if "memfd:fl-shm" in os.readlink(link)
     ]
     assert modes == [0o600]
+
+
+def test_a_named_region_that_was_removed_is_still_the_familys(tmp_path: Path) -> None:
+    """As systemd does to what is in /dev/shm when a user has logged out."""
+    path = Path(f"/dev/shm/fast-litellm-test-{os.getpid()}")
+    program = Program(
+        tmp_path,
+        """
+        mine = work()
+        os.remove(os.environ["FAST_LITELLM_SHM"])
+        print(json.dumps([mine, *pool("spawn")]))
+        """,
+    )
+    with program.start(FAST_LITELLM_SHM=str(path)) as process:
+        out, log = process.communicate(timeout=WAIT_S)
+    assert not path.exists()
+    results = uses(out)
+    assert [use.origin for use in results] == ["created", *["joined"] * POOL]
+    assert sum(use.admitted for use in results) == BURST
+    for line in log.splitlines():
+        assert line.startswith(f"{path} was removed while process {results[0].pid} uses it")
+    assert len(log.splitlines()) == POOL
