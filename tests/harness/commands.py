@@ -52,6 +52,8 @@ class CommandProxy(Proxy):
             *(str(self._scripts / program), *arguments),
             *("--config", "config.yaml", "--host", "127.0.0.1", "--port", str(self.port)),
             *("--num_workers", str(self.workers)),
+            # By default uvicorn kills a worker that has not imported LiteLLM within 5 s, again and again.
+            *("--timeout_worker_healthcheck", "120"),
         ]
 
     def environment(self) -> dict[str, str]:
