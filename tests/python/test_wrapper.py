@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from counting_server import BIN, LIMIT, CountingServer, regions_of
-from support import WAIT_S, fresh_environment
+from counting_server import BIN, LIMIT, CountingServer, have_ended, regions_of
+from support import WAIT_S, fresh_environment, until
 
 SERVERS = ("gunicorn.app", "gunicorn.arbiter", "uvicorn", "hypercorn", "granian", "litellm")
 
@@ -245,6 +245,24 @@ def test_gunicorn_without_preload_shares_one_region() -> None:
         (region,) = regions_of(server.pid)
         assert [regions_of(pid) for pid in workers] == [[region]] * 2
         assert "NOT shared" not in server.log_text()
+
+
+def test_the_master_of_an_upgrade_is_started_in_the_same_way() -> None:
+    start = ("fast-litellm", "gunicorn", "app:wsgi", "-w", "2", "-b", "127.0.0.1:PORT")
+    with CountingServer(*start, "-p", "pid") as server:
+        server.all_answer(2)
+        assert server.ask("/key", 3 * LIMIT).admitted == LIMIT
+        regions = regions_of(server.pid)
+        os.kill(server.pid, signal.SIGUSR2)
+        pid_file = server.directory / "pid.2"
+        until(lambda: pid_file.is_file() and bool(pid_file.read_text()), "start another master")
+        master = int(pid_file.read_text())
+        workers = server.all_answer(4)
+        assert len(regions) == 1
+        assert [regions_of(pid) for pid in [master, *workers]] == [regions] * 5
+        os.kill(server.pid, signal.SIGTERM)
+        until(lambda: have_ended([server.pid]), "end the old master")
+        assert server.ask("/key", 5).admitted == 0
 
 
 def test_uvicorn_with_workers_shares_one_region() -> None:
