@@ -38,6 +38,7 @@ def apply_acceleration() -> bool:
     if not _native.RUST_ACCELERATION_AVAILABLE:
         _refusal = "the extension is not available"
         return False
+    from fast_litellm import _proc
     from fast_litellm._region import process_region
     from fast_litellm.integrations import gunicorn, litellm
 
@@ -48,6 +49,8 @@ def apply_acceleration() -> bool:
         logger().error("limits are NOT shared between workers: %s", error)
         return False
     _refusal = ""
+    if warning := _proc.warning():
+        logger().warning(warning)
     gunicorn.arm(region)
     litellm.arm(region)
     return True

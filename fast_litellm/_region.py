@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from fast_litellm import _native
+from fast_litellm import _native, _proc
 from fast_litellm._config import RegionSettings, performance_sampling
 from fast_litellm._family import heads
 from fast_litellm._log import logger
@@ -103,8 +103,22 @@ def _make(settings: RegionSettings) -> _native.Region:
         overflow=settings.overflow,
         backing=None if settings.backing is None else list(settings.backing),
         directories=None if settings.directories is None else list(settings.directories),
-        family=heads(),
+        family=_reachable_heads(),
     )
+
+
+def _reachable_heads() -> list[int]:
+    family = heads()
+    obstacle = _proc.obstacle() if family else ""
+    if not obstacle:
+        return family
+    # Their numbers would be others' there.
+    logger().error(
+        "limits are NOT shared between workers: %s, so that they cannot find each other: mount -t proc "
+        "proc /proc, start gunicorn with --preload, or set FAST_LITELLM_SHM to a path on tmpfs",
+        obstacle,
+    )
+    return []
 
 
 def _register_child() -> None:
