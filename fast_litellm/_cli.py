@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 
+#: Console scripts that need no region of their own; `fast-litellm` leaves it to what it starts.
+_COMMANDS = ("fl-shm", "fast-litellm")
+
 
 def is_running() -> bool:
-    """Whether this process is the command, and not a program that imports the package."""
+    """Whether this process is a command of ours, and not a program that imports the package."""
     if sys.argv and sys.argv[0] == "-m":
         # Python has not got further than finding the module to run.
         return "fast_litellm" in sys.orig_argv
-    return bool(sys.argv) and sys.argv[0].rpartition("/")[2] == "fl-shm"
+    return bool(sys.argv) and sys.argv[0].rpartition("/")[2] in _COMMANDS
 
 
 def main() -> int:

@@ -463,6 +463,14 @@ def _children(parent: int) -> list[int]:
     return sorted(children)
 
 
+def command_line(pid: int) -> bytes:
+    """A process's arguments, empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 def _redis_settings(url: str) -> dict[str, Any]:
     # The rate limiter borrows the connection of the response cache. No call type is to be cached:
     # a cached answer would never reach the fake provider.

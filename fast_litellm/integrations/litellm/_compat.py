@@ -487,6 +487,23 @@ def keep_logger(logger: Any) -> None:
     # LiteLLM's own way to add one refuses, without telling, where there are many already.
     if isinstance(callbacks, list) and not any(one is logger for one in callbacks):
         callbacks.append(logger)
+    if isinstance(callbacks, list) and any(one is _idle_logger for one in callbacks):
+        remove_logger(_idle_logger)
+
+
+_idle_logger: Any = None
+
+
+def idle_logger() -> Any:
+    """A logger that does nothing, for a configuration whose loading is what matters.
+
+    LiteLLM calls each one it has a dozen times for a request: with the first Router this one goes.
+    """
+    global _idle_logger
+    if _idle_logger is None:
+        base: Any = importlib.import_module(_LOGGER_MODULE).CustomLogger
+        _idle_logger = type("FastLitellmCallback", (base,), {})()
+    return _idle_logger
 
 
 def remove_logger(logger: Any) -> None:

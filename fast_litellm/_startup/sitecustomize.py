@@ -1,0 +1,51 @@
+"""What the `fast-litellm` command puts before a program: fast_litellm is imported ahead of its server.
+
+Python runs this at its start, in the program and in each of its children, so it imports nothing and does
+nothing until a server is imported: `pip`, helpers and `python -c` get no region. It never fails a start.
+"""
+
+import sys
+
+_SERVERS = ("gunicorn.app", "gunicorn.arbiter", "uvicorn", "hypercorn", "granian", "litellm")
+
+
+class _Trigger:
+    """Imports fast_litellm right before the first of the servers."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        """Find nothing, ever."""
+        if name in _SERVERS and self in sys.meta_path:
+            sys.meta_path.remove(self)
+            _accelerate()
+
+
+def _accelerate() -> None:
+    try:
+        import fast_litellm  # noqa: F401
+    except ValueError as error:
+        # A malformed setting stops the start, also of a program that takes the server for optional.
+        raise SystemExit(f"fast-litellm: {error}") from None
+    except Exception as error:  # noqa: BLE001  # the program works without
+        sys.stderr.write(
+            "fast-litellm: limits are NOT shared between workers: "
+            f"{sys.executable} cannot import fast_litellm: {error}; install it there\n"
+        )
+
+
+def _hand_over() -> None:
+    """Run the sitecustomize that there would be without this one, in its place."""
+    directory = __file__.rpartition("/")[0]
+    # Not needed any more; children find it through PYTHONPATH.
+    sys.path[:] = [entry for entry in sys.path if entry != directory]
+    this = sys.modules.pop(__name__)
+    try:
+        __import__(__name__)
+    except ImportError as error:
+        if error.name != __name__:
+            raise
+        sys.modules[__name__] = this
+
+
+sys.meta_path.insert(0, _Trigger())
+if __name__ == "sitecustomize":
+    _hand_over()
