@@ -1,0 +1,153 @@
+"""A small application, WSGI and ASGI, that uses every kind of limit and says what it was told.
+
+Its limits come from LIFE_SLOTS, LIFE_RATE and LIFE_BURST. It runs from the directory that it was copied to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import sys
+import time
+from urllib.parse import parse_qsl
+
+import fast_litellm
+from fast_litellm import SimpleConnectionPool, SimpleRateLimiter
+from fast_litellm._native import LimiterScripts, default_region
+
+SLOTS = int(os.environ["LIFE_SLOTS"])
+LIMITER = SimpleRateLimiter(int(os.environ["LIFE_RATE"]), burst=int(os.environ["LIFE_BURST"]))
+WINDOW_S = SLOT_TTL_S = 3_600
+#: How long a request waits to be let go, at most.
+HELD_S = 30.0
+
+_region = default_region()
+if _region is None:
+    raise RuntimeError(f"there is no region: {fast_litellm.get_patch_status()['reason']}")
+_scripts = LimiterScripts(_region)
+_pools = {}
+_numbers = itertools.count()
+
+
+class Use:
+    """What one request takes of each limit, and when.
+
+    `times` has the instants before and after all was taken, and before and after all was given back.
+    """
+
+    def __init__(self, key):
+        pool = _pools.get(key) or _pools.setdefault(
+            key, SimpleConnectionPool(key, max_per_endpoint=SLOTS, max_total=SLOTS)
+        )
+        self._pool = pool
+        self._gauge = f"{{{key}}}:max_parallel_requests"
+        self._slot = f"{os.getpid()}-{next(_numbers)}"
+        self.times = [time.monotonic()]
+        self.rate = LIMITER.is_allowed(key)
+        window = [f"{{{key}}}:window", f"{{{key}}}:requests"]
+        self.count = int(_scripts.batch_rate_limiter(window, [0, WINDOW_S])[1])
+        acquired = _scripts.parallel_acquire([self._gauge], [SLOTS, SLOT_TTL_S, self._slot])
+        self.slot = acquired[0] == 0
+        self._connection = pool.get_connection("https://provider.example")
+        self.times.append(time.monotonic())
+
+    @property
+    def holds(self):
+        """Whether there is anything to give back."""
+        return self.slot or self._connection is not None
+
+    def end(self):
+        """Give back what is held; returns the answer."""
+        self.times.append(time.monotonic())
+        if self.slot:
+            _scripts.parallel_release([self._gauge], [self._slot])
+        if self._connection is not None:
+            self._pool.return_connection(self._connection)
+        self.times.append(time.monotonic())
+        return {
+            "pid": os.getpid(),
+            "times": self.times,
+            "rate": self.rate,
+            "count": self.count,
+            "slot": self.slot,
+            "connection": self._connection is not None,
+        }
+
+
+def about():
+    """Who answers, and on what."""
+    return {
+        "pid": os.getpid(),
+        "loops": [name for name in ("uvloop", "asyncio") if name in sys.modules],
+        "preloaded": PRELOADED != os.getpid(),
+        "backing": _region.backing,
+    }
+
+
+#: The process that imported this.
+PRELOADED = os.getpid()
+
+
+def use_for(key, ms=0, until=""):
+    """Use the limits for so many milliseconds, or until there is a file."""
+    use = Use(key)
+    if use.holds:
+        time.sleep(int(ms) / 1000)
+        deadline = time.monotonic() + HELD_S
+        while until and not os.path.exists(until) and time.monotonic() < deadline:
+            time.sleep(0.005)
+    return use.end()
+
+
+async def use_for_async(key, ms=0, until=""):
+    """The same without keeping the event loop."""
+    use = Use(key)
+    try:
+        if use.holds:
+            await asyncio.sleep(int(ms) / 1000)
+            deadline = time.monotonic() + HELD_S
+            while until and not os.path.exists(until) and time.monotonic() < deadline:
+                await asyncio.sleep(0.005)
+    finally:
+        # A worker that is told to end cancels what it has not answered.
+        answer = use.end()
+    return answer
+
+
+def wsgi(environ, start_response):
+    """Serve by WSGI."""
+    path, query = environ["PATH_INFO"], dict(parse_qsl(environ["QUERY_STRING"]))
+    if path == "/use":
+        answer = use_for(**query)
+    elif path == "/hang":
+        time.sleep(HELD_S)
+        answer = {}
+    else:
+        answer = about()
+    body = json.dumps(answer).encode()
+    start_response("200 OK", [("content-length", str(len(body)))])
+    return [body]
+
+
+async def asgi(scope, receive, send):
+    """Serve by ASGI."""
+    if scope["type"] == "lifespan":
+        while (await receive())["type"] != "lifespan.shutdown":
+            await send({"type": "lifespan.startup.complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    query = dict(parse_qsl(scope["query_string"].decode()))
+    if scope["path"] == "/use":
+        answer = await use_for_async(**query)
+    elif scope["path"] == "/hang":
+        time.sleep(HELD_S)  # noqa: ASYNC251  # keeps the event loop, so that nothing is notified
+        answer = {}
+    else:
+        loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+        answer = {**about(), "loop": loop}
+    body = json.dumps(answer).encode()
+    headers = [(b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
