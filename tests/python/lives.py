@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.life import remains
@@ -16,7 +17,7 @@ from support import until
 
 _keys = itertools.count(1)
 
-BEFORE, AFTER = 60, 60
+BEFORE, AFTER = 50, 50
 """Answers before an event, and after it."""
 
 
@@ -33,38 +34,58 @@ class Run:
     client: Client
     load: Load
     key: str
-    #: Who has answered by now.
-    before: set[int] = field(default_factory=set)
-
-    @property
-    def answers(self) -> list[Answer]:
-        """All that has come so far."""
-        return self.load.answers
 
     def pids(self) -> set[int]:
-        """The processes that have answered."""
-        return {answer.pid for answer in self.answers if not answer.fault}
+        """The processes that have answered by now."""
+        return {answer.pid for answer in self.load.answers if not answer.fault}
 
     def count(self) -> int:
-        """The highest number that was given."""
-        return max(answer.count for answer in self.answers if not answer.fault)
+        """The highest number that was given by now."""
+        return max(answer.count for answer in self.load.answers if not answer.fault)
+
+    def verdict(
+        self, *, begin: float = 0.0, end: float = float("inf"), before: int = 0
+    ) -> list[str]:
+        """What was wrong with those that were sent between two instants, `before` having been counted."""
+        part = [answer for answer in self.load.answers if begin <= answer.sent < end]
+        return judge(part, self.server.limits, counted_before=before)
 
 
 @contextlib.contextmanager
-def under_load(
-    server: LifeServer, *, per_second: int = 100, ms: int = 30, counted_before: int = 0, name: str = ""
-) -> Iterator[Run]:
-    """Have requests sent to a server before, during and after the body, and judge their answers."""
+def loading(server: LifeServer, name: str = "") -> Iterator[Run]:
+    """Have requests sent to a server before, during and after the body."""
     name = name or key()
-    with Client(server.port) as client:
-        with Load(client, name, per_second=per_second, ms=ms) as load:
-            run = Run(server, client, load, name)
-            load.more(BEFORE)
-            run.before = run.pids()
-            yield run
-            load.more(AFTER)
-        wrong = judge(load.answers, server.limits, counted_before=counted_before)
-        assert wrong == [], server.log_text()[-3000:]
+    per_second, ms = server.bears
+    with Client(server.port) as client, Load(client, name, per_second=per_second, ms=ms) as load:
+        load.more(BEFORE)
+        yield Run(server, client, load, name)
+        load.more(AFTER)
+
+
+@contextlib.contextmanager
+def under_load(server: LifeServer, *, name: str = "", before: int = 0) -> Iterator[Run]:
+    """The same, and judge the answers: whatever happened, one region has counted all of them."""
+    with loading(server, name) as run:
+        yield run
+    wrong = run.verdict(before=before)
+    assert wrong == [], server.log_text()[-3000:]
+
+
+@contextlib.contextmanager
+def holding(
+    server: LifeServer, client: Client, name: str, count: int = 0
+) -> Iterator[list[Answer]]:
+    """Requests take slots of a key until all are held; what they answered is in the list afterwards."""
+    answers: list[Answer] = []
+    holders = Holders(client, name, count or server.limits.slots, server.directory)
+    try:
+        until(
+            lambda: sum(remains.held(region_pid(server), name).values()) == server.limits.slots,
+            "hold all slots",
+        )
+        yield answers
+    finally:
+        answers += holders.let_go()
 
 
 def can_be_filled(server: LifeServer, name: str = "") -> None:
@@ -77,49 +98,46 @@ def can_be_filled(server: LifeServer, name: str = "") -> None:
                 assert (answer.fault, answer.slot, answer.connection) == ("", False, False)
         assert len(holders) == server.limits.slots
         assert all(answer.slot and answer.connection for answer in holders), holders
-        assert remains.leases(_any(server), name) == []
-
-
-@contextlib.contextmanager
-def holding(server: LifeServer, client: Client, name: str, count: int = 0) -> Iterator[list[Answer]]:
-    """Requests hold slots of a key for the time of the body; what they answered is in the list afterwards."""
-    count = count or server.limits.slots
-    answers: list[Answer] = []
-    holders = Holders(client, name, count, server.directory)
-    try:
-        until(lambda: sum(remains.held(_any(server), name).values()) == count, "hold all slots")
-        yield answers
-    finally:
-        answers += holders.let_go()
+        assert remains.leases(region_pid(server), name) == []
 
 
 def nothing_of_the_dead_is_held(server: LifeServer) -> None:
     """Slots of the dead are free soon, without anybody asking for them."""
-    until(lambda: not remains.dead_leases(_any(server)), "free what the dead held")
+    until(lambda: not remains.dead_leases(region_pid(server)), "free what the dead held")
 
 
 def one_region(server: LifeServer, workers: int) -> None:
     """There is one region, and so many processes are in it at least."""
     found = remains.regions(server.region_name)
-    assert len(found) == 1, found
+    assert len(found) == 1, (found, server.log_text()[-3000:])
     assert found[0]["alive"] >= workers, found
+
+
+def region_pid(server: LifeServer) -> int:
+    """A process that uses the server's region, which is the only one of that name."""
+    one_region(server, 0)
+    return int(remains.regions(server.region_name)[0]["pids"][0])
 
 
 def ends_without_trace(server: LifeServer, *, kept: Path | None = None) -> None:
     """Ended as its supervisor would, it leaves no process, no region and no file."""
     files = remains.open_files(server.processes())
-    directory = server.directory
-    before = remains.files_below(directory)
+    before = remains.files_below(server.directory)
     assert server.end() == []
+    left_nothing(server, files, before, kept=kept)
+
+
+def left_nothing(
+    server: LifeServer, files: set[str], before: set[str], *, kept: Path | None = None
+) -> None:
+    """Nobody uses its region, and of the files that it used and those around it none is left."""
     assert remains.regions(server.region_name) == []
     left = {name for name in files if Path(name).exists()}
     assert left - {str(server.log_path), str(kept)} == set()
-    assert remains.files_below(directory) <= before
-    assert list((directory / "tmp").iterdir()) == []
+    assert remains.files_below(server.directory) <= before
+    assert list((server.directory / "tmp").iterdir()) == []
 
 
-def _any(server: LifeServer) -> int:
-    """A process that uses the server's region."""
-    found = remains.regions(server.region_name)
-    assert len(found) == 1, (found, server.log_text()[-3000:])
-    return int(found[0]["pids"][0])
+def now() -> float:
+    """The instant, by the clock of all answers."""
+    return time.monotonic()

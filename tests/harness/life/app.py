@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import json
 import os
+import signal
 import sys
 import time
 from urllib.parse import parse_qsl
@@ -116,13 +117,20 @@ async def use_for_async(key, ms=0, until=""):
     return answer
 
 
+def hang(deaf=""):
+    """Do nothing for long; `deaf` to SIGABRT if it says so."""
+    if deaf:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGABRT})
+    time.sleep(HELD_S)
+
+
 def wsgi(environ, start_response):
     """Serve by WSGI."""
     path, query = environ["PATH_INFO"], dict(parse_qsl(environ["QUERY_STRING"]))
     if path == "/use":
         answer = use_for(**query)
     elif path == "/hang":
-        time.sleep(HELD_S)
+        hang(**query)
         answer = {}
     else:
         answer = about()
@@ -142,7 +150,8 @@ async def asgi(scope, receive, send):
     if scope["path"] == "/use":
         answer = await use_for_async(**query)
     elif scope["path"] == "/hang":
-        time.sleep(HELD_S)  # noqa: ASYNC251  # keeps the event loop, so that nothing is notified
+        # Keeps the event loop, so that the master hears nothing of this worker any more.
+        hang(**query)
         answer = {}
     else:
         loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]

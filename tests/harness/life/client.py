@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 REQUEST_TIMEOUT_S = 40.0
 WAIT_S = 30.0
+AT_ONCE = 5
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,9 @@ class Client:
             return {}
         return answer if status == 200 else {}
 
-    def begin_hang(self) -> Future[tuple[int, Any]]:
-        """Have one worker do nothing any more."""
-        return self.begin(self._get("/hang"))
+    def begin_hang(self, *, deaf: bool) -> Future[tuple[int, Any]]:
+        """Have one worker do nothing any more; a deaf one does not hear SIGABRT either."""
+        return self.begin(self._get("/hang?deaf=yes" if deaf else "/hang"))
 
     def use(self, key: str, ms: int = 0) -> Answer:
         """Use the limits of a key once."""
@@ -120,12 +121,12 @@ class Client:
 
 
 class Load:
-    """Requests about one key that never pause, from entering it until it is left."""
+    """Requests about one key, some at once and then some more, from entering it until it is left."""
 
-    def __init__(self, client: Client, key: str, *, per_second: int = 100, ms: int = 30) -> None:
+    def __init__(self, client: Client, key: str, *, per_second: int, ms: int) -> None:
         self._client = client
         self._key = key
-        self._apart_s = 1 / per_second
+        self._apart_s = AT_ONCE / per_second
         self._ms = ms
         self._ending = False
         self._sender: Future[None] | None = None
@@ -157,9 +158,10 @@ class Load:
         pending: set[asyncio.Task[None]] = set()
         due = time.monotonic()
         while not self._ending:
-            task = asyncio.ensure_future(self._one())
-            pending.add(task)
-            task.add_done_callback(pending.discard)
+            for _ in range(AT_ONCE):
+                task = asyncio.ensure_future(self._one())
+                pending.add(task)
+                task.add_done_callback(pending.discard)
             due = max(due + self._apart_s, time.monotonic() - 0.1)
             await asyncio.sleep(due - time.monotonic())
         await asyncio.gather(*pending)

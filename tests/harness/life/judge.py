@@ -21,7 +21,7 @@ class Limits:
 
     slots: int = 3
     per_minute: int = 1_200
-    burst: int = 20
+    burst: int = 10
 
     @property
     def per_second(self) -> float:

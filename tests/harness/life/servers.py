@@ -26,6 +26,8 @@ class LifeServer(Server):
 
     #: Whether workers are processes of their own.
     forks = True
+    #: Requests a second that it can bear while most of its workers hold something, and for how long each holds it.
+    bears = (100, 30)
 
     def __init__(
         self,
@@ -144,6 +146,9 @@ class Gunicorn(LifeServer):
     ) -> None:
         super().__init__(**options)  # type: ignore[arg-type]
         self.worker_class = worker_class
+        if worker_class == "sync":
+            # Whoever holds a slot answers nobody else.
+            self.bears = (50, 15)
         self._preload = preload
         self._timeout_s = timeout_s
         self._configuration = configuration
@@ -162,6 +167,10 @@ class Gunicorn(LifeServer):
             *(["--threads", "8"] if self.worker_class == "gthread" else []),
             *self._arguments,
         ]
+
+    def configure(self, configuration: str) -> None:
+        """Write another configuration, for the next reload."""
+        (self.directory / "gunicorn.conf.py").write_text(configuration)
 
     def reload(self) -> list[int]:
         """Have all workers replaced; returns the new ones."""
