@@ -1,17 +1,19 @@
-"""The process's region: made once by the first process, inherited by its children."""
+"""The process's region: inherited, that of its path or of its family, or made."""
 
 from __future__ import annotations
 
 import os
-import sys
 
 from fast_litellm import _native
 from fast_litellm._config import RegionSettings, performance_sampling
+from fast_litellm._family import heads
 from fast_litellm._log import logger
 
 
 def process_region() -> _native.Region:
-    """Return the region of this process, creating it if there is none.
+    """Return the region of this process.
+
+    That is the inherited one, else the one at `FAST_LITELLM_SHM`, else its family's, else a new one.
 
     Raises:
         ConfigError: a setting is malformed.
@@ -22,7 +24,8 @@ def process_region() -> _native.Region:
     if region is not None:
         return region
     sampling = performance_sampling()
-    region = _make(RegionSettings.from_environment())
+    settings = RegionSettings.from_environment()
+    region = _make(settings)
     _native.set_sampling(sampling)
     if not _native.set_default_region(region):
         # Another thread was first; its region is the one.
@@ -30,34 +33,47 @@ def process_region() -> _native.Region:
         first = _native.default_region()
         if first is not None:
             return first
-    parent = _server_above()
-    if parent and not os.environ.get("FAST_LITELLM_SHM", "").strip():
-        logger().error(
-            "limits are NOT shared between workers: this worker of %s made a region of its own, because "
-            "fast_litellm was imported after the fork; %s, or set FAST_LITELLM_SHM to a path on tmpfs",
-            parent,
-            "start gunicorn with --preload" if parent == "gunicorn" else "import it in the parent",
-        )
+    # What workers held that died before this one came.
+    region.reap()
+    _report(region, settings)
     # Children register with their first operation anyway; this shows them to inspectors earlier.
     os.register_at_fork(after_in_child=_register_child)
     return region
 
 
-def _server_above() -> str:
-    """Name of the server whose worker this process already is; empty = none."""
-    arbiter = sys.modules.get("gunicorn.arbiter")
-    if arbiter is not None:
-        try:
-            with open(f"/proc/{os.getppid()}/cmdline", "rb") as file:
-                above = file.read()
-        except OSError:
-            above = b""
-        if b"gunicorn" in above:
-            return "gunicorn"
-    multiprocessing = sys.modules.get("multiprocessing")
-    if multiprocessing is not None and multiprocessing.parent_process() is not None:
-        return "a process pool"
-    return ""
+def _report(region: _native.Region, settings: RegionSettings) -> None:
+    """Log what is not as the settings have it."""
+    if region.origin == "created" and region.fallbacks:
+        logger().warning(
+            "the shared region uses %s memory, because: %s",
+            region.backing,
+            "; ".join(region.fallbacks),
+        )
+    if region.origin == "replaced":
+        logger().warning(
+            "%s was left by others and has been made anew, with empty counters, because: %s",
+            settings.path,
+            "; ".join(region.obstacles),
+        )
+    elif region.obstacles:
+        logger().error(
+            "limits are NOT shared between workers: this one cannot use what the others use (%s); start "
+            "gunicorn with --preload, or set FAST_LITELLM_SHM to a path on tmpfs",
+            "; ".join(region.obstacles),
+        )
+    if region.origin in ("joined", "opened"):
+        wanted = {name: getattr(settings, name) for name in region.capacity}
+        wanted["overflow"] = settings.overflow
+        has = {**region.capacity, "overflow": region.overflow}
+        other = [name for name in wanted if wanted[name] != has[name]]
+        if other:
+            logger().warning(
+                "the region is used as it was made: %s; a change takes effect once no process uses it",
+                ", ".join(
+                    f"{has[name]} and not FAST_LITELLM_SHM_{name.upper()}={wanted[name]}"
+                    for name in other
+                ),
+            )
 
 
 def _make(settings: RegionSettings) -> _native.Region:
@@ -71,7 +87,7 @@ def _make(settings: RegionSettings) -> _native.Region:
             overflow=settings.overflow,
             force=settings.force,
         )
-    region = _native.Region.create(
+    return _native.Region.create(
         settings.name,
         keys=settings.keys,
         lease_chunks=settings.lease_chunks,
@@ -80,14 +96,8 @@ def _make(settings: RegionSettings) -> _native.Region:
         overflow=settings.overflow,
         backing=None if settings.backing is None else list(settings.backing),
         directories=None if settings.directories is None else list(settings.directories),
+        family=heads(),
     )
-    if region.fallbacks:
-        logger().warning(
-            "the shared region uses %s memory, because: %s",
-            region.backing,
-            "; ".join(region.fallbacks),
-        )
-    return region
 
 
 def _register_child() -> None:

@@ -46,6 +46,40 @@ pub enum CreateError {
     Random(std::io::Error),
 }
 
+/// Why a named region could not be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// What is there is refused.
+    #[error("{path}: {source}")]
+    Refused {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: AttachError,
+    },
+    /// What is there would have been replaced, but others use it.
+    #[error(
+        "{path} is in use by other processes, and {source}; if they are to share it, run them with one version of \
+         fast_litellm and in one pid namespace, else choose another path"
+    )]
+    InUse {
+        /// Its path.
+        path: PathBuf,
+        /// What is wrong with it for this process.
+        source: AttachError,
+    },
+    /// Nothing is there, and nothing can be made.
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    /// Others keep making and removing it.
+    #[error("{path} keeps appearing and vanishing: choose another path")]
+    ComesAndGoes {
+        /// Its path.
+        path: PathBuf,
+    },
+}
+
 /// Why an existing region was refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

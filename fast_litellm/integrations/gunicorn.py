@@ -9,11 +9,15 @@ say so can name the hooks instead::
 from __future__ import annotations
 
 import functools
+import os
+import sys
+import threading
 from types import ModuleType
 from typing import Any
 
 from fast_litellm import _native, _post_import
 from fast_litellm._log import logger
+from fast_litellm._processes import parent_of
 
 _MODULE = "gunicorn.arbiter"
 _MARK = "_fast_litellm_original"
@@ -46,6 +50,33 @@ def disarm() -> None:
     if original is not None:
         _arbiter.reap_workers = original
     _arbiter = None
+
+
+def arbiter_above() -> int | None:
+    """Return the pid of the gunicorn master that forked this process; None = it was none.
+
+    A worker loads its application, and serves, inside the master's `spawn_worker`.
+    """
+    if _MODULE not in sys.modules:
+        return None
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    while frame is not None:
+        if frame.f_globals.get("__name__") == _MODULE:
+            pid = getattr(frame.f_locals.get("self"), "pid", None)
+            if isinstance(pid, int) and pid != os.getpid():
+                return pid
+        frame = frame.f_back
+    return None
+
+
+def upgraded_from(master: int) -> int | None:
+    """Return the pid of the master that started `master` to take its place (SIGUSR2), while it lives."""
+    before = os.environ.get("GUNICORN_PID", "")
+    if not before.isdigit():
+        return None
+    # The variable is inherited by whatever else a master starts.
+    parent = os.getppid() if master == os.getpid() else parent_of(master)
+    return int(before) if parent == int(before) else None
 
 
 def _patch(module: ModuleType) -> None:

@@ -1,6 +1,6 @@
 //! Core errors as Python exceptions.
 
-use crate::error::{AttachError, CreateError, OpError};
+use crate::error::{CreateError, OpError, OpenError};
 use crate::tokens::UnknownToken;
 use pyo3::exceptions::{PyException, PyKeyError, PyValueError};
 use pyo3::prelude::*;
@@ -33,9 +33,12 @@ impl From<CreateError> for PyErr {
     }
 }
 
-impl From<AttachError> for PyErr {
-    fn from(error: AttachError) -> Self {
-        RegionError::new_err(error.to_string())
+impl From<OpenError> for PyErr {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Create(error) => error.into(),
+            _ => RegionError::new_err(error.to_string()),
+        }
     }
 }
 

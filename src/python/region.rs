@@ -2,15 +2,13 @@
 
 use super::convert::Whole;
 use super::errors::{OutOfRangeError, RegionError};
-use crate::clock::MonotonicClock;
 use crate::config::{Capacity, Overflow};
 use crate::engine::Engine;
 use crate::engine::features::{BREAKER_REST_S, resting};
-use crate::error::{AttachError, CreateError};
 use crate::inspect;
 use crate::layout::FlagMode;
 use crate::primitives::breaker::{Admission, Policy, Probe, State};
-use crate::region::{self, BackingKind, Placement};
+use crate::region::{self, BackingKind, Opening, Placement};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::path::PathBuf;
@@ -29,11 +27,26 @@ static DEFAULT: OnceLock<Py<Region>> = OnceLock::new();
 #[pyclass(frozen, module = "fast_litellm")]
 pub(super) struct Region {
     engine: Arc<Engine>,
+    origin: Origin,
+    obstacles: Vec<String>,
+}
+
+/// How a process came by its region.
+#[derive(Clone, Copy)]
+enum Origin {
+    Created,
+    Joined,
+    Opened,
+    Replaced,
 }
 
 impl Region {
     pub(super) fn engine(&self) -> Arc<Engine> {
         self.engine.clone()
+    }
+
+    fn of(region: region::Region, origin: Origin, obstacles: Vec<String>) -> Self {
+        Self { engine: Arc::new(Engine::new(region)), origin, obstacles }
     }
 }
 
@@ -54,7 +67,7 @@ fn kinds(names: Option<Vec<String>>) -> PyResult<Vec<BackingKind>> {
 
 #[pymethods]
 impl Region {
-    /// Creates a region that children of this process inherit.
+    /// Creates a region that children of this process inherit, or joins that of its family.
     ///
     /// Args:
     ///     name: shown by `fl-shm ls`.
@@ -67,17 +80,21 @@ impl Region {
     ///         (each process decides for itself).
     ///     backing: kinds of memory to try in order (memfd, file, anonymous, heap).
     ///     directories: where a tmpfs file may be made.
+    ///     family: process ids of those that started this process and its siblings, nearest first. If one of
+    ///         them or of their children has a region of that name it is joined, as it is, whatever its
+    ///         capacities.
     ///
     /// Raises:
     ///     OutOfRangeError: a capacity or a kind is out of range.
     ///     RegionError: no kind of memory could be had.
     #[staticmethod]
     #[pyo3(
-        signature = (name, *, keys = Whole(65_536), lease_chunks = Whole(8_192), workers = Whole(256), deployments = Whole(1_024), overflow = "deny", backing = None, directories = None),
-        text_signature = "(name, *, keys=65536, lease_chunks=8192, workers=256, deployments=1024, overflow='deny', backing=None, directories=None)",
+        signature = (name, *, keys = Whole(65_536), lease_chunks = Whole(8_192), workers = Whole(256), deployments = Whole(1_024), overflow = "deny", backing = None, directories = None, family = Vec::new()),
+        text_signature = "(name, *, keys=65536, lease_chunks=8192, workers=256, deployments=1024, overflow='deny', backing=None, directories=None, family=())",
     )]
     #[allow(clippy::too_many_arguments, reason = "settings by keyword")]
     fn create(
+        py: Python<'_>,
         name: &str,
         keys: Whole,
         lease_chunks: Whole,
@@ -86,6 +103,7 @@ impl Region {
         overflow: &str,
         backing: Option<Vec<String>>,
         directories: Option<Vec<PathBuf>>,
+        family: Vec<i32>,
     ) -> PyResult<Self> {
         let capacity = Capacity::checked(keys.0, lease_chunks.0, workers.0)?
             .with_deployments(deployments.0)?;
@@ -97,15 +115,21 @@ impl Region {
                 *places = directories;
             }
         }
-        let region = region::create(&placement, capacity, Box::new(MonotonicClock))?;
+        let (region, kinship) =
+            py.detach(|| region::join_or_create(&family, name, &placement, capacity))?;
+        if kinship.joined.is_some() {
+            return Ok(Self::of(region, Origin::Joined, kinship.obstacles));
+        }
         region.set_overflow(overflow);
-        Ok(Self { engine: Arc::new(Engine::new(region)) })
+        Ok(Self::of(region, Origin::Created, kinship.obstacles))
     }
 
-    /// Attaches to the region at `path`, or creates it there when nothing is.
+    /// Attaches to the region at `path`, or creates it there when nothing is, or nothing but one that is of
+    /// another boot, pid namespace or version and that no process uses any more.
     ///
     /// Raises:
-    ///     RegionError: what is there is not usable (version, owner, size, boot), or nothing can be
+    ///     OutOfRangeError: a capacity is out of range.
+    ///     RegionError: what is there is not usable (owner, mode, version, size, boot), or nothing can be
     ///         created there.
     #[staticmethod]
     #[pyo3(
@@ -114,6 +138,7 @@ impl Region {
     )]
     #[allow(clippy::too_many_arguments, reason = "settings by keyword")]
     fn open(
+        py: Python<'_>,
         path: PathBuf,
         keys: Whole,
         lease_chunks: Whole,
@@ -125,29 +150,13 @@ impl Region {
         let capacity = Capacity::checked(keys.0, lease_chunks.0, workers.0)?
             .with_deployments(deployments.0)?;
         let overflow = Overflow::parse(overflow)?;
-        let placement = Placement::Named { path: path.clone(), force };
-        // Whoever loses the race to create attaches to the winner's; two rounds suffice, a third would
-        // mean that the file comes and goes.
-        for _ in 0..3 {
-            match region::attach_file(&path) {
-                Ok(region) => {
-                    return Ok(Self { engine: Arc::new(Engine::new(region)) });
-                }
-                Err(AttachError::Open { source, .. })
-                    if source.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error.into()),
-            }
-            match region::create(&placement, capacity, Box::new(MonotonicClock)) {
-                Ok(region) => {
-                    region.set_overflow(overflow);
-                    return Ok(Self { engine: Arc::new(Engine::new(region)) });
-                }
-                Err(CreateError::Backing { source, .. })
-                    if source.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Err(RegionError::new_err(format!("{} keeps appearing and vanishing", path.display())))
+        let (region, opening) =
+            py.detach(|| region::open_named(&path, force, capacity, overflow))?;
+        Ok(match opening {
+            Opening::Attached => Self::of(region, Origin::Opened, Vec::new()),
+            Opening::Created => Self::of(region, Origin::Created, Vec::new()),
+            Opening::Replaced(why) => Self::of(region, Origin::Replaced, vec![why.to_string()]),
+        })
     }
 
     /// Registers this process in the worker table, as every first operation does.
@@ -294,6 +303,36 @@ impl Region {
     fn set_overflow(&self, policy: &str) -> PyResult<()> {
         self.engine.region().set_overflow(Overflow::parse(policy)?);
         Ok(())
+    }
+
+    /// How this process, or the one that it was forked from, came by it: `created`, `joined` (its
+    /// family's), `opened` (at its path) or `replaced` (a stale one at its path).
+    #[getter]
+    fn origin(&self) -> &'static str {
+        match self.origin {
+            Origin::Created => "created",
+            Origin::Joined => "joined",
+            Origin::Opened => "opened",
+            Origin::Replaced => "replaced",
+        }
+    }
+
+    /// Why its family's regions could not be used, or why what was at its path was replaced.
+    #[getter]
+    fn obstacles(&self) -> Vec<String> {
+        self.obstacles.clone()
+    }
+
+    /// Room that it has: `keys`, `lease_chunks`, `workers`, `deployments`.
+    #[getter]
+    fn capacity<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let has = self.engine.region().sections().capacity();
+        let capacity = PyDict::new(py);
+        capacity.set_item("keys", has.keys)?;
+        capacity.set_item("lease_chunks", has.lease_chunks)?;
+        capacity.set_item("workers", has.workers)?;
+        capacity.set_item("deployments", has.deployments)?;
+        Ok(capacity)
     }
 
     /// Bytes of the region.

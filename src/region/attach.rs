@@ -1,8 +1,9 @@
 //! Using a region that somebody else made: gates in a fixed order, each with its own refusal. Nothing
 //! behind a gate is looked at before the gate has been passed.
 
-use super::backing::{Backing, BackingKind};
+use super::backing::{Backing, BackingKind, hold};
 use super::mapping::Mapping;
+use super::named::begin_use;
 use super::{Found, Region, Sections, dump, host};
 use crate::clock::{Clock, MonotonicClock};
 use crate::config::Capacity;
@@ -17,10 +18,18 @@ use std::path::Path;
 
 /// Attaches to a named region for use.
 pub fn attach_file(path: &Path) -> Result<Region, AttachError> {
+    let file = open_own(path)?;
+    begin_use(path, &file)?;
+    attach(file, unchecked(path), Access::Use, Box::new(MonotonicClock))
+}
+
+/// Opens what may be a region of this user's under its own name, and nothing else.
+pub(super) fn open_own(path: &Path) -> Result<File, AttachError> {
     let file = open(path, true, libc::O_NOFOLLOW)?;
     let meta = regular(&file, path)?;
+    check_owner(&meta)?;
     check_mode(&meta)?;
-    attach(file, unchecked(path), Access::Use, Box::new(MonotonicClock))
+    Ok(file)
 }
 
 /// Attaches to a live region for use, through a descriptor of one of its processes. The same gates as for
@@ -37,10 +46,8 @@ pub fn attach_live(found: &Found) -> Result<Region, AttachError> {
     if (meta.dev(), meta.ino()) != found.id {
         return Err(replaced());
     }
-    // A sealed memfd is 0777 but has no name that others could open it by.
-    if !is_sealed(&file) {
-        check_mode(&meta)?;
-    }
+    check_mode(&meta)?;
+    hold(&file).map_err(|_| replaced())?;
     attach(file, unchecked(&found.path), Access::Use, Box::new(MonotonicClock))
 }
 
@@ -83,23 +90,18 @@ fn regular(file: &File, path: &Path) -> Result<Metadata, AttachError> {
     if meta.is_file() { Ok(meta) } else { Err(AttachError::NotAFile { path: path.to_path_buf() }) }
 }
 
+fn check_owner(meta: &Metadata) -> Result<(), AttachError> {
+    let expected = nix::unistd::geteuid().as_raw();
+    if meta.uid() == expected {
+        Ok(())
+    } else {
+        Err(AttachError::Owner { found: meta.uid(), expected })
+    }
+}
+
 fn check_mode(meta: &Metadata) -> Result<(), AttachError> {
     let found = meta.mode() & 0o7777;
     if found & 0o077 != 0 { Err(AttachError::Mode { found }) } else { Ok(()) }
-}
-
-/// Whether the file is a memfd that nobody can truncate any more.
-#[cfg(target_os = "linux")]
-fn is_sealed(file: &File) -> bool {
-    use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-    let wanted = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
-    fcntl(file, FcntlArg::F_GET_SEALS)
-        .is_ok_and(|seals| SealFlag::from_bits_truncate(seals).contains(wanted))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn is_sealed(_file: &File) -> bool {
-    false
 }
 
 /// The backing as it looks before the header has been read.
@@ -124,10 +126,7 @@ fn attach(
 ) -> Result<Region, AttachError> {
     let meta = file.metadata().map_err(AttachError::Map)?;
     if access == Access::Use {
-        let expected = nix::unistd::geteuid().as_raw();
-        if meta.uid() != expected {
-            return Err(AttachError::Owner { found: meta.uid(), expected });
-        }
+        check_owner(&meta)?;
     }
     map(file, backing, meta.len(), access, clock)
 }
@@ -335,11 +334,11 @@ mod tests {
         let file = region.backing().file.as_ref().unwrap();
         file.set_permissions(std::fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(attach_live(&found(file)), Err(AttachError::Mode { found: 0o640 })));
-        let flags = nix::sys::memfd::MFdFlags::MFD_ALLOW_SEALING;
-        let unsealed = File::from(nix::sys::memfd::memfd_create("fl-shm:x", flags).unwrap());
-        unsealed.set_len(HEADER_LEN).unwrap();
-        assert!(matches!(attach_live(&found(&unsealed)), Err(AttachError::Mode { .. })));
-        unsealed.set_permissions(std::fs::Permissions::from_mode(0o600)).unwrap();
-        assert!(matches!(attach_live(&found(&unsealed)), Err(AttachError::Magic { .. })));
+        let flags = nix::sys::memfd::MFdFlags::empty();
+        let other = File::from(nix::sys::memfd::memfd_create("fl-shm:x", flags).unwrap());
+        other.set_len(HEADER_LEN).unwrap();
+        assert!(matches!(attach_live(&found(&other)), Err(AttachError::Mode { .. })));
+        other.set_permissions(std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(matches!(attach_live(&found(&other)), Err(AttachError::Magic { .. })));
     }
 }

@@ -2,8 +2,8 @@
 
 use super::mapping::{Mapping, file_system_type};
 use crate::error::CreateError;
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{File, OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 const TMPFS_MAGIC: i64 = 0x0102_1994;
@@ -103,7 +103,7 @@ pub(crate) fn inherited(
     for &kind in kinds {
         let tried = match kind {
             BackingKind::Memfd => memfd(name, len),
-            BackingKind::File => nameless_file(directories, len, &mut fallbacks),
+            BackingKind::File => nameless_file(name, directories, len, &mut fallbacks),
             BackingKind::Anonymous => Mapping::anonymous(len).map(|mapping| (mapping, None)),
             BackingKind::Heap => Mapping::heap(len).map(|mapping| (mapping, None)),
         };
@@ -128,12 +128,13 @@ type Made = (Mapping, Option<File>);
 fn memfd(name: &str, len: u64) -> std::io::Result<Made> {
     use nix::fcntl::{FcntlArg, SealFlag, fcntl};
     use nix::sys::memfd::{MFdFlags, memfd_create};
-    // The kernel takes 249 bytes.
-    let label: String = format!("fl-shm:{name}").chars().take(60).collect();
+    let label = format!("fl-shm:{}", label(name));
     let file = File::from(memfd_create(
         label.as_str(),
         MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
     )?);
+    // Made 0777 by the kernel; whoever gets hold of a descriptor can open only what is his.
+    file.set_permissions(Permissions::from_mode(0o600))?;
     file.set_len(len)?;
     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
     fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
@@ -147,12 +148,13 @@ fn memfd(_name: &str, _len: u64) -> std::io::Result<Made> {
 
 /// A file without a name on the first usable tmpfs: nothing is left behind, whoever dies.
 fn nameless_file(
+    name: &str,
     directories: &[PathBuf],
     len: u64,
     fallbacks: &mut Vec<String>,
 ) -> std::io::Result<Made> {
     for directory in directories {
-        match nameless_file_in(directory, len) {
+        match nameless_file_in(name, directory, len) {
             Ok(made) => return Ok(made),
             Err(error) => fallbacks.push(format!("file in {}: {error}", directory.display())),
         }
@@ -160,8 +162,8 @@ fn nameless_file(
     Err(std::io::Error::other("no usable tmpfs directory"))
 }
 
-fn nameless_file_in(directory: &Path, len: u64) -> std::io::Result<Made> {
-    let path = directory.join(format!("fl-shm-{}-{:016x}", std::process::id(), unique()?));
+fn nameless_file_in(name: &str, directory: &Path, len: u64) -> std::io::Result<Made> {
+    let path = directory.join(format!("{PREFIX}{}-{:016x}", label(name), unique()?));
     let file = new_private_file(&path)?;
     std::fs::remove_file(&path)?;
     if !is_memory_file_system(&file)? {
@@ -169,6 +171,25 @@ fn nameless_file_in(directory: &Path, len: u64) -> std::io::Result<Made> {
     }
     reserve(&file, len)?;
     Ok((Mapping::of_file(&file, len)?, Some(file)))
+}
+
+/// What the names of nameless files begin with, while they have one.
+const PREFIX: &str = "fl-shm-";
+
+/// A region's name as memory objects carry it: the kernel takes 249 bytes, and a file's name no slash.
+fn label(name: &str) -> String {
+    name.chars().take(53).map(|c| if c == '/' { '_' } else { c }).collect()
+}
+
+/// The region's name in that of a nameless file.
+pub(crate) fn label_of(file_name: &str) -> Option<&str> {
+    let (label, unique) = file_name.strip_prefix(PREFIX)?.rsplit_once('-')?;
+    (unique.len() == 16 && unique.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(label)
+}
+
+/// Begins to use a region's file: a shared lock, which ends with the last process that has inherited it.
+pub(crate) fn hold(file: &File) -> std::io::Result<()> {
+    file.try_lock_shared().map_err(Into::into)
 }
 
 pub(crate) fn unique() -> std::io::Result<u64> {

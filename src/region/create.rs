@@ -1,7 +1,7 @@
 //! Making a region: memory, header, section table, and `state` last.
 
 use super::backing::{
-    self, Backing, BackingKind, Placement, is_memory_file_system, new_private_file, reserve,
+    self, Backing, BackingKind, Placement, hold, is_memory_file_system, new_private_file, reserve,
 };
 use super::mapping::{Mapping, file_system_type};
 use super::{Region, Sections, host};
@@ -75,6 +75,7 @@ fn named(
         reserve(&file, len).map_err(failed)?;
         let mapping = Mapping::of_file(&file, len).map_err(failed)?;
         publish(&mapping, sections, BackingKind::File, &*clock)?;
+        hold(&file).map_err(failed)?;
         // link, unlike rename, never replaces what is there.
         std::fs::hard_link(draft, path).map_err(failed)?;
         Ok(mapping)
@@ -100,7 +101,7 @@ fn under_its_path(file: File, path: &Path) -> File {
         .open(path);
     let id = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino())).ok();
     match again {
-        Ok(again) if id(&again) == id(&file) => again,
+        Ok(again) if id(&again) == id(&file) && hold(&again).is_ok() => again,
         _ => file,
     }
 }

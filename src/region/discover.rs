@@ -4,7 +4,8 @@
 //! lives: there is no registry that could be stale. Who has it open for reading only looks at it and is none
 //! of them. Only the caller's own processes are visible, unless the caller is root.
 
-use super::host::process_stat;
+use super::backing::label_of;
+use super::host::{process_stat, processes};
 use crate::tables::names::printable;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -26,15 +27,16 @@ pub struct Found {
 
 /// All live regions that this user can see, oldest process first.
 pub fn discover() -> Vec<Found> {
-    found_in(entries("/proc").filter_map(|name| name.parse().ok()).collect())
+    discover_in(processes().collect())
 }
 
 /// Those of one process; others that use them are not looked for.
 pub fn discover_of(pid: i32) -> Vec<Found> {
-    found_in(vec![pid])
+    discover_in(vec![pid])
 }
 
-fn found_in(mut pids: Vec<i32>) -> Vec<Found> {
+/// Those of some processes.
+pub(super) fn discover_in(mut pids: Vec<i32>) -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
     // Asked once for each: processes end meanwhile, and an order that changes while it is made panics.
     pids.sort_by_cached_key(|&pid| process_stat(pid).map_or(u64::MAX, |stat| stat.start_ticks));
@@ -98,7 +100,7 @@ fn region_name(path: &std::path::Path) -> Option<String> {
     let deleted = text.strip_suffix(" (deleted)");
     if let Some(file) = deleted {
         let name = file.rsplit('/').next()?;
-        return name.starts_with("fl-shm-").then(|| printable(name).into_owned());
+        return label_of(name).map(|label| printable(label).into_owned());
     }
     // Most descriptors are no files but "socket:[1234]" and the like.
     let is_ours = || has_magic(path).is_some_and(|ours| ours);

@@ -6,6 +6,8 @@
 pub struct ProcessStat {
     /// `R`, `S`, `T`, `Z` and so on.
     pub state: u8,
+    /// Process id of its parent.
+    pub parent: i32,
     /// Threads, the first one included; 0 when it is gone.
     pub threads: u64,
     /// Start time in clock ticks since boot.
@@ -24,10 +26,24 @@ fn parse_stat(text: &[u8]) -> Option<ProcessStat> {
     let rest = std::str::from_utf8(text.get(end + 1..)?).ok()?;
     let mut fields = rest.split_ascii_whitespace();
     let state = *fields.next()?.as_bytes().first()?;
-    // The state is field 3, num_threads field 20 and starttime field 22.
-    let threads = fields.nth(20 - 4)?.parse().ok()?;
+    // The state is field 3, ppid field 4, num_threads field 20 and starttime field 22.
+    let parent = fields.next()?.parse().ok()?;
+    let threads = fields.nth(20 - 5)?.parse().ok()?;
     let start_ticks = fields.nth(22 - 21)?.parse().ok()?;
-    Some(ProcessStat { state, threads, start_ticks })
+    Some(ProcessStat { state, parent, threads, start_ticks })
+}
+
+/// The processes that exist, as far as `/proc` shows them.
+pub fn processes() -> impl Iterator<Item = i32> {
+    std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+/// The children of some processes.
+pub fn children_of(parents: &[i32]) -> impl Iterator<Item = i32> {
+    processes().filter(|&pid| process_stat(pid).is_some_and(|stat| parents.contains(&stat.parent)))
 }
 
 /// Start time of this process; 0 = unknown.
@@ -109,7 +125,7 @@ mod tests {
     #[test]
     fn stat_lines_with_hostile_names_are_parsed() {
         let line = b"42 (a) R 1) \n(x) S 7 1 1 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 1\n";
-        let expected = ProcessStat { state: b'S', threads: 1, start_ticks: 987_654 };
+        let expected = ProcessStat { state: b'S', parent: 7, threads: 1, start_ticks: 987_654 };
         assert_eq!(parse_stat(line), Some(expected));
         assert_eq!(parse_stat(b""), None);
         assert_eq!(parse_stat(b"42 (x"), None);

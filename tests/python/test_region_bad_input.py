@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import gc
 import os
 import re
 import shutil
@@ -10,6 +12,7 @@ import struct
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +20,7 @@ import pytest
 
 from fast_litellm._rust import OutOfRangeError, Region, RegionError, SimpleRateLimiter
 from layout_document import LayoutDocument
-from support import Forked, run_python
+from support import WAIT_S, Forked, run_python
 
 LAYOUT = LayoutDocument.load()
 MAJOR, MINOR = LAYOUT.version
@@ -197,7 +200,84 @@ def test_a_foreign_header_is_refused(
     path: Path, number: int, value: int, expected: list[str]
 ) -> None:
     set_word(path, number, value)
-    refused(path, *expected)
+    with held(path):
+        refused(path, re.escape(str(path)), *expected)
+
+
+STALE = [
+    pytest.param(header("version"), (MAJOR - 1) << 32, rf"layout {MAJOR - 1}\.0", id="version"),
+    pytest.param(header("fingerprint"), 0xABC, "fingerprint 0x0000000000000abc", id="build"),
+    pytest.param(header("boot_id_high"), 1, "another boot", id="boot"),
+    pytest.param(header("pid_namespace"), 12345, "another pid namespace", id="container"),
+]
+
+
+@pytest.mark.parametrize(("number", "value", "why"), STALE)
+def test_what_is_stale_and_used_by_nobody_is_made_anew(
+    path: Path, number: int, value: int, why: str
+) -> None:
+    use_up(path)
+    set_word(path, number, value)
+    region = open_region(path)
+    assert region.origin == "replaced"
+    assert re.search(why, *region.obstacles)
+    assert SimpleRateLimiter(1, burst=1, region=region).is_allowed("k")
+    assert list(path.parent.iterdir()) == [path]
+    again = open_region(path)
+    assert (again.origin, again.obstacles) == ("opened", [])
+    assert not SimpleRateLimiter(1, burst=1, region=again).is_allowed("k")
+
+
+@pytest.mark.parametrize(("number", "value", "why"), STALE)
+def test_what_is_stale_for_this_process_but_in_use_is_refused(
+    path: Path, number: int, value: int, why: str
+) -> None:
+    set_word(path, number, value)
+    with held(path):
+        refused(path, f"{path} is in use by other processes", why, "choose another path")
+
+
+def test_a_region_is_held_by_whatever_its_user_has_forked(path: Path) -> None:
+    region = open_region(path)
+    child = Forked(lambda: time.sleep(WAIT_S))
+    del region
+    gc.collect()
+    with path.open("rb") as file:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        child.kill()
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_what_is_damaged_is_left_to_be_looked_at(path: Path) -> None:
+    """Nobody uses it, but it may tell somebody what happened."""
+    set_word(path, header("total_len"), 1 << 40)
+    refused(path, "truncated or overwritten; remove it")
+
+
+def test_a_dump_of_another_boot_is_not_removed(path: Path, tmp_path: Path) -> None:
+    use_up(path)
+    dumped = path.with_name("dump")
+    subprocess.run(
+        [sys.executable, "-P", "-m", "fast_litellm", "dump", "--file", path, dumped], check=True
+    )
+    dumped.chmod(0o600)
+    set_word(dumped, header("boot_id_high"), 1)
+    refused(dumped, "another boot")
+
+
+def use_up(path: Path) -> None:
+    """Spend all that its only key may spend."""
+    limiter = SimpleRateLimiter(1, burst=1, region=open_region(path))
+    assert [limiter.is_allowed("k") for _ in range(2)] == [True, False]
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """As by a process that uses the region."""
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
 
 
 @pytest.mark.parametrize("number", range(SECTIONS))
@@ -398,8 +478,12 @@ def test_no_memory_at_all_leaves_litellm_alone(tmp_path: Path) -> None:
     assert "NOT shared" in done.stderr
 
 
-def test_processes_that_open_at_once_get_one_region(folder: Path) -> None:
+@pytest.mark.parametrize("stale", [False, True], ids=["nothing", "a-stale-one"])
+def test_processes_that_open_at_once_get_one_region(folder: Path, stale: bool) -> None:
     path = folder / "region"
+    if stale:
+        open_region(path)
+        set_word(path, header("boot_id_high"), 1)
     code = """
         import sys
         from fast_litellm._rust import Region, SimpleRateLimiter

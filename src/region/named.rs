@@ -1,0 +1,127 @@
+//! A region under a path: attached to, made, or made anew where what is there is stale.
+//!
+//! Whoever uses a region's file holds a shared lock on it, which ends with its last process, however that ends.
+//! What nobody holds and does not fit this boot, these namespaces or this build can be of no use to anybody.
+
+use super::backing::hold;
+use super::{Placement, Region, attach_file, create, dump};
+use crate::clock::MonotonicClock;
+use crate::config::{Capacity, Overflow};
+use crate::error::{AttachError, CreateError, OpenError};
+use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+/// Who loses a race attaches to the winner's; more would mean that the file comes and goes.
+const ROUNDS: usize = 5;
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// How a named region was come by.
+#[derive(Debug)]
+pub enum Opening {
+    /// It was there.
+    Attached,
+    /// Nothing was there.
+    Created,
+    /// What was there was stale, for this reason.
+    Replaced(AttachError),
+}
+
+/// Attaches to the region at `path`, or makes it when nothing is there, or nothing but a stale one.
+pub fn open_named(
+    path: &Path,
+    force: bool,
+    capacity: Capacity,
+    overflow: Overflow,
+) -> Result<(Region, Opening), OpenError> {
+    let placement = Placement::Named { path: path.to_path_buf(), force };
+    let mut opening = Opening::Created;
+    let mut in_use = None;
+    for _ in 0..ROUNDS {
+        match attach_file(path) {
+            Ok(region) => return Ok((region, Opening::Attached)),
+            Err(AttachError::Open { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+            Err(AttachError::Replaced { .. }) => {
+                std::thread::sleep(PAUSE);
+                continue;
+            }
+            Err(error) if is_of_another_time(&error) => match retire(path) {
+                Ok(true) => opening = Opening::Replaced(error),
+                Ok(false) => {
+                    // By others that cannot use it either, or it is a new one of somebody who was faster.
+                    in_use = Some(error);
+                    std::thread::sleep(PAUSE);
+                    continue;
+                }
+                Err(_) => return Err(refused(path, error)),
+            },
+            Err(error) => return Err(refused(path, error)),
+        }
+        match create(&placement, capacity, Box::new(MonotonicClock)) {
+            Ok(region) => {
+                region.set_overflow(overflow);
+                return Ok((region, opening));
+            }
+            Err(CreateError::Backing { source, .. })
+                if source.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let path = path.to_path_buf();
+    Err(match in_use {
+        Some(source) => OpenError::InUse { path, source },
+        None => OpenError::ComesAndGoes { path },
+    })
+}
+
+fn refused(path: &Path, source: AttachError) -> OpenError {
+    OpenError::Refused { path: path.to_path_buf(), source }
+}
+
+/// Whether it was a sound region once, elsewhere or before. What is damaged is left for somebody to look at.
+fn is_of_another_time(error: &AttachError) -> bool {
+    matches!(
+        error,
+        AttachError::Version { .. }
+            | AttachError::Fingerprint { .. }
+            | AttachError::Boot { .. }
+            | AttachError::Clock { .. }
+            | AttachError::Namespace { .. }
+    )
+}
+
+/// Removes the file at `path` if nobody uses it. `Ok(false)` = somebody does.
+fn retire(path: &Path) -> std::io::Result<bool> {
+    let file = super::attach::open_own(path).map_err(std::io::Error::other)?;
+    // A dump is kept on purpose.
+    if !matches!(dump::moment_of(&file, path, file.metadata()?.len()), Ok(None)) {
+        return Err(ErrorKind::InvalidData.into());
+    }
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(false),
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    if names(path, &file) {
+        std::fs::remove_file(path)?;
+    }
+    Ok(true)
+}
+
+/// Whether that is the file that `path` names now.
+pub(super) fn names(path: &Path, file: &File) -> bool {
+    let id = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
+    match (std::fs::symlink_metadata(path), file.metadata()) {
+        (Ok(there), Ok(here)) => id(there) == id(here),
+        _ => false,
+    }
+}
+
+/// Begins to use the file that was opened at `path`: it is held, and still what `path` names.
+pub(super) fn begin_use(path: &Path, file: &File) -> Result<(), AttachError> {
+    let replaced = || AttachError::Replaced { path: path.to_path_buf() };
+    hold(file).map_err(|_| replaced())?;
+    if names(path, file) { Ok(()) } else { Err(replaced()) }
+}
