@@ -33,7 +33,7 @@ def look(*arguments: object) -> Any:
 
 def regions(name: str) -> list[dict[str, Any]]:
     """The regions of a name that anybody uses."""
-    return [region for region in look("ls") or [] if region["name"] == name]
+    return [region for region in look("ls") or [] if region["name"] == name and region["pids"]]
 
 
 def leases(pid: int, key: str = "") -> list[dict[str, Any]]:

@@ -159,8 +159,10 @@ class Gunicorn(LifeServer):
 
     def command(self) -> list[str]:
         interface = "asgi" if "uvicorn" in self.worker_class else "wsgi"
+        # Started as a module it could not start itself again: its directory would hide Python's `http`.
+        program = str(Path(sys.executable).with_name("gunicorn"))
         return [
-            *(sys.executable, "-P", "-m", "gunicorn", f"app:{interface}", "-w", str(self.workers)),
+            *(program, f"app:{interface}", "-w", str(self.workers)),
             *("-k", self.worker_class, "-b", f"127.0.0.1:{self.port}"),
             *("--timeout", str(self._timeout_s), "--graceful-timeout", "5"),
             *(["--preload"] if self._preload else []),
