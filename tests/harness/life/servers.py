@@ -164,7 +164,7 @@ class Gunicorn(LifeServer):
         return [
             *(program, f"app:{interface}", "-w", str(self.workers)),
             *("-k", self.worker_class, "-b", f"127.0.0.1:{self.port}"),
-            *("--timeout", str(self._timeout_s), "--graceful-timeout", "5"),
+            *("--timeout", str(self._timeout_s), "--graceful-timeout", "2"),
             *(["--preload"] if self._preload else []),
             *(["--threads", "8"] if self.worker_class == "gthread" else []),
             *self._arguments,
