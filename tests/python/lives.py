@@ -17,7 +17,7 @@ from support import until
 
 _keys = itertools.count(1)
 
-BEFORE, AFTER = 50, 50
+BEFORE, AFTER = 30, 30
 """Answers before an event, and after it."""
 
 
@@ -80,7 +80,7 @@ def holding(
     holders = Holders(client, name, count or server.limits.slots, server.directory)
     try:
         until(
-            lambda: sum(remains.held(region_pid(server), name).values()) == server.limits.slots,
+            lambda: sum(remains.held(server.region_name, name).values()) == server.limits.slots,
             "hold all slots",
         )
         yield answers
@@ -98,12 +98,12 @@ def can_be_filled(server: LifeServer, name: str = "") -> None:
                 assert (answer.fault, answer.slot, answer.connection) == ("", False, False)
         assert len(holders) == server.limits.slots
         assert all(answer.slot and answer.connection for answer in holders), holders
-        assert remains.leases(region_pid(server), name) == []
+        assert remains.leases(server.region_name, name) == []
 
 
 def nothing_of_the_dead_is_held(server: LifeServer) -> None:
     """Slots of the dead are free soon, without anybody asking for them."""
-    until(lambda: not remains.dead_leases(region_pid(server)), "free what the dead held")
+    until(lambda: not remains.dead_leases(server.region_name), "free what the dead held")
 
 
 def one_region(server: LifeServer, workers: int) -> None:
@@ -111,12 +111,6 @@ def one_region(server: LifeServer, workers: int) -> None:
     found = remains.regions(server.region_name)
     assert len(found) == 1, (found, server.log_text()[-3000:])
     assert found[0]["alive"] >= workers, found
-
-
-def region_pid(server: LifeServer) -> int:
-    """A process that uses the server's region, which is the only one of that name."""
-    one_region(server, 0)
-    return int(remains.regions(server.region_name)[0]["pids"][0])
 
 
 def ends_without_trace(server: LifeServer, *, kept: Path | None = None) -> None:

@@ -91,7 +91,9 @@ def test_the_old_master_goes_on_when_the_new_one_is_taken_back(start: str, numbe
 def test_an_old_master_without_workers_can_come_back_or_end() -> None:
     """SIGWINCH takes the workers of a daemon away, SIGHUP gives it new ones."""
     # A real daemon would leave the test's process group.
-    daemon = "def when_ready(server):\n    server.cfg.set('daemon', True)\n\non_reload = when_ready\n"
+    daemon = (
+        "def when_ready(server):\n    server.cfg.set('daemon', True)\n\non_reload = when_ready\n"
+    )
     with Gunicorn(configuration=daemon) as server:
         first = server.master_pid
 

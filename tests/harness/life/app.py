@@ -14,6 +14,9 @@ import sys
 import time
 from urllib.parse import parse_qsl
 
+# An application that has much else to import first.
+time.sleep(float(os.environ.get("LIFE_IMPORTS_S", "0")))
+
 import fast_litellm
 from fast_litellm import SimpleConnectionPool, SimpleRateLimiter
 from fast_litellm._native import LimiterScripts, default_region

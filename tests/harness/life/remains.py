@@ -36,25 +36,25 @@ def regions(name: str) -> list[dict[str, Any]]:
     return [region for region in look("ls") or [] if region["name"] == name and region["pids"]]
 
 
-def leases(pid: int, key: str = "") -> list[dict[str, Any]]:
-    """Who holds what in the region of a process, but for idle connections; of one key where it is named."""
-    found = (look("leases", "--pid", pid) or {}).get("leases", [])
+def leases(region: str, key: str = "") -> list[dict[str, Any]]:
+    """Who holds what in the only region of a name, but for idle connections; of one key where it is named."""
+    found = (look("leases", "--region", region) or {}).get("leases", [])
     used = [each for each in found if each["held"] > each.get("idle", 0)]
     return [each for each in used if not key or each["key"].startswith((key, f"pool {key}"))]
 
 
-def held(pid: int, key: str) -> dict[int, int]:
+def held(region: str, key: str) -> dict[int, int]:
     """The slots of a key that each process holds, by its pid."""
     held: dict[int, int] = {}
-    for lease in leases(pid, key):
+    for lease in leases(region, key):
         if lease["of"] == "key":
             held[lease["pid"]] = held.get(lease["pid"], 0) + lease["held"]
     return held
 
 
-def dead_leases(pid: int) -> list[dict[str, Any]]:
+def dead_leases(region: str) -> list[dict[str, Any]]:
     """The slots of owners that are dead."""
-    return [lease for lease in leases(pid) if lease["owner"] == "dead"]
+    return [lease for lease in leases(region) if lease["owner"] == "dead"]
 
 
 def open_files(pids: Iterable[int]) -> set[str]:
