@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,11 +44,13 @@ class Run:
         return max(answer.count for answer in self.load.answers if not answer.fault)
 
     def verdict(
-        self, *, begin: float = 0.0, end: float = float("inf"), before: int = 0
+        self, *, of: Sequence[int] = (), begin: float = 0.0, end: float = float("inf")
     ) -> list[str]:
-        """What was wrong with those that were sent between two instants, `before` having been counted."""
+        """What was wrong with those that were sent between two instants, or answered by some processes."""
         part = [answer for answer in self.load.answers if begin <= answer.sent < end]
-        return judge(part, self.server.limits, counted_before=before)
+        if of:
+            part = [answer for answer in part if answer.fault or answer.pid in of]
+        return judge(part, self.server.limits)
 
 
 @contextlib.contextmanager
@@ -63,11 +65,11 @@ def loading(server: LifeServer, name: str = "") -> Iterator[Run]:
 
 
 @contextlib.contextmanager
-def under_load(server: LifeServer, *, name: str = "", before: int = 0) -> Iterator[Run]:
+def under_load(server: LifeServer, *, name: str = "") -> Iterator[Run]:
     """The same, and judge the answers: whatever happened, one region has counted all of them."""
     with loading(server, name) as run:
         yield run
-    wrong = run.verdict(before=before)
+    wrong = run.verdict()
     assert wrong == [], server.log_text()[-3000:]
 
 

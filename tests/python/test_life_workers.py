@@ -17,6 +17,7 @@ from lives import (
     ends_without_trace,
     holding,
     key,
+    loading,
     nothing_of_the_dead_is_held,
     one_region,
     under_load,
@@ -105,7 +106,7 @@ def test_a_reload_keeps_what_was_counted(server: Gunicorn) -> None:
     check(server)
 
 
-@of("preload-uvloop", "uvloop")
+@of("preload-uvloop", "configuration-uvloop")
 def test_reloads_in_quick_succession(server: Gunicorn) -> None:
     with under_load(server) as run:
         old = server.worker_pids()
@@ -115,6 +116,19 @@ def test_reloads_in_quick_succession(server: Gunicorn) -> None:
         new = server.replaced(old)
         run.load.more(AFTER, of=new)
     check(server)
+
+
+def test_a_reload_without_the_region_in_the_master_may_begin_anew() -> None:
+    """A region ends with its last process: here when old workers end before the new ones have it."""
+    with Gunicorn(preload=False, environment={"LIFE_IMPORTS_S": "1.5"}) as server:
+        with loading(server) as run:
+            old = server.worker_pids()
+            os.kill(server.master_pid, signal.SIGHUP)
+            server.until(lambda: not set(old) & set(server.worker_pids()), "end its old workers")
+            run.load.more(AFTER, of=server.worker_pids())
+        assert run.verdict(of=old) == []
+        assert run.verdict(of=server.worker_pids()) == []
+        check(server)
 
 
 @of("preload-gthread", "uvloop")
@@ -174,7 +188,11 @@ def test_what_workers_that_hang_held_is_free_again() -> None:
         with under_load(server) as run:
             name, old = key(), server.worker_pids()
             with holding(server, run.client, name):
-                hanging = [run.client.begin_hang(deaf=deaf) for deaf in (True, False)]
+                hanging = []
+                for deaf in (True, False):
+                    hanging.append(run.client.begin_hang(deaf=deaf))
+                    # The next one is then taken by another worker.
+                    until(lambda: len(server.hanging()) == len(hanging), "hang")
                 for each in hanging:
                     with pytest.raises((OSError, EOFError)):
                         each.result(20)

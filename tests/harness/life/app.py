@@ -1,6 +1,7 @@
 """A small application, WSGI and ASGI, that uses every kind of limit and says what it was told.
 
-Its limits come from LIFE_SLOTS, LIFE_RATE and LIFE_BURST. It runs from the directory that it was copied to.
+Its limits come from LIFE_SLOTS, LIFE_RATE and LIFE_BURST. LIFE_SABOTAGE makes it break one of them, for those who want
+to know whether that is noticed. It runs from the directory that it was copied to.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import itertools
 import json
 import os
 import signal
-import sys
 import time
 from urllib.parse import parse_qsl
 
@@ -19,10 +19,10 @@ time.sleep(float(os.environ.get("LIFE_IMPORTS_S", "0")))
 
 import fast_litellm
 from fast_litellm import SimpleConnectionPool, SimpleRateLimiter
-from fast_litellm._native import LimiterScripts, default_region
+from fast_litellm._native import LimiterScripts, Region, default_region
 
-SLOTS = int(os.environ["LIFE_SLOTS"])
-LIMITER = SimpleRateLimiter(int(os.environ["LIFE_RATE"]), burst=int(os.environ["LIFE_BURST"]))
+SABOTAGE = os.environ.get("LIFE_SABOTAGE", "")
+SLOTS = int(os.environ["LIFE_SLOTS"]) + (SABOTAGE == "one slot more")
 WINDOW_S = SLOT_TTL_S = 3_600
 #: How long a request waits to be let go, at most.
 HELD_S = 30.0
@@ -30,9 +30,17 @@ HELD_S = 30.0
 _region = default_region()
 if _region is None:
     raise RuntimeError(f"there is no region: {fast_litellm.get_patch_status()['reason']}")
+if SABOTAGE == "a region each":
+    _region = Region.create("apart", keys=1024, lease_chunks=64)
+_limiter = SimpleRateLimiter(
+    int(os.environ["LIFE_RATE"]),
+    burst=int(os.environ["LIFE_BURST"]) + 3 * (SABOTAGE == "a larger burst"),
+    region=_region,
+)
 _scripts = LimiterScripts(_region)
 _pools = {}
 _numbers = itertools.count()
+_leaked = []
 
 
 class Use:
@@ -43,18 +51,24 @@ class Use:
 
     def __init__(self, key):
         pool = _pools.get(key) or _pools.setdefault(
-            key, SimpleConnectionPool(key, max_per_endpoint=SLOTS, max_total=SLOTS)
+            key, SimpleConnectionPool(key, max_per_endpoint=SLOTS, max_total=SLOTS, region=_region)
         )
         self._pool = pool
         self._gauge = f"{{{key}}}:max_parallel_requests"
-        self._slot = f"{os.getpid()}-{next(_numbers)}"
+        number = next(_numbers)
+        self._slot = f"{os.getpid()}-{number}"
         self.times = [time.monotonic()]
-        self.rate = LIMITER.is_allowed(key)
+        self.rate = _limiter.is_allowed(key)
         window = [f"{{{key}}}:window", f"{{{key}}}:requests"]
+        if SABOTAGE == "a count lost" and number % 20 == 10:
+            _scripts.batch_rate_limiter(window, [0, WINDOW_S])
         self.count = int(_scripts.batch_rate_limiter(window, [0, WINDOW_S])[1])
         acquired = _scripts.parallel_acquire([self._gauge], [SLOTS, SLOT_TTL_S, self._slot])
         self.slot = acquired[0] == 0
         self._connection = pool.get_connection("https://provider.example")
+        self._leaks = SABOTAGE == "a slot leaked" and number > 10 and self.slot and not _leaked
+        if self._leaks:
+            _leaked.append(self._slot)
         self.times.append(time.monotonic())
 
     @property
@@ -65,7 +79,7 @@ class Use:
     def end(self):
         """Give back what is held; returns the answer."""
         self.times.append(time.monotonic())
-        if self.slot:
+        if self.slot and not self._leaks:
             _scripts.parallel_release([self._gauge], [self._slot])
         if self._connection is not None:
             self._pool.return_connection(self._connection)
@@ -78,20 +92,6 @@ class Use:
             "slot": self.slot,
             "connection": self._connection is not None,
         }
-
-
-def about():
-    """Who answers, and on what."""
-    return {
-        "pid": os.getpid(),
-        "loops": [name for name in ("uvloop", "asyncio") if name in sys.modules],
-        "preloaded": PRELOADED != os.getpid(),
-        "backing": _region.backing,
-    }
-
-
-#: The process that imported this.
-PRELOADED = os.getpid()
 
 
 def use_for(key, ms=0, until=""):
@@ -124,6 +124,7 @@ def hang(deaf=""):
     """Do nothing for long; `deaf` to SIGABRT if it says so."""
     if deaf:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGABRT})
+    open(f"hangs-{os.getpid()}", "w").close()
     time.sleep(HELD_S)
 
 
@@ -136,7 +137,7 @@ def wsgi(environ, start_response):
         hang(**query)
         answer = {}
     else:
-        answer = about()
+        answer = {"pid": os.getpid()}
     body = json.dumps(answer).encode()
     start_response("200 OK", [("content-length", str(len(body)))])
     return [body]
@@ -158,7 +159,7 @@ async def asgi(scope, receive, send):
         answer = {}
     else:
         loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
-        answer = {**about(), "loop": loop}
+        answer = {"pid": os.getpid(), "loop": loop}
     body = json.dumps(answer).encode()
     headers = [(b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})

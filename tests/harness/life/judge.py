@@ -29,7 +29,7 @@ class Limits:
         return self.per_minute / 60
 
 
-def judge(answers: Sequence[Answer], limits: Limits, *, counted_before: int = 0) -> list[str]:
+def judge(answers: Sequence[Answer], limits: Limits) -> list[str]:
     """All that was wrong with the answers about one key, from the first request about it."""
     good = [answer for answer in answers if not answer.fault]
     lost = [answer for answer in answers if answer.fault == "lost"]
@@ -38,14 +38,14 @@ def judge(answers: Sequence[Answer], limits: Limits, *, counted_before: int = 0)
         return [*odd, "no request was answered"]
     return [
         *odd,
-        *_rate(good, len(lost), limits, fresh=not counted_before),
-        *_counts(good, len(lost), counted_before),
+        *_rate(good, len(lost), limits),
+        *_counts(good, len(lost)),
         *_slots("slots", [(a, a.slot) for a in good], lost, limits.slots),
         *_slots("connections", [(a, a.connection) for a in good], lost, limits.slots),
     ]
 
 
-def _rate(good: Sequence[Answer], lost: int, limits: Limits, *, fresh: bool) -> list[str]:
+def _rate(good: Sequence[Answer], lost: int, limits: Limits) -> list[str]:
     """At most `burst + rate * T + 1` in any T, and over all no less than that allows."""
     wrong = []
     admitted = sorted((a for a in good if a.rate), key=lambda a: a.times[0])
@@ -61,8 +61,7 @@ def _rate(good: Sequence[Answer], lost: int, limits: Limits, *, fresh: bool) -> 
     pauses = zip(instants, instants[1:], strict=False)
     full_s = limits.burst / limits.per_second
     unused_s = sum(max(0.0, after - before - full_s) for before, after in pauses)
-    due = limits.per_second * (instants[-1] - instants[0] - unused_s)
-    due += limits.burst if fresh else 0
+    due = limits.burst + limits.per_second * (instants[-1] - instants[0] - unused_s)
     if len(admitted) < int(due) - lost - 1:
         wrong.append(f"rate: {len(admitted)} admitted, due are {due:.1f} but for {lost} lost")
     if len(admitted) == len(good):
@@ -70,18 +69,15 @@ def _rate(good: Sequence[Answer], lost: int, limits: Limits, *, fresh: bool) -> 
     return wrong
 
 
-def _counts(good: Sequence[Answer], lost: int, before: int) -> list[str]:
+def _counts(good: Sequence[Answer], lost: int) -> list[str]:
     """Every number is given once, in the order of time, and none is left out."""
     wrong = []
     ordered = sorted(good, key=lambda a: a.count)
     counts = [answer.count for answer in ordered]
     if len(set(counts)) < len(counts):
         wrong.append(f"counts: {len(counts) - len(set(counts))} were given twice")
-    missing = counts[-1] - before - len(set(counts))
-    if counts[0] <= before or not 0 <= missing <= lost:
-        wrong.append(
-            f"counts: {len(counts)} from {counts[0]} to {counts[-1]}, {before} before, {lost} lost"
-        )
+    if not 0 <= counts[-1] - len(set(counts)) <= lost:
+        wrong.append(f"counts: {len(counts)} from {counts[0]} to {counts[-1]}, {lost} lost")
     latest = 0.0
     for answer in ordered:
         if answer.over < latest:

@@ -59,21 +59,9 @@ class LifeServer(Server):
         (self.directory / "tmp").mkdir()
 
     def environment(self) -> dict[str, str]:
-        dropped = (*UNWANTED, "FAST_LITELLM", "PYTHONPATH")
-        kept = {name: v for name, v in os.environ.items() if not name.startswith(dropped)}
         return {
-            **kept,
-            "FAST_LITELLM_SHM_NAME": self.name,
-            "FAST_LITELLM_SHM_KEYS": "1024",
-            "FAST_LITELLM_SHM_LEASE_CHUNKS": "256",
+            **app_environment(self.directory, self.name, self.limits),
             **({"FAST_LITELLM_SHM": str(self._shm)} if self._shm else {}),
-            "LIFE_SLOTS": str(self.limits.slots),
-            "LIFE_RATE": str(self.limits.per_minute),
-            "LIFE_BURST": str(self.limits.burst),
-            "HOME": str(self.directory / "tmp"),
-            "TMPDIR": str(self.directory / "tmp"),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTHONWARNINGS": "ignore",
             **self._extra,
         }
 
@@ -93,6 +81,10 @@ class LifeServer(Server):
     def worker_pids(self) -> list[int]:
         """The process ids of the workers alive now."""
         return children(self.master_pid)
+
+    def hanging(self) -> list[int]:
+        """Which workers hang, or did."""
+        return [int(path.name.rpartition("-")[2]) for path in self.directory.glob("hangs-*")]
 
     def processes(self) -> list[int]:
         """All processes that were started by this server and live, however they are related by now."""
@@ -227,6 +219,24 @@ class Granian(LifeServer):
 
     def worker_pids(self) -> list[int]:
         return _workers(super().worker_pids())
+
+
+def app_environment(directory: Path, name: str, limits: Limits) -> dict[str, str]:
+    """The environment of the application in a directory, and of a region of that name."""
+    dropped = (*UNWANTED, "FAST_LITELLM", "PYTHONPATH")
+    return {
+        **{name: v for name, v in os.environ.items() if not name.startswith(dropped)},
+        "FAST_LITELLM_SHM_NAME": name,
+        "FAST_LITELLM_SHM_KEYS": "1024",
+        "FAST_LITELLM_SHM_LEASE_CHUNKS": "256",
+        "LIFE_SLOTS": str(limits.slots),
+        "LIFE_RATE": str(limits.per_minute),
+        "LIFE_BURST": str(limits.burst),
+        "HOME": str(directory / "tmp"),
+        "TMPDIR": str(directory / "tmp"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
 
 
 def group(leader: int) -> list[int]:
