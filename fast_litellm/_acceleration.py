@@ -95,9 +95,9 @@ def health_check() -> dict[str, Any]:
     """Tell whether this process shares its limits.
 
     Returns:
-        `status` ("ok"; "degraded" when the extension or the region is missing, or while the breaker of a
-        feature that is switched on is open, so that limits are not shared), `rust_available` (bool),
-        `components` (list of str: "core", which is the shared region, where there is one), and with a
+        `status` ("ok"; "degraded" when the extension or the region is missing, when other workers use a
+        region that this one cannot, or while the breaker of a feature that is switched on is open, so
+        that limits are not shared), `rust_available` (bool), `components` (list of str: "core", which is the shared region, where there is one), and with a
         region `region` (dict: `backing`, `size` in bytes) and `fallbacks` (int: operations done without
         it, over all workers).
     """
@@ -111,8 +111,10 @@ def health_check() -> dict[str, Any]:
             "rust_available": _native.RUST_ACCELERATION_AVAILABLE,
             "components": list(_COMPONENTS),
         }
+    from fast_litellm._region import is_apart
+
     return {
-        "status": "degraded" if any_breaker_open() else "ok",
+        "status": "degraded" if is_apart(region) or any_breaker_open() else "ok",
         "rust_available": True,
         "components": ["core", *_COMPONENTS],
         "region": {"backing": region.backing, "size": region.size},

@@ -41,6 +41,11 @@ def process_region() -> _native.Region:
     return region
 
 
+def is_apart(region: _native.Region) -> bool:
+    """Whether others that should share this region use another one, or cannot reach it."""
+    return region.origin != "replaced" and bool(region.obstacles)
+
+
 def _report(region: _native.Region, settings: RegionSettings) -> None:
     """Log what is not as the settings have it."""
     if region.origin == "created" and region.fallbacks:
@@ -55,11 +60,24 @@ def _report(region: _native.Region, settings: RegionSettings) -> None:
             settings.path,
             "; ".join(region.obstacles),
         )
+    elif region.origin == "joined" and settings.path is not None:
+        logger().error(
+            "%s; workers of this server go on sharing it, other servers cannot: restart it, and see that "
+            "nothing removes the file (systemd's RemoveIPC= does)",
+            "; ".join(region.obstacles),
+        )
     elif region.obstacles:
+        region.count_fallback()
         logger().error(
             "limits are NOT shared between workers: this one cannot use what the others use (%s); start "
             "gunicorn with --preload, or set FAST_LITELLM_SHM to a path on tmpfs",
             "; ".join(region.obstacles),
+        )
+    if region.proof_obstacle is not None:
+        logger().warning(
+            "slots of a killed worker come back only after their time to live, or once its parent has "
+            "waited for it: %s",
+            region.proof_obstacle,
         )
     if region.origin in ("joined", "opened"):
         wanted = {name: getattr(settings, name) for name in region.capacity}
@@ -86,6 +104,7 @@ def _make(settings: RegionSettings) -> _native.Region:
             deployments=settings.deployments,
             overflow=settings.overflow,
             force=settings.force,
+            family=heads(),
         )
     return _native.Region.create(
         settings.name,

@@ -138,7 +138,10 @@ pub enum AttachError {
         expected: u64,
     },
     /// Not one of ours.
-    #[error("region has magic {found:#018x}, expected {expected:#018x}: not a fast_litellm region")]
+    #[error(
+        "region has magic {found:#018x}, expected {expected:#018x}: not a fast_litellm region; remove it or \
+         choose another path"
+    )]
     Magic {
         /// Its first eight bytes.
         found: u64,

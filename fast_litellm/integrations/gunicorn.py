@@ -11,8 +11,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-import threading
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 from fast_litellm import _native, _post_import
@@ -59,13 +58,15 @@ def arbiter_above() -> int | None:
     """
     if _MODULE not in sys.modules:
         return None
-    frame = sys._current_frames().get(threading.main_thread().ident or 0)
-    while frame is not None:
-        if frame.f_globals.get("__name__") == _MODULE:
-            pid = getattr(frame.f_locals.get("self"), "pid", None)
-            if isinstance(pid, int) and pid != os.getpid():
-                return pid
-        frame = frame.f_back
+    # All threads: the application may be loaded, or used first, in another one than the worker's.
+    for innermost in sys._current_frames().values():
+        frame: FrameType | None = innermost
+        while frame is not None:
+            if frame.f_globals.get("__name__") == _MODULE:
+                pid = getattr(frame.f_locals.get("self"), "pid", None)
+                if isinstance(pid, int) and pid != os.getpid():
+                    return pid
+            frame = frame.f_back
     return None
 
 

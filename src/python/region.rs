@@ -8,7 +8,7 @@ use crate::engine::features::{BREAKER_REST_S, resting};
 use crate::inspect;
 use crate::layout::FlagMode;
 use crate::primitives::breaker::{Admission, Policy, Probe, State};
-use crate::region::{self, BackingKind, Opening, Placement};
+use crate::region::{self, BackingKind, Opening, Placement, Vantage};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::path::PathBuf;
@@ -127,14 +127,20 @@ impl Region {
     /// Attaches to the region at `path`, or creates it there when nothing is, or nothing but one that is of
     /// another boot, pid namespace or version and that no process uses any more.
     ///
+    /// Args:
+    ///     path: a file on tmpfs.
+    ///     force: accept another file system.
+    ///     family: as of `create`: they may still use what was removed from there.
+    ///     keys, lease_chunks, workers, deployments, overflow: as of `create`.
+    ///
     /// Raises:
     ///     OutOfRangeError: a capacity is out of range.
     ///     RegionError: what is there is not usable (owner, mode, version, size, boot), or nothing can be
     ///         created there.
     #[staticmethod]
     #[pyo3(
-        signature = (path, *, keys = Whole(65_536), lease_chunks = Whole(8_192), workers = Whole(256), deployments = Whole(1_024), overflow = "deny", force = false),
-        text_signature = "(path, *, keys=65536, lease_chunks=8192, workers=256, deployments=1024, overflow='deny', force=False)",
+        signature = (path, *, keys = Whole(65_536), lease_chunks = Whole(8_192), workers = Whole(256), deployments = Whole(1_024), overflow = "deny", force = false, family = Vec::new()),
+        text_signature = "(path, *, keys=65536, lease_chunks=8192, workers=256, deployments=1024, overflow='deny', force=False, family=())",
     )]
     #[allow(clippy::too_many_arguments, reason = "settings by keyword")]
     fn open(
@@ -146,14 +152,19 @@ impl Region {
         deployments: Whole,
         overflow: &str,
         force: bool,
+        family: Vec<i32>,
     ) -> PyResult<Self> {
         let capacity = Capacity::checked(keys.0, lease_chunks.0, workers.0)?
             .with_deployments(deployments.0)?;
         let overflow = Overflow::parse(overflow)?;
         let (region, opening) =
-            py.detach(|| region::open_named(&path, force, capacity, overflow))?;
+            py.detach(|| region::open_named(&path, &family, force, capacity, overflow))?;
         Ok(match opening {
             Opening::Attached => Self::of(region, Origin::Opened, Vec::new()),
+            Opening::Joined(pid) => {
+                let why = format!("{} was removed while process {pid} uses it", path.display());
+                Self::of(region, Origin::Joined, vec![why])
+            }
             Opening::Created => Self::of(region, Origin::Created, Vec::new()),
             Opening::Replaced(why) => Self::of(region, Origin::Replaced, vec![why.to_string()]),
         })
@@ -321,6 +332,12 @@ impl Region {
     #[getter]
     fn obstacles(&self) -> Vec<String> {
         self.obstacles.clone()
+    }
+
+    /// Why this process cannot prove that another one is dead; None = it can.
+    #[getter]
+    fn proof_obstacle(&self) -> Option<String> {
+        Vantage::of(self.engine.region().header()).obstacle().map(|obstacle| obstacle.to_string())
     }
 
     /// Room that it has: `keys`, `lease_chunks`, `workers`, `deployments`.

@@ -97,14 +97,15 @@ fn region_name(path: &std::path::Path) -> Option<String> {
     if let Some(rest) = text.strip_prefix("/memfd:fl-shm:") {
         return Some(printable(rest.trim_end_matches(" (deleted)")).into_owned());
     }
-    let deleted = text.strip_suffix(" (deleted)");
-    if let Some(file) = deleted {
-        let name = file.rsplit('/').next()?;
-        return label_of(name).map(|label| printable(label).into_owned());
+    let kept = text.strip_suffix(" (deleted)");
+    if let Some(label) = kept.and_then(|file| label_of(file.rsplit('/').next()?)) {
+        return Some(printable(label).into_owned());
     }
-    // Most descriptors are no files but "socket:[1234]" and the like.
+    // A named one may have been removed under its users. Most descriptors are no files but "socket:[1234]" and
+    // the like.
+    let name = kept.unwrap_or(text);
     let is_ours = || has_magic(path).is_some_and(|ours| ours);
-    (text.starts_with('/') && is_ours()).then(|| printable(text).into_owned())
+    (name.starts_with('/') && is_ours()).then(|| printable(name).into_owned())
 }
 
 /// Whether the descriptor is open for writing, which the link to it says.

@@ -5,7 +5,7 @@
 //! as [`super::discover`] does. Siblings that start together take turns, by a lock on their parent's
 //! `/proc/<pid>/fd`: only the parent's user can open that, it ends with the parent, and leaves nothing behind.
 
-use super::{Found, Placement, Region, attach_live, create, discover, host};
+use super::{Found, Obstacle, Placement, Region, attach_live, create, discover, host};
 use crate::clock::MonotonicClock;
 use crate::config::Capacity;
 use crate::error::{AttachError, CreateError};
@@ -40,8 +40,9 @@ pub fn join_or_create(
     capacity: Capacity,
 ) -> Result<(Region, Kinship), CreateError> {
     let mut obstacles = Vec::new();
+    let heads = visible(heads, &mut obstacles);
     let turn = heads.first().and_then(|&head| take_turn(head, &mut obstacles));
-    let joined = if heads.is_empty() { None } else { join(heads, name, &mut obstacles) };
+    let joined = join(heads, name, &mut obstacles);
     let made = match joined {
         Some((region, pid)) => Ok((region, Some(pid))),
         None => create(placement, capacity, Box::new(MonotonicClock)).map(|region| (region, None)),
@@ -51,6 +52,17 @@ pub fn join_or_create(
         let _ = turn.unlock();
     }
     made.map(|(region, joined)| (region, Kinship { joined, obstacles }))
+}
+
+/// The heads as far as `/proc` shows them: their numbers would be others' in one of another pid namespace.
+fn visible<'a>(heads: &'a [i32], obstacles: &mut Vec<String>) -> &'a [i32] {
+    match Obstacle::of_proc() {
+        Some(obstacle) if !heads.is_empty() => {
+            obstacles.push(format!("they cannot be found: {obstacle}"));
+            &[]
+        }
+        _ => heads,
+    }
 }
 
 /// Waits for the siblings that are at it; `None` with an obstacle where they cannot be waited for.
@@ -77,8 +89,16 @@ fn take_turn(head: i32, obstacles: &mut Vec<String>) -> Option<File> {
     None
 }
 
-/// Attaches to the oldest member's region that this process can use.
+/// The region of that name of a family, for who does not make one otherwise.
+pub(super) fn find(heads: &[i32], name: &str) -> Option<(Region, i32)> {
+    join(visible(heads, &mut Vec::new()), name, &mut Vec::new())
+}
+
+/// Attaches to the oldest member's region of that name that this process can use.
 fn join(heads: &[i32], name: &str, obstacles: &mut Vec<String>) -> Option<(Region, i32)> {
+    if heads.is_empty() {
+        return None;
+    }
     for _ in 0..ROUNDS {
         let mut gone = false;
         let mut refused = Vec::new();

@@ -4,10 +4,11 @@
 //! What nobody holds and does not fit this boot, these namespaces or this build can be of no use to anybody.
 
 use super::backing::hold;
-use super::{Placement, Region, attach_file, create, dump};
+use super::{Placement, Region, attach_file, create, dump, family};
 use crate::clock::MonotonicClock;
 use crate::config::{Capacity, Overflow};
 use crate::error::{AttachError, CreateError, OpenError};
+use crate::tables::names::printable;
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
@@ -23,6 +24,8 @@ const PAUSE: Duration = Duration::from_millis(2);
 pub enum Opening {
     /// It was there.
     Attached,
+    /// Nothing was there, but that member of the family uses what was.
+    Joined(i32),
     /// Nothing was there.
     Created,
     /// What was there was stale, for this reason.
@@ -30,8 +33,12 @@ pub enum Opening {
 }
 
 /// Attaches to the region at `path`, or makes it when nothing is there, or nothing but a stale one.
+///
+/// A file that was removed while it is used (systemd's `RemoveIPC` does that) still is the region of this
+/// process's family, whose `heads` are those of [`family::join_or_create`].
 pub fn open_named(
     path: &Path,
+    heads: &[i32],
     force: bool,
     capacity: Capacity,
     overflow: Overflow,
@@ -42,7 +49,12 @@ pub fn open_named(
     for _ in 0..ROUNDS {
         match attach_file(path) {
             Ok(region) => return Ok((region, Opening::Attached)),
-            Err(AttachError::Open { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+            Err(AttachError::Open { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                let name = path.display().to_string();
+                if let Some((region, pid)) = family::find(heads, &printable(&name)) {
+                    return Ok((region, Opening::Joined(pid)));
+                }
+            }
             Err(AttachError::Replaced { .. }) => {
                 std::thread::sleep(PAUSE);
                 continue;

@@ -70,7 +70,7 @@ def cooldown(proxy: Proxy, backend: FakeBackend) -> Result:
     Requests go out two at a time: the second one may be on its way when the first one fails.
     """
     backend.reset()
-    backend.configure("cooldown-bad", status=429)
+    backend.configure("cooldown-bad", status=429, quotes=True)
     burst = load.burst(proxy.base_url, [new_key()], 200, 2, model="cooldown")
     return _hits(backend, "cooldown-bad", burst)
 
@@ -82,7 +82,7 @@ def failing(proxy: Proxy, backend: FakeBackend) -> Result:
     than half of that failed; with `allowed_fails` it allows so many failures.
     """
     backend.reset()
-    backend.configure("failing-bad", status=500)
+    backend.configure("failing-bad", status=500, quotes=True)
     burst = load.burst(
         proxy.base_url, [new_key()], 300, 2, model="failing", expected=(200, 429, 500)
     )

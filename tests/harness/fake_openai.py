@@ -5,7 +5,9 @@ names a deployment, so one server can stand in for many:
 
     POST /{deployment}/v1/chat/completions   a completion, plain or streamed (`/v1` is optional)
     POST /control/{deployment}               set latency, status, prompt_tokens, completion_tokens,
-                                             usage_of_streams (0 = none, though it is asked for)
+                                             usage_of_streams (0 = none, though it is asked for),
+                                             content (of a fifth of an answer), quotes (1 = errors
+                                             have the key and the prompt in their text)
     GET  /stats                              counts per deployment
     GET  /sockets                            most sockets that were open at once when one was used
     POST /reset                              forget all counts and settings, release whoever waits
@@ -45,6 +47,8 @@ class Settings:
     prompt_tokens: int = 10
     completion_tokens: int = 20
     usage_of_streams: bool = True
+    content: str = "word "
+    quotes: bool = False
 
     def update(self, changes: dict[str, Any]) -> None:
         """Apply the fields of a control request; an unknown one is an error."""
@@ -186,13 +190,14 @@ class ChatCompletions:
         SOCKETS.used()
         deployment.enter(port)
         try:
-            response = await _answer(deployment, await request.json())
+            key = request.headers.get("authorization", "")
+            response = await _answer(deployment, await request.json(), key)
             await response(scope, receive, send)
         finally:
             deployment.leave(port)
 
 
-async def _answer(deployment: Deployment, body: dict[str, Any]) -> Response:
+async def _answer(deployment: Deployment, body: dict[str, Any], key: str) -> Response:
     # A request keeps the settings it arrived under, so that a test can hold some requests for
     # long and then let others through quickly.
     settings = Settings(**vars(deployment.settings))
@@ -202,10 +207,12 @@ async def _answer(deployment: Deployment, body: dict[str, Any]) -> Response:
         )
     await deployment.pause(settings.latency)
     if settings.status != 200:
-        error = {"message": f"fake status {settings.status}", "type": "fake", "code": None}
+        quoted = f": {key} asked {body.get('messages')}" if settings.quotes else ""
+        message = f"fake status {settings.status}{quoted}"
+        error = {"message": message, "type": "fake", "code": None}
         return JSONResponse({"error": error}, status_code=settings.status)
-    message = {"role": "assistant", "content": "word " * STREAM_CHUNKS}
-    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    content = {"role": "assistant", "content": settings.content * STREAM_CHUNKS}
+    choice = {"index": 0, "message": content, "finish_reason": "stop"}
     return JSONResponse(
         _envelope("chat.completion", body) | {"choices": [choice], "usage": settings.usage()}
     )
@@ -216,7 +223,7 @@ async def _stream(
 ) -> AsyncIterator[str]:
     envelope = _envelope("chat.completion.chunk", body)
     for _ in range(STREAM_CHUNKS):
-        delta = {"role": "assistant", "content": "word "}
+        delta = {"role": "assistant", "content": settings.content}
         yield _event(envelope | {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
         await deployment.pause(settings.latency / STREAM_CHUNKS)
     yield _event(envelope | {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})

@@ -216,8 +216,8 @@ class FakeBackend(Server):
     def command(self) -> list[str]:
         return [self._python, str(FAKE_SERVER), "--port", str(self.port)]
 
-    def configure(self, deployment: str = "fake", **settings: float) -> None:
-        """Set how a deployment answers from now on: latency, status, token counts."""
+    def configure(self, deployment: str = "fake", **settings: float | str) -> None:
+        """Set how a deployment answers from now on: latency, status, token counts, texts."""
         self._call("POST", f"/control/{deployment}", settings)
 
     def stats(self, deployment: str = "fake") -> dict[str, Any]:

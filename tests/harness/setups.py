@@ -22,6 +22,9 @@ CONNECTIONS = 8
 HEALTH_INTERVAL_S = 3
 QUICK = tuple(f"quick-{number}" for number in range(1, 6))
 
+PROVIDER_KEY = "sk-Pr0v1der8TzQ4mW9xK2yLs7dUvB3"
+"""What the proxy shows to the provider, which takes any."""
+
 COOLDOWN_S = 60
 """Longer than a scenario takes: a deployment that comes back in the middle of one is hit again."""
 
@@ -52,7 +55,7 @@ class Deployment:
             "litellm_params": {
                 "model": "openai/fake",
                 "api_base": f"{backend_url}/{self.name}/v1",
-                "api_key": "none",
+                "api_key": PROVIDER_KEY,
                 **self.params,
             },
             "model_info": info,

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,20 @@ import pytest
 pytest.importorskip("litellm")
 pytest.importorskip("gunicorn")
 
+from fl_shm import fl_shm
 from harness import load
 from harness.deployments import connections
 from harness.proxy import FakeBackend, Proxy, RedisServer
 from harness.scenarios import measure, warm_up
-from harness.setups import ALLOWED_FAILS, CONNECTIONS, GLOBAL_PARALLEL, PARALLEL, RPM
+from harness.setups import (
+    ALLOWED_FAILS,
+    CONNECTIONS,
+    GLOBAL_PARALLEL,
+    PARALLEL,
+    PROVIDER_KEY,
+    RPM,
+)
+from secret_traces import traces
 
 pytestmark = [pytest.mark.proxy, pytest.mark.timeout(300)]
 
@@ -83,6 +93,14 @@ def regions_of(pid: int) -> list[str]:
         except OSError:  # closed since it was listed
             continue
     return [name for name in names if "fl-shm" in name]
+
+
+def dumped(proxy: Proxy) -> tuple[bytes, str]:
+    """All bytes of a proxy's region, as `fl-shm dump` writes them, and what is read in them."""
+    path = proxy.directory / "dump"
+    done = fl_shm("dump", path, "--pid", proxy.master_pid)
+    assert done.returncode == 0, done.stderr
+    return path.read_bytes(), fl_shm("inspect", "--json", "--file", path).stdout
 
 
 @pytest.fixture(scope="class")
@@ -157,6 +175,30 @@ class TestAccelerated:
     ) -> None:
         # LiteLLM judges no deployment by fewer than five requests.
         assert 5 <= measured(accelerated, backend, "failing")["hits"] <= 6
+
+    def test_no_secret_is_in_the_region(self, accelerated: Proxy, backend: FakeBackend) -> None:
+        """After the failures above, whose texts quote the key of the provider and the prompt."""
+        key, user = "sk-r5-u{}-Kx83vQz7LmT0wYb5RnCd", "Us3r9GhJ2kPqXw6Zt1Na"
+        key = key.format(user)
+        prompt = "My passphrase is correct-horse-battery-staple-93."
+        content = "It opens the vault of Winterthur."
+        master = json.loads((accelerated.directory / "config.yaml").read_text())
+        backend.reset()
+        backend.configure(content=content, latency=0.3)
+        secrets = [key, user, prompt, content, load.PROMPT, PROVIDER_KEY]
+        secrets.append(master["general_settings"]["master_key"])
+        statuses = []
+        for stream in (False, True):
+            burst = load.burst(accelerated.base_url, [key], 4, 4, stream=stream, prompt=prompt)
+            statuses.append(burst.statuses)
+        assert sum(statuses, Counter()) == {200: 5, 429: 3}
+        data, shown = dumped(accelerated)
+        # They have all been there, where names and texts are stored.
+        report = json.loads(shown)
+        assert any(limit["key"].startswith("api_key:") for limit in report["limits"])
+        assert any(deployment.get("cooldown_text") for deployment in report["deployments"])
+        data += shown.encode()
+        assert [(secret, traces(data, secret)) for secret in secrets if traces(data, secret)] == []
 
     def test_slots_of_a_killed_caller(self, accelerated: Proxy, backend: FakeBackend) -> None:
         check_slots_of_a_dead_worker(measured(accelerated, backend, "kill_caller"))

@@ -1,0 +1,521 @@
+"""Proves what holds in containers and under hardened services, and that what does not hold is said.
+
+Containers cannot be started here, so their conditions are made one by one, and all together, with the
+namespaces that they are made of.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from confined import NOBODY, PLACES, READ_ONLY_ROOT, Place, as_user
+from fl_shm import command
+from harness.proxy import can_connect, free_port
+from support import fresh_environment, until
+
+#: Four forked workers under one limit of requests and one of slots; then they are killed.
+ENGINE = """
+    import json, os, signal, time
+    import fast_litellm
+    from fast_litellm import _native
+
+    region = _native.default_region()
+    limiter = fast_litellm.SimpleRateLimiter(1, burst=20)
+    scripts = _native.LimiterScripts(region)
+
+    def acquire(name):
+        gauge = "{api_key:a}:max_parallel_requests"
+        return scripts.parallel_acquire([gauge], [5, 3600, name])[0] == 0
+
+    def is_freed():
+        end = time.monotonic() + 0.4
+        while time.monotonic() < end:
+            if acquire("parent"):
+                scripts.parallel_release(["{api_key:a}:max_parallel_requests"], ["parent"])
+                return True
+            time.sleep(0.01)
+        return False
+
+    read, write = os.pipe()
+    workers = []
+    for number in range(4):
+        pid = os.fork()
+        if pid == 0:
+            admitted = sum(limiter.is_allowed("k") for _ in range(10))
+            held = sum(acquire(f"{number}-{n}") for n in range(3))
+            os.write(write, bytes([admitted, held]))
+            signal.pause()
+        workers.append(pid)
+    told = b""
+    while len(told) < 8:
+        told += os.read(read, 8)
+    report = {"admitted": sum(told[::2]), "held": sum(told[1::2]), "full": not acquire("parent")}
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    report["freed"] = "as zombies" if is_freed() else ""
+    for pid in workers:
+        os.waitpid(pid, 0)
+    if not report["freed"]:
+        region.reap()
+        report["freed"] = "when waited for" if is_freed() else "never"
+    report["backing"] = region.backing
+    # The directory may be the whole machine's, where others come and go.
+    ours = f"fl-shm-{os.getpid()}-"
+    names = os.listdir("/dev/shm") if os.path.isdir("/dev/shm") else []
+    report["names"] = [name for name in names if name == "region" or name.startswith(ours)]
+    print(json.dumps(report))
+"""
+
+#: A proxy's stand-in: counts, holds slots, dies.
+APP = """
+    import json, os, signal
+    import fast_litellm
+    from fast_litellm import _native
+
+    limiter = fast_litellm.SimpleRateLimiter(1, burst=20)
+    scripts = _native.LimiterScripts(_native.default_region())
+    gauge = ["{api_key:a}:max_parallel_requests"]
+
+    def answer(path):
+        if path == "/admit":
+            return limiter.is_allowed("k")
+        if path == "/hold":
+            held = scripts.parallel_acquire(gauge, [5, 3600, os.urandom(8).hex()])[0] == 0
+            return held and os.getpid()
+        if path.startswith("/kill/"):
+            os.kill(int(path[6:]), signal.SIGKILL)
+        return {"pid": os.getpid(), "uid": os.getuid(), "region": fast_litellm.health_check()["region"]}
+
+    def app(environ, start_response):
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [json.dumps(answer(environ["PATH_INFO"])).encode()]
+"""
+
+
+def place(name: str) -> Place:
+    """The place of that name; skips the test where this machine has none."""
+    found = PLACES[name]
+    check(found)
+    return found
+
+
+def check(found: Place) -> None:
+    obstacle = found.obstacle()
+    if obstacle:
+        pytest.skip(f"cannot be made here: {obstacle}")
+
+
+def ran(where: Place, code: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Code run there, whatever became of it."""
+    check(where)
+    return subprocess.run(
+        where.command(sys.executable, "-c", textwrap.dedent(code)),
+        env={**fresh_environment(), **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+class Server:
+    """gunicorn with an application of ours, started somewhere.
+
+    Attributes:
+        log: the file of all that it prints.
+    """
+
+    def __init__(self, where: Place, directory: Path, *arguments: str, **env: str) -> None:
+        check(where)
+        self.port = free_port()
+        self.log = directory / f"{self.port}.log"
+        self.holders: set[int] = set()
+        (directory / "app.py").write_text(textwrap.dedent(APP))
+        started = where.command(
+            *(sys.executable, "-m", "gunicorn", "--chdir", directory, "app:app"),
+            *("-w", "2", "-b", f"127.0.0.1:{self.port}"),
+            *arguments,
+        )
+        with self.log.open("w") as log:
+            self._process = subprocess.Popen(
+                started,
+                env={**fresh_environment(), **env},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def ask(self, path: str) -> Any:
+        """What a worker answers; None if it died instead."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        with contextlib.closing(connection):
+            connection.request("GET", path)
+            try:
+                response = connection.getresponse()
+            except (ConnectionResetError, http.client.RemoteDisconnected):
+                return None
+            text = response.read()
+            assert response.status == 200, f"{text!r}\n{self.log.read_text()}"
+            return json.loads(text)
+
+    def admitted(self, times: int) -> int:
+        """How many of so many requests were admitted."""
+        return sum(self.ask("/admit") for _ in range(times))
+
+    def held(self, times: int) -> int:
+        """How many of so many slots were given."""
+        holders = [pid for pid in (self.ask("/hold") for _ in range(times)) if pid]
+        self.holders |= set(holders)
+        return len(holders)
+
+    def kill_holders(self) -> None:
+        """Kill the workers that hold slots, and have others take their places."""
+        for pid in self.holders:
+            # Whoever is asked does it, perhaps to itself.
+            self.ask(f"/kill/{pid}")
+        until(lambda: self.ask("/") is not None, "serve again", 20)
+        self.holders.clear()
+
+    def pid_within(self) -> int:
+        """A process that is where the server is: `unshare` itself stays outside of the pid namespace."""
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        return int((children.read_text().split() or [self._process.pid])[0])
+
+    def is_up(self) -> bool:
+        assert self._process.poll() is None, self.log.read_text()
+        return can_connect(self.port)
+
+    def kill(self) -> None:
+        """Kill all of it at once."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(20)
+
+    def __enter__(self) -> Server:
+        try:
+            until(self.is_up, "listen", 30)
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+
+@pytest.fixture
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory that anybody can read."""
+    made = Path("/tmp") / f"fast-litellm-confined-{os.getpid()}"
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir()
+    yield made
+    shutil.rmtree(made)
+
+
+# What the engine does there
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_limits_are_exact_and_the_dead_give_their_slots_back(name: str) -> None:
+    done = ran(place(name), ENGINE)
+    assert done.returncode == 0, done.stderr
+    # A zombie is told by /proc only; that nobody has a pid any more, by the kernel; and whoever does not
+    # know its own pid namespace knows nothing.
+    freed = {"foreign-proc": "when waited for", "no-proc": "never"}.get(name, "as zombies")
+    assert json.loads(done.stdout) == {
+        "admitted": 20,
+        "held": 5,
+        "full": True,
+        "freed": freed,
+        "backing": "memfd",
+        "names": [],
+    }
+    expected = {
+        "foreign-proc": "another pid namespace",
+        "no-proc": "come back only after their time to live",
+    }.get(name)
+    if expected is None:
+        assert done.stderr == ""
+    else:
+        assert expected in done.stderr
+        assert "mount -t proc proc /proc" in done.stderr
+
+
+def test_a_named_region_lives_in_a_container_too() -> None:
+    done = ran(place("container"), ENGINE, FAST_LITELLM_SHM="/dev/shm/region")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["admitted"], report["held"], report["freed"]) == (20, 5, "as zombies")
+    assert (report["backing"], report["names"]) == ("file", ["region"])
+
+
+STATUS = """
+    import json, os
+    import fast_litellm
+
+    status = fast_litellm.get_patch_status()
+    health = fast_litellm.health_check()
+    print(json.dumps([status["applied"], status["reason"], health["status"], os.listdir("/dev/shm")]))
+"""
+
+
+def test_a_named_region_that_does_not_fit_is_refused_with_the_remedy() -> None:
+    done = ran(
+        place("shm-of-64m"),
+        STATUS,
+        FAST_LITELLM_SHM="/dev/shm/region",
+        FAST_LITELLM_SHM_KEYS="1000000",
+    )
+    assert done.returncode == 0, done.stderr
+    applied, reason, health, left = json.loads(done.stdout)
+    assert (applied, health, left) == (False, "degraded", [])
+    for told in (reason, done.stderr):
+        assert "/dev/shm/region" in told
+        assert "No space left on device" in told
+        assert "docker run --shm-size" in told
+        assert "FAST_LITELLM_SHM_KEYS" in told
+    assert "limits are NOT shared between workers" in done.stderr
+
+
+FULL = Place("for place in /dev/shm /run; do mount -t tmpfs -o size=1m none $place; done")
+FOLDERS = {"FAST_LITELLM_SHM_DIR": "/dev/shm,/run"}
+
+
+def test_where_no_file_fits_the_next_kind_of_memory_is_shared() -> None:
+    check(FULL)
+    done = ran(FULL, ENGINE, FAST_LITELLM_SHM_BACKING="file,anonymous", **FOLDERS)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["admitted"], report["held"], report["backing"]) == (20, 5, "anonymous")
+    assert (report["freed"], report["names"]) == ("as zombies", [])
+    assert "the shared region uses anonymous memory" in done.stderr
+    for folder in ("/dev/shm", "/run"):
+        assert f"file in {folder}: " in done.stderr
+    assert "No space left on device" in done.stderr
+
+
+def test_where_no_memory_fits_litellm_is_left_alone() -> None:
+    done = ran(FULL, STATUS, FAST_LITELLM_SHM_BACKING="file", **FOLDERS)
+    assert done.returncode == 0, done.stderr
+    applied, reason, health, left = json.loads(done.stdout)
+    assert (applied, health, left) == (False, "degraded", [])
+    assert "allow memfd_create or provide a writable tmpfs" in reason
+    assert "limits are NOT shared between workers" in done.stderr
+
+
+# Servers there
+
+
+SOMEWHERE = {"container": ("--worker-tmp-dir", "/dev/shm")}
+SERVERS = {
+    # gunicorn itself needs a place for the files by which workers show that they live.
+    "container": (PLACES["container"], ("--worker-tmp-dir", "/dev/shm"), NOBODY),
+    "changes-user": (
+        PLACES["hidden-pids"]._replace(user=()),
+        ("-u", "65534", "-g", "65534"),
+        NOBODY,
+    ),
+    "no-proc": (PLACES["no-proc"], (), 0),
+}
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_preloaded_server_shares_its_limits(name: str, directory: Path) -> None:
+    where, arguments, user = SERVERS[name]
+    with Server(where, directory, "--preload", *arguments) as server:
+        state = server.ask("/")
+        assert (state["uid"], state["region"]["backing"]) == (user, "memfd")
+        assert server.admitted(40) == 20
+        assert server.held(8) == 5
+        server.kill_holders()
+        if name == "no-proc":
+            assert server.held(3) == 0
+            assert "come back only after their time to live" in server.log.read_text()
+        else:
+            until(lambda: server.held(1) == 1, "free a slot")
+        # What was counted stays counted.
+        assert server.admitted(10) == 0
+        assert "NOT shared" not in server.log.read_text()
+
+
+@pytest.mark.parametrize("name", ["container", "hidden-pids", "pids-only", "own-pids"])
+def test_workers_that_load_the_application_themselves_find_each_other(
+    name: str, directory: Path
+) -> None:
+    with Server(
+        place(name), directory, *SOMEWHERE.get(name, ("--worker-tmp-dir", "/tmp"))
+    ) as server:
+        assert server.admitted(40) == 20
+        assert server.held(8) == 5
+        server.kill_holders()
+        until(lambda: server.held(1) == 1, "free a slot")
+        assert server.held(8) == 4
+        assert "NOT shared" not in server.log.read_text()
+
+
+@pytest.mark.parametrize("name", ["no-proc", "foreign-proc", "changes-user"])
+def test_workers_that_cannot_find_each_other_say_so(name: str, directory: Path) -> None:
+    """Descriptors of whoever changed its user are root's, and without `/proc` there are none to see."""
+    where, arguments, _ = SERVERS.get(name) or (place(name), (), 0)
+    with Server(where, directory, *arguments) as server:
+        until(lambda: server.log.read_text().count("NOT shared between workers") == 2, "say so")
+        assert "--preload" in server.log.read_text()
+        # Each goes on with a region of its own.
+        assert 20 <= server.admitted(60) <= 40
+
+
+# Two servers on one host
+
+
+@pytest.fixture
+def volume() -> Iterator[Path]:
+    """A directory on tmpfs that belongs to nobody."""
+    made = Path("/dev/shm") / f"fast-litellm-volume-{os.getpid()}"
+    if os.geteuid() != 0 or not os.access("/dev/shm", os.W_OK):
+        pytest.skip("needs root, and a tmpfs at /dev/shm")
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir(0o700)
+    os.chown(made, NOBODY, NOBODY)
+    yield made
+    shutil.rmtree(made)
+
+
+#: What engines make of one each, when nothing else is asked for.
+APART = {
+    "same-shell": (Place(), Place()),
+    "own-pids": (PLACES["container"], PLACES["container"]),
+    "shared-pids": (PLACES["hidden-pids"], PLACES["hidden-pids"]),
+}
+HOME = ("--worker-tmp-dir", "/dev/shm")
+
+
+@pytest.mark.parametrize("preload", [("--preload",), ()], ids=["preload", "each"])
+@pytest.mark.parametrize("name", APART)
+def test_servers_of_one_user_do_not_share_by_accident(
+    name: str, preload: tuple[str, ...], directory: Path
+) -> None:
+    one, other = APART[name]
+    with (
+        Server(one, directory, *preload, *HOME) as first,
+        Server(other, directory, *preload, *HOME) as second,
+    ):
+        assert first.held(8) == 5
+        assert (first.admitted(30), second.admitted(30)) == (20, 20)
+        assert second.held(8) == 5
+
+
+def test_servers_that_name_a_region_share_it(directory: Path, volume: Path) -> None:
+    """As containers with a common volume and a common pid namespace."""
+    where = PLACES["hidden-pids"]
+    named = {"FAST_LITELLM_SHM": str(volume / "region")}
+    with (
+        Server(where, directory, "--preload", *HOME, **named) as first,
+        Server(where, directory, "--preload", *HOME, **named) as second,
+    ):
+        admitted = sum(server.admitted(1) for _ in range(15) for server in (first, second))
+        assert admitted == 20
+        assert first.held(8) == 5
+        assert second.held(3) == 0
+        first.kill()
+        until(lambda: second.held(1) == 1, "free a slot")
+        assert second.held(8) == 4
+        assert "NOT shared" not in first.log.read_text() + second.log.read_text()
+    file = volume / "region"
+    assert (file.stat().st_mode & 0o7777, file.stat().st_uid) == (0o600, NOBODY)
+    assert list(volume.iterdir()) == [file]
+
+
+def test_a_named_region_of_another_pid_namespace_is_not_shared_and_that_is_said(
+    directory: Path, volume: Path
+) -> None:
+    named = {"FAST_LITELLM_SHM": str(volume / "region")}
+    where = PLACES["hidden-pids"]._replace(
+        mounts="mount -t proc -o hidepid=2 none /proc", pids=True
+    )
+    with Server(where, directory, "--preload", *HOME, **named) as first:
+        before = (volume / "region").stat().st_ino
+        done = ran(where, STATUS, **named)
+        assert done.returncode == 0, done.stderr
+        applied, reason, health, _ = json.loads(done.stdout)
+        assert (applied, health) == (False, "degraded")
+        for told in (reason, done.stderr):
+            assert str(volume / "region") in told
+            assert "pid namespace" in told
+        assert "limits are NOT shared between workers" in done.stderr
+        assert (volume / "region").stat().st_ino == before
+        assert first.admitted(30) == 20
+
+
+@pytest.mark.parametrize("pids", ["kept", "new"])
+def test_a_container_that_starts_again_with_its_volume(
+    pids: str, directory: Path, volume: Path
+) -> None:
+    """In the same pid namespace it goes on; in a new one the file says nothing, and is made anew."""
+    named = {"FAST_LITELLM_SHM": str(volume / "region")}
+    where = PLACES["hidden-pids"]._replace(pids=pids == "new")
+    with Server(where, directory, "--preload", *HOME, **named) as first:
+        assert (first.admitted(30), first.held(8)) == (20, 5)
+    with Server(where, directory, "--preload", *HOME, **named) as second:
+        admitted = second.admitted(30)
+        # Nobody of those before lives.
+        assert second.held(8) == 5
+        log = second.log.read_text()
+        assert "NOT shared" not in log
+        if pids == "kept":
+            assert (admitted, "made anew" in log) == (0, False)
+        else:
+            assert (admitted, "made anew" in log) == (20, True)
+            assert "pid namespace" in log
+    assert list(volume.iterdir()) == [volume / "region"]
+
+
+# Somebody beside it that looks
+
+
+def beside(server: Server, user: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """fl-shm in a container of its own that shares the server's pid namespace, as a sidecar does."""
+    within = Place(
+        f"mount -t proc none /proc && {READ_ONLY_ROOT}",
+        user=as_user(user),
+    )
+    return subprocess.run(
+        [
+            "nsenter",
+            f"--target={server.pid_within()}",
+            "--pid",
+            *within.command(*command(*arguments)),
+        ],
+        env=fresh_environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+@pytest.mark.parametrize("path", ["", "/dev/shm/region"], ids=["memfd", "file"])
+def test_a_sidecar_of_the_same_user_looks_into_the_region(path: str, directory: Path) -> None:
+    named = {"FAST_LITELLM_SHM": path} if path else {}
+    with Server(PLACES["container"], directory, "--preload", *HOME, **named) as server:
+        assert server.held(8) == 5
+        seen = beside(server, NOBODY, "inspect", "--prom")
+        assert seen.returncode == 0, seen.stderr
+        assert "fast_litellm_" in seen.stdout
+        alive = json.loads(beside(server, NOBODY, "inspect", "workers", "--json").stdout)["workers"]
+        assert [worker["alive"] for worker in alive] == ["alive"] * 3
+        # Another user's finds none.
+        other = beside(server, 12345, "ls")
+        assert (other.returncode, other.stdout) == (1, "")
