@@ -46,7 +46,7 @@ class Run:
     def verdict(
         self, *, of: Sequence[int] = (), begin: float = 0.0, end: float = float("inf")
     ) -> list[str]:
-        """What was wrong with those that were sent between two instants, or answered by some processes."""
+        """What was wrong with those sent between two instants, or answered by some processes."""
         part = [answer for answer in self.load.answers if begin <= answer.sent < end]
         if of:
             part = [answer for answer in part if answer.fault or answer.pid in of]

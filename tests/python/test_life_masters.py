@@ -6,9 +6,7 @@ import contextlib
 import os
 import signal
 
-import pytest
 from harness.life import remains
-from harness.life.judge import Limits
 from harness.life.servers import Gunicorn
 from lives import (
     AFTER,
@@ -22,11 +20,9 @@ from lives import (
 )
 
 
-@pytest.mark.parametrize("worker_class", ["gthread", "sync"])
-def test_workers_of_a_killed_master_end_and_another_can_start(worker_class: str) -> None:
-    options = {"workers": 3, "limits": Limits(slots=2)}
+def test_workers_of_a_killed_master_end_and_another_can_start() -> None:
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(Gunicorn(worker_class, **options))
+        server = stack.enter_context(Gunicorn("gthread"))
         with loading(server) as run:
             files = remains.open_files(server.processes())
             os.kill(server.master_pid, signal.SIGKILL)
@@ -34,7 +30,7 @@ def test_workers_of_a_killed_master_end_and_another_can_start(worker_class: str)
             server.until(lambda: not server.processes(), "end its workers")
             gone = now()
             left_nothing(server, files, remains.files_below(server.directory))
-            second = stack.enter_context(Gunicorn(worker_class, port=server.port, **options))
+            second = stack.enter_context(Gunicorn("gthread", port=server.port))
         one_region(second, second.workers)
         can_be_filled(second)
         ends_without_trace(second)

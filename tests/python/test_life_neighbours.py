@@ -16,7 +16,6 @@ NAME = {"FAST_LITELLM_SHM_NAME": f"life-neighbours-{uuid.uuid4().hex[:8]}"}
 
 KINDS: list[Callable[[], LifeServer]] = [
     lambda: Gunicorn(preload=False, environment=NAME),
-    lambda: Gunicorn(preload=False, environment=NAME),
     lambda: Uvicorn(workers=2, environment=NAME),
     lambda: Uvicorn(workers=1, environment=NAME),
 ]

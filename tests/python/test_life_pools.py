@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from harness.life import remains
 from harness.life.client import Answer
 from harness.life.judge import Limits, judge
@@ -77,7 +78,6 @@ class Program:
         ("pool", "fork", ""),
         # All workers end with one of them: the region goes on with the program, which has it, too.
         ("executor", "spawn", "holds"),
-        ("executor", "forkserver", "holds"),
     ],
 )
 def test_pools_share_exact_limits(tmp_path: Path, kind: str, method: str, holds: str) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from harness.life.servers import Gunicorn, LifeServer, StartError, Uvicorn
 from layout_document import LayoutDocument
 from lives import (
@@ -57,8 +58,11 @@ def test_without_a_file_a_restart_begins_anew() -> None:
         can_be_filled(second)
 
 
-@pytest.mark.parametrize("how", ["ended", "killed"])
-@pytest.mark.parametrize("preload", [True, False], ids=["preload", "no-preload"])
+@pytest.mark.parametrize(
+    ("how", "preload"),
+    [("ended", False), ("killed", True)],
+    ids=["ended-no-preload", "killed-preload"],
+)
 def test_with_a_file_a_restart_goes_on(path: Path, how: str, preload: bool) -> None:
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(Gunicorn(preload=preload, shm=path))

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+
 from harness.life import remains
 from harness.life.judge import Limits
 from harness.life.servers import Granian, Gunicorn, LifeServer, Uvicorn
@@ -96,7 +97,7 @@ def test_what_a_killed_worker_held_is_free_again(server: LifeServer) -> None:
     can_be_filled(server, name)
 
 
-@of("preload-uvloop", "preload-gthread", "uvloop", "configuration-uvloop")
+@of("preload-uvloop", "preload-gthread", "configuration-uvloop")
 def test_a_reload_keeps_what_was_counted(server: Gunicorn) -> None:
     with under_load(server) as run:
         old = server.worker_pids()
@@ -120,7 +121,7 @@ def test_reloads_in_quick_succession(server: Gunicorn) -> None:
 
 def test_a_reload_without_the_region_in_the_master_may_begin_anew() -> None:
     """A region ends with its last process: here when old workers end before the new ones have it."""
-    with Gunicorn(preload=False, environment={"LIFE_IMPORTS_S": "1.5"}) as server:
+    with Gunicorn(preload=False, environment={"LIFE_IMPORTS_S": "1"}) as server:
         with loading(server) as run:
             old = server.worker_pids()
             os.kill(server.master_pid, signal.SIGHUP)
@@ -162,10 +163,8 @@ def test_in_the_end_all_is_gone(server: LifeServer) -> None:
     ends_without_trace(server)
 
 
-@pytest.mark.parametrize("worker_class", ["uvicorn.workers.UvicornWorker", "gthread"])
-def test_workers_that_end_after_some_requests(worker_class: str) -> None:
-    recycling = ["--max-requests", "40", "--max-requests-jitter", "10"]
-    with Gunicorn(worker_class, arguments=recycling) as server:
+def test_workers_that_end_after_some_requests() -> None:
+    with Gunicorn(arguments=["--max-requests", "40", "--max-requests-jitter", "10"]) as server:
         with under_load(server) as run:
             server.until(lambda: len(run.pids()) >= 6, "recycle its workers")
         server.until(lambda: len(server.worker_pids()) == server.workers, "replace the last")

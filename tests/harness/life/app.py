@@ -1,7 +1,7 @@
 """A small application, WSGI and ASGI, that uses every kind of limit and says what it was told.
 
-Its limits come from LIFE_SLOTS, LIFE_RATE and LIFE_BURST. LIFE_SABOTAGE makes it break one of them, for those who want
-to know whether that is noticed. It runs from the directory that it was copied to.
+Its limits come from LIFE_SLOTS, LIFE_RATE and LIFE_BURST. LIFE_SABOTAGE makes it break one of them, so that
+those who judge it can be judged. It runs from the directory that it was copied to.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from urllib.parse import parse_qsl
 # An application that has much else to import first.
 time.sleep(float(os.environ.get("LIFE_IMPORTS_S", "0")))
 
-import fast_litellm
-from fast_litellm import SimpleConnectionPool, SimpleRateLimiter
-from fast_litellm._native import LimiterScripts, Region, default_region
+import fast_litellm  # noqa: E402
+from fast_litellm import SimpleConnectionPool, SimpleRateLimiter  # noqa: E402
+from fast_litellm._native import LimiterScripts, Region, default_region  # noqa: E402
 
 SABOTAGE = os.environ.get("LIFE_SABOTAGE", "")
 SLOTS = int(os.environ["LIFE_SLOTS"]) + (SABOTAGE == "one slot more")

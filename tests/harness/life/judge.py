@@ -1,11 +1,12 @@
 """Whether limits were exact, by the answers of a run alone.
 
-A request that was lost with its worker may have taken something of each limit, or not; that much is unknown,
-and no more.
+A request that was lost with its worker may have taken something of each limit, or not; that much is
+unknown, and no more.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,7 +59,7 @@ def _rate(good: Sequence[Answer], lost: int, limits: Limits) -> list[str]:
         wrong.append(f"rate: {worst:.1f} at once, with a burst of {limits.burst}")
     instants = sorted(a.times[0] for a in good)
     # What nobody asked for in time is not made up for.
-    pauses = zip(instants, instants[1:], strict=False)
+    pauses = itertools.pairwise(instants)
     full_s = limits.burst / limits.per_second
     unused_s = sum(max(0.0, after - before - full_s) for before, after in pauses)
     due = limits.burst + limits.per_second * (instants[-1] - instants[0] - unused_s)

@@ -1,7 +1,7 @@
-"""A program with a pool of processes, of the kind that its arguments name, whose tasks use the limits of `app`.
+"""A program with a pool of processes, whose tasks use the limits of `app`; its arguments say of what kind.
 
-Each line on standard input is an order; the answer is one line of JSON. It runs beside `app`, from the directory
-that both were copied to.
+Each line on standard input is an order; the answer is one line of JSON. It runs beside `app`, in the
+directory that both were copied to.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def regions(name: str) -> list[dict[str, Any]]:
 
 
 def leases(region: str, key: str = "") -> list[dict[str, Any]]:
-    """Who holds what in the only region of a name, but for idle connections; of one key where it is named."""
+    """Who holds what in the only region of a name, of one key or of all; not the idle connections."""
     found = (look("leases", "--region", region) or {}).get("leases", [])
     used = [each for each in found if each["held"] > each.get("idle", 0)]
     return [each for each in used if not key or each["key"].startswith((key, f"pool {key}"))]

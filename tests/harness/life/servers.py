@@ -26,8 +26,9 @@ class LifeServer(Server):
 
     #: Whether workers are processes of their own.
     forks = True
-    #: Requests a second that it can bear while most of its workers hold something, and for how long each holds it.
-    bears = (100, 30)
+    #: Requests a second that it bears while most of its workers hold something, and the milliseconds that
+    #: each holds it.
+    bears = (150, 20)
 
     def __init__(
         self,
@@ -140,7 +141,7 @@ class Gunicorn(LifeServer):
         self.worker_class = worker_class
         if worker_class == "sync":
             # Whoever holds a slot answers nobody else.
-            self.bears = (50, 15)
+            self.bears = (75, 10)
         self._preload = preload
         self._timeout_s = timeout_s
         self._configuration = configuration
