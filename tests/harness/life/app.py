@@ -1,7 +1,7 @@
 """A small application, WSGI and ASGI, that uses every kind of limit and says what it was told.
 
-Its limits come from LIFE_SLOTS, LIFE_RATE and LIFE_BURST. LIFE_SABOTAGE makes it break one of them, so that
-those who judge it can be judged. It runs from the directory that it was copied to.
+Its limits come from LIFE_SLOTS, LIFE_RATE and LIFE_BURST. LIFE_SABOTAGE makes it break one of them, so
+that those who judge it can be judged. It runs from the directory that it was copied to.
 """
 
 from __future__ import annotations

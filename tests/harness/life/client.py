@@ -26,8 +26,8 @@ AT_ONCE = 5
 class Answer:
     """What became of one request, which was sent and was over at these instants.
 
-    `fault` says why there is no answer: "refused" when no connection was made, else "lost", and then nobody
-    knows what the request took before its worker died.
+    `fault` says why there is no answer: "refused" when no connection was made, else "lost", and then
+    nobody knows what the request took before its worker died.
     """
 
     sent: float
@@ -142,7 +142,7 @@ class Load:
         self._sender.result(WAIT_S + REQUEST_TIMEOUT_S)
 
     def more(self, count: int, of: Sequence[int] = ()) -> None:
-        """Wait for so many more answers, of these processes where some are named."""
+        """Wait for so many more answers, if any, of these processes where some are named."""
         start = len(self.answers)
 
         def found() -> int:

@@ -1,4 +1,4 @@
-"""A program with a pool of processes, whose tasks use the limits of `app`; its arguments say of what kind.
+"""A program with a pool of processes, whose tasks use the limits of `app`; arguments say what kind.
 
 Each line on standard input is an order; the answer is one line of JSON. It runs beside `app`, in the
 directory that both were copied to.

@@ -70,7 +70,8 @@ def open_files(pids: Iterable[int]) -> set[str]:
         columns = [line.split(maxsplit=5) for line in maps.splitlines()]
         names += [each[5] for each in columns if len(each) == 6 and "s" in each[1]]
         found |= {name for name in names if name.startswith(places)}
-    return {name for name in found if not name.endswith(" (deleted)")}
+    # A directory may be looked at just now.
+    return {name for name in found if not name.endswith(" (deleted)") and not Path(name).is_dir()}
 
 
 def files_below(directory: Path) -> set[str]:
