@@ -15,6 +15,7 @@ from lives import can_be_filled, ends_without_trace, key, loading, under_load
 NAME = {"FAST_LITELLM_SHM_NAME": f"life-neighbours-{uuid.uuid4().hex[:8]}"}
 
 KINDS: list[Callable[[], LifeServer]] = [
+    lambda: Gunicorn(environment=NAME),
     lambda: Gunicorn(preload=False, environment=NAME),
     lambda: Uvicorn(workers=2, environment=NAME),
     lambda: Uvicorn(workers=1, environment=NAME),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from harness.life import remains
+from harness.life.client import Client
 from harness.life.judge import Limits
 from harness.life.servers import Granian, Gunicorn, LifeServer, Uvicorn
 from lives import (
@@ -95,6 +96,17 @@ def test_what_a_killed_worker_held_is_free_again(server: LifeServer) -> None:
         run.load.more(AFTER, of=sorted(set(server.worker_pids()) - set(old)))
     check(server)
     can_be_filled(server, name)
+
+
+@of("preload-uvloop", "preload-gthread", "configuration-uvloop")
+def test_a_master_that_has_the_region_frees_slots_though_nobody_asks(server: LifeServer) -> None:
+    name = key()
+    with Client(server.port) as client, holding(server, client, name):
+        held = remains.held(server.region_name, name)
+        victim = max(held, key=lambda pid: held[pid])
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: victim not in remains.held(server.region_name, name), "free what it held")
+    server.until(lambda: len(server.worker_pids()) == server.workers, "replace the dead worker")
 
 
 @of("preload-uvloop", "preload-gthread", "configuration-uvloop")
