@@ -97,7 +97,8 @@ def health_check() -> dict[str, Any]:
     Returns:
         `status` ("ok"; "degraded" when the extension or the region is missing, when other workers use a
         region that this one cannot, or while the breaker of a feature that is switched on is open, so
-        that limits are not shared), `rust_available` (bool), `components` (list of str: "core", which is the shared region, where there is one), and with a
+        that limits are not shared), `rust_available` (bool),
+        `components` (list of str: "core", which is the shared region, where there is one), and with a
         region `region` (dict: `backing`, `size` in bytes) and `fallbacks` (int: operations done without
         it, over all workers).
     """
