@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ..proxy import STOP_TIMEOUT_S, UNWANTED, Server, StartError, children, free_port
+from ..proxy import UNWANTED, Server, StartError, children, free_port
 from .client import Client
 from .judge import Limits
 
+END_TIMEOUT_S = 10.0
 APPLICATION = Path(__file__).with_name("app.py")
 
 _numbers = itertools.count(1)
@@ -114,7 +115,7 @@ class LifeServer(Server):
         """Ask it to end; returns the processes that are left."""
         os.kill(self.master_pid, signal.SIGTERM)
         left = self.processes
-        deadline = time.monotonic() + STOP_TIMEOUT_S
+        deadline = time.monotonic() + END_TIMEOUT_S
         while left() and time.monotonic() < deadline:
             self.poll()
             time.sleep(0.02)
