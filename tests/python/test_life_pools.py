@@ -84,10 +84,10 @@ def test_pools_share_exact_limits(tmp_path: Path, kind: str, method: str, holds:
     program = Program(tmp_path, kind, method, holds)
     try:
         name = key()
-        answers = program.do("many", name, 150, 10)
+        answers = program.do("many", name, 100, 10)
         first = {answer.pid for answer in answers}
         answers += program.do("lose", name)
-        answers += program.do("many", name, 150, 10)
+        answers += program.do("many", name, 100, 10)
         assert remains.leases(program.name) == []
         assert len(first) > 1
         assert {answer.pid for answer in answers} - first - {0}, "no worker was replaced"

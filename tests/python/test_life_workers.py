@@ -51,6 +51,8 @@ LOOPS = {"preload-uvloop": "uvloop", "preload-asyncio": "asyncio", "uvloop": "uv
 @pytest.fixture(scope="module")
 def server(request: pytest.FixtureRequest) -> Iterator[LifeServer]:
     """One that lives through all that follows."""
+    if request.param == "granian":
+        pytest.importorskip("granian")
     with STARTS[request.param]() as server:
         yield server
 
