@@ -309,7 +309,7 @@ class Proxy(Server):
 
     def worker_pids(self) -> list[int]:
         """The process ids of the workers alive now."""
-        return _children(self.master_pid)
+        return children(self.master_pid)
 
     def boots(self) -> int:
         """How many times a worker has got ready since the start."""
@@ -448,8 +448,9 @@ def _socket_inodes(pid: int) -> set[str]:
     return inodes
 
 
-def _children(parent: int) -> list[int]:
-    children = []
+def children(parent: int) -> list[int]:
+    """The process ids of the children of a process that live."""
+    found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -459,8 +460,8 @@ def _children(parent: int) -> list[int]:
         except OSError:  # gone since it was listed
             continue
         if int(ppid) == parent and state != "Z":
-            children.append(int(entry.name))
-    return sorted(children)
+            found.append(int(entry.name))
+    return sorted(found)
 
 
 def command_line(pid: int) -> bytes:

@@ -1,0 +1,112 @@
+"""Proves that the processes of a pool share exact limits, however they are started."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.life import remains
+from harness.life.client import Answer
+from harness.life.judge import Limits, judge
+from harness.life.servers import APPLICATION, app_environment, group
+from lives import key
+from support import WAIT_S, until
+
+LIMITS = Limits(slots=2)
+PROGRAM = APPLICATION.with_name("pool.py")
+
+
+class Program:
+    """A running `pool.py`."""
+
+    def __init__(self, directory: Path, *arguments: str) -> None:
+        for file in (APPLICATION, PROGRAM):
+            shutil.copy(file, directory)
+        (directory / "tmp").mkdir()
+        self.directory = directory
+        self.name = f"life-pool-{directory.name}"
+        self._process = subprocess.Popen(
+            [sys.executable, PROGRAM.name, *arguments],
+            cwd=directory,
+            env=app_environment(directory, self.name, LIMITS),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def do(self, *order: object) -> list[Answer]:
+        """Have it obey."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        answers = json.loads(self._process.stdout.readline())
+        return [Answer(**{**each, "times": tuple(each.get("times", ()))}) for each in answers]
+
+    def end(self) -> None:
+        """Have it end, and look at what is left."""
+        used = remains.open_files(group(self._process.pid))
+        self._process.communicate(timeout=WAIT_S)
+        assert self._process.returncode == 0
+        until(lambda: not group(self._process.pid), "end all its processes")
+        assert remains.regions(self.name) == []
+        assert {name for name in used if Path(name).exists()} == set()
+        assert list((self.directory / "tmp").iterdir()) == []
+
+    def kill(self) -> None:
+        """End it and all its processes, whatever they do."""
+        if group(self._process.pid):
+            self._process.kill()
+        for pid in group(self._process.pid):
+            os.kill(pid, signal.SIGKILL)
+        self._process.communicate(timeout=WAIT_S)
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "holds"),
+    [
+        ("pool", "spawn", ""),
+        ("pool", "forkserver", ""),
+        ("pool", "fork", ""),
+        # All workers end with one of them: the region goes on with the program, which has it, too.
+        ("executor", "spawn", "holds"),
+    ],
+)
+def test_pools_share_exact_limits(tmp_path: Path, kind: str, method: str, holds: str) -> None:
+    program = Program(tmp_path, kind, method, holds)
+    try:
+        name = key()
+        answers = program.do("many", name, 100, 10)
+        first = {answer.pid for answer in answers}
+        answers += program.do("lose", name)
+        answers += program.do("many", name, 100, 10)
+        assert remains.leases(program.name) == []
+        assert len(first) > 1
+        assert {answer.pid for answer in answers} - first - {0}, "no worker was replaced"
+        assert judge(answers, LIMITS) == []
+        assert len(remains.regions(program.name)) == 1
+        program.end()
+    finally:
+        program.kill()
+
+
+def test_a_program_that_does_not_have_the_region_loses_it_with_its_last_worker(
+    tmp_path: Path,
+) -> None:
+    program = Program(tmp_path, "executor", "spawn", "")
+    try:
+        name = key()
+        for _ in range(2):
+            assert judge(program.do("many", name, 100, 10), LIMITS) == []
+            program.do("lose", name)
+        program.end()
+    finally:
+        program.kill()
