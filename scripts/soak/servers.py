@@ -15,7 +15,7 @@ import time
 import uuid
 from pathlib import Path
 
-from harness.proxy import READY_LINE, Proxy, Server, _children
+from harness.proxy import READY_LINE, Proxy, Server, children
 from harness.setups import Deployment, Setup
 
 SMALL_APP = Path(__file__).with_name("small_app.py")
@@ -92,7 +92,7 @@ class Upgradable(Server):
     def masters(self) -> list[int]:
         """All masters alive, the older one first; one that is still loading the application, too."""
         alive = [pid for pid in self._masters if is_alive(pid)]
-        new = [child for pid in alive for child in _children(pid) if _is_upgrade_of(pid, child)]
+        new = [child for pid in alive for child in children(pid) if _is_upgrade_of(pid, child)]
         self._masters = [*alive, *(pid for pid in new if pid not in alive)]
         return list(self._masters)
 
@@ -106,7 +106,7 @@ class Upgradable(Server):
     def all_workers(self) -> list[int]:
         """The workers of all masters."""
         masters = self.masters()
-        return sorted({pid for master in masters for pid in _children(master)} - set(masters))
+        return sorted({pid for master in masters for pid in children(master)} - set(masters))
 
     def boots(self) -> int:
         """How many times a worker has got ready since the start."""
