@@ -86,11 +86,27 @@ def _replace(program: str, arguments: list[str]) -> NoReturn:
 
 def _python_path() -> str:
     """The user's PYTHONPATH behind the directory; children of the command inherit it."""
-    users = os.environ.get("PYTHONPATH", "")
+    users = _started_with("PYTHONPATH")
     if users.split(os.pathsep)[0] == _STARTUP:
         return users
     # An empty entry would be the current directory.
     return f"{_STARTUP}{os.pathsep}{users}" if users else _STARTUP
+
+
+def _started_with(name: str) -> str:
+    """The value of an environment variable when this process was started.
+
+    A sitecustomize that has run here may have taken itself off the path, so as not to run in children
+    (OpenTelemetry's does): it would not run in the command.
+    """
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            entries = file.read().split(b"\0")
+    except OSError:
+        return os.environ.get(name, "")
+    prefix = os.fsencode(f"{name}=")
+    values = [entry.removeprefix(prefix) for entry in entries if entry.startswith(prefix)]
+    return os.fsdecode(values[0]) if values else ""
 
 
 def _fail(code: int, message: str) -> int:

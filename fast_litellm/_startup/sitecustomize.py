@@ -6,17 +6,33 @@ nothing until a server is imported: `pip`, helpers and `python -c` get no region
 
 import sys
 
+#: As in `typing`, which is not worth its import here.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+
 _SERVERS = ("gunicorn.app", "gunicorn.arbiter", "uvicorn", "hypercorn", "granian", "litellm")
 
 
 class _Trigger:
     """Imports fast_litellm right before the first of the servers."""
 
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        """Find nothing, ever."""
-        if name in _SERVERS and self in sys.meta_path:
-            sys.meta_path.remove(self)
-            _accelerate()
+    def find_spec(
+        self, name: str, path: object = None, target: object = None
+    ) -> "ModuleSpec | None":
+        """Find nothing; for the first of the servers, what the finders do that there are then."""
+        if name not in _SERVERS or self not in sys.meta_path:
+            return None
+        sys.meta_path.remove(self)
+        _accelerate()
+        # This import goes on behind the place where fast_litellm has put its own finder.
+        for finder in list(sys.meta_path):
+            if not hasattr(finder, "find_spec"):
+                continue
+            spec: ModuleSpec | None = finder.find_spec(name, path, target)  # type: ignore[arg-type]
+            if spec is not None:
+                return spec
+        return None
 
 
 def _accelerate() -> None:

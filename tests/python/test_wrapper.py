@@ -176,6 +176,25 @@ def test_a_sitecustomize_that_fails_is_told_of_and_stops_nothing(tmp_path: Path)
     assert done.stderr == 2 * told
 
 
+def test_a_tool_in_front_that_spares_its_children_reaches_the_program(tmp_path: Path) -> None:
+    # As OpenTelemetry's: what the wrapper's interpreter runs of it must not be the end of it.
+    text = """if True:
+        import os, sys
+        own = os.path.dirname(__file__)
+        entries = os.environ["PYTHONPATH"].split(os.pathsep)
+        os.environ["PYTHONPATH"] = os.pathsep.join(entry for entry in entries if entry != own)
+        sys.times = getattr(sys, "times", 0) + 1
+        times = sys.times
+    """
+    module(tmp_path, "sitecustomize", text)
+    users = f"{tmp_path}{os.pathsep}/elsewhere"
+    seen = answer("python", "-c", CUSTOMIZED, env={"PYTHONPATH": users})
+    assert seen == [str(tmp_path / "sitecustomize.py"), 1]
+    code = "import json, os; print(json.dumps(os.environ['PYTHONPATH']))"
+    path = str(answer("python", "-c", code, env={"PYTHONPATH": users}))
+    assert path.partition(os.pathsep)[2] == "/elsewhere"
+
+
 # When fast_litellm is imported
 
 
@@ -190,6 +209,14 @@ def test_it_is_imported_before_a_server(server: str, tmp_path: Path) -> None:
         print(json.dumps([before, server.earlier, "sitecustomize" in left]))"""
     seen = answer("python", "-c", code, env={"PYTHONPATH": str(tmp_path)})
     assert seen == [False, True, False]
+
+
+def test_the_import_that_brings_it_is_patched_too() -> None:
+    code = """if True:
+        import json
+        from gunicorn.arbiter import Arbiter
+        print(json.dumps(hasattr(Arbiter.reap_workers, "__wrapped__")))"""
+    assert answer("python", "-c", code) is True
 
 
 def test_a_program_without_a_server_gets_nothing() -> None:
