@@ -46,11 +46,13 @@ def merged(hooks: Mapping[str, Hook]) -> dict[str, Any]:
 
     known = {setting.name for setting in KNOWN_SETTINGS}
     users = {name: value for name, value in _users().items() if name in known}
-    late = [entry for entry in users.get("raw_env", ()) if str(entry).startswith("FAST_LITELLM_")]
+    raw_env = users.get("raw_env") or ()
+    entries = raw_env.split(",") if isinstance(raw_env, str) else raw_env
+    late = [entry for entry in entries if str(entry).strip().startswith("FAST_LITELLM_")]
     if late:
         logger().warning(
             "raw_env is set after the region has been made: set %s in gunicorn's own environment",
-            ", ".join(str(entry).partition("=")[0] for entry in late),
+            ", ".join(str(entry).strip().partition("=")[0] for entry in late),
         )
     for name, ours in hooks.items():
         if name in users and users[name] is not ours:

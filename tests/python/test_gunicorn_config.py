@@ -121,10 +121,18 @@ def test_a_malformed_setting_stops_the_start(tmp_path: Path) -> None:
     assert "Error: FAST_LITELLM_SHM_KEYS='many' is not a whole number" in done.stderr
 
 
-def test_settings_that_come_too_late_are_told_of(tmp_path: Path) -> None:
-    (tmp_path / "gunicorn.conf.py").write_text("raw_env = ['X=1', 'FAST_LITELLM_ENABLED=false']\n")
+@pytest.mark.parametrize(
+    "raw_env", [["X=1", "FAST_LITELLM_ENABLED=false"], "X=1, FAST_LITELLM_ENABLED=false"]
+)
+def test_settings_that_come_too_late_are_told_of(raw_env: object, tmp_path: Path) -> None:
+    (tmp_path / "gunicorn.conf.py").write_text(f"raw_env = {raw_env!r}\n")
     done = checked(tmp_path, *OURS)
     assert "set FAST_LITELLM_ENABLED in gunicorn's own environment" in done.stderr
+
+
+def test_no_environment_is_one_that_gunicorn_takes(tmp_path: Path) -> None:
+    (tmp_path / "gunicorn.conf.py").write_text("raw_env = None\n")
+    assert settings(tmp_path, *OURS)["raw_env"] == settings(tmp_path)["raw_env"] == "[]"
 
 
 # Servers
