@@ -8,6 +8,7 @@ from fast_litellm import _native
 from fast_litellm._config import RegionSettings, performance_sampling
 from fast_litellm._family import heads
 from fast_litellm._log import logger
+from fast_litellm.integrations import gunicorn
 
 
 def process_region() -> _native.Region:
@@ -53,6 +54,12 @@ def _report(region: _native.Region, settings: RegionSettings) -> None:
             "the shared region uses %s memory, because: %s",
             region.backing,
             "; ".join(region.fallbacks),
+        )
+    if region.origin == "created" and settings.path is None and gunicorn.arbiter_above():
+        # The master ends old workers while new ones still import: no process may have the region then.
+        logger().warning(
+            "gunicorn's master does not have the region of its workers: a reload (SIGHUP) may begin with "
+            "empty counters; start it with --preload, or with -c python:fast_litellm.gunicorn"
         )
     if region.origin == "replaced":
         logger().warning(
