@@ -128,7 +128,8 @@ def _make(settings: RegionSettings) -> _native.Region:
 
 def _register_child() -> None:
     # No logging here: another thread of the parent may have held a handler's lock when it forked. A full
-    # worker table shows itself with the first slot that is asked for.
+    # worker table shows itself with the first slot that is asked for. What becomes another program at
+    # once would leave a row behind that lives as long as that.
     region = _native.default_region()
-    if region is not None:
+    if region is not None and not gunicorn.is_upgrading():
         region.register()

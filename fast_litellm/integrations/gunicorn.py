@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+from collections.abc import Iterator
 from types import FrameType, ModuleType
 from typing import Any
 
@@ -60,14 +61,24 @@ def arbiter_above() -> int | None:
         return None
     # All threads: the application may be loaded, or used first, in another one than the worker's.
     for innermost in sys._current_frames().values():
-        frame: FrameType | None = innermost
-        while frame is not None:
-            if frame.f_globals.get("__name__") == _MODULE:
-                pid = getattr(frame.f_locals.get("self"), "pid", None)
-                if isinstance(pid, int) and pid != os.getpid():
-                    return pid
-            frame = frame.f_back
+        for frame in _arbiters(innermost):
+            pid = getattr(frame.f_locals.get("self"), "pid", None)
+            if isinstance(pid, int) and pid != os.getpid():
+                return pid
     return None
+
+
+def is_upgrading() -> bool:
+    """Whether this process was just forked to become the master of an upgrade, by an exec."""
+    return any(frame.f_code.co_name == "reexec" for frame in _arbiters(sys._getframe()))
+
+
+def _arbiters(frame: FrameType | None) -> Iterator[FrameType]:
+    """The frames of gunicorn's master, innermost first."""
+    while frame is not None:
+        if frame.f_globals.get("__name__") == _MODULE:
+            yield frame
+        frame = frame.f_back
 
 
 def upgraded_from(master: int) -> int | None:

@@ -27,6 +27,11 @@ async def authenticate(request, api_key):
 '''
 
 
+# LiteLLM's command starts a thread right before gunicorn forks, and that thread's first step imports this
+# codec: a worker that is forked in that instant waits for the import for ever.
+CODEC = "import encodings.ascii\n"
+
+
 class CommandProxy(Proxy):
     """The proxy started by `litellm --config F --num_workers N`, which may be wrapped.
 
@@ -43,6 +48,7 @@ class CommandProxy(Proxy):
     def prepare(self) -> None:
         super().prepare()
         (self.directory / "app.py").unlink()
+        (self.directory / "sitecustomize.py").write_text(CODEC)
         with (self.directory / "harness_auth.py").open("a") as file:
             file.write(TELLING)
 
@@ -60,7 +66,8 @@ class CommandProxy(Proxy):
         found = super().environment()
         del found["CONFIG_FILE_PATH"]
         # Else LiteLLM's command has uvicorn say nothing when a worker is ready.
-        return {**found, "LITELLM_LOG": "INFO", **self._extra_env}
+        found["LITELLM_LOG"] = "INFO"
+        return {**found, "PYTHONPATH": str(self.directory), **self._extra_env}
 
     def worker_pids(self) -> list[int]:
         """The process ids of the workers alive now, without multiprocessing's helper."""
