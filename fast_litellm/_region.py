@@ -55,6 +55,12 @@ def _report(region: _native.Region, settings: RegionSettings) -> None:
             region.backing,
             "; ".join(region.fallbacks),
         )
+    if region.origin == "created" and settings.path is None and gunicorn.arbiter_above():
+        # The master ends old workers while new ones still import: no process may have the region then.
+        logger().warning(
+            "gunicorn's master does not have the region of its workers: a reload (SIGHUP) may begin with "
+            "empty counters; start it with --preload, or with -c python:fast_litellm.gunicorn"
+        )
     if region.origin == "replaced":
         logger().warning(
             "%s was left by others and has been made anew, with empty counters, because: %s",

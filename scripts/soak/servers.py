@@ -226,7 +226,7 @@ class LiteLlm(Upgradable, Proxy):
 def is_alive(pid: int) -> bool:
     """Whether a process runs; a zombie does not."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
         return False
     return stat.rpartition(")")[2].split()[0] not in ("Z", "X")

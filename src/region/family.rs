@@ -5,10 +5,12 @@
 //! as [`super::discover`] does. Siblings that start together take turns, by a lock on their parent's
 //! `/proc/<pid>/fd`: only the parent's user can open that, it ends with the parent, and leaves nothing behind.
 
+use super::backing::label;
 use super::{Found, Obstacle, Placement, Region, attach_live, create, discover, host};
 use crate::clock::MonotonicClock;
 use crate::config::Capacity;
 use crate::error::{AttachError, CreateError};
+use crate::tables::names::printable;
 use std::fs::{File, TryLockError};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -42,7 +44,7 @@ pub fn join_or_create(
     let mut obstacles = Vec::new();
     let heads = visible(heads, &mut obstacles);
     let turn = heads.first().and_then(|&head| take_turn(head, &mut obstacles));
-    let joined = join(heads, name, &mut obstacles);
+    let joined = join(heads, &printable(&label(name)), &mut obstacles);
     let made = match joined {
         Some((region, pid)) => Ok((region, Some(pid))),
         None => create(placement, capacity, Box::new(MonotonicClock)).map(|region| (region, None)),
@@ -94,7 +96,7 @@ pub(super) fn find(heads: &[i32], name: &str) -> Option<(Region, i32)> {
     join(visible(heads, &mut Vec::new()), name, &mut Vec::new())
 }
 
-/// Attaches to the oldest member's region of that name that this process can use.
+/// Attaches to the oldest member's region of that name, as `discover` has it, that this process can use.
 fn join(heads: &[i32], name: &str, obstacles: &mut Vec<String>) -> Option<(Region, i32)> {
     if heads.is_empty() {
         return None;
@@ -118,6 +120,7 @@ fn join(heads: &[i32], name: &str, obstacles: &mut Vec<String>) -> Option<(Regio
             return None;
         }
     }
+    obstacles.push("those that have one keep ending".to_string());
     None
 }
 

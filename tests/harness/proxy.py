@@ -456,7 +456,9 @@ def children(parent: int) -> list[int]:
             continue
         try:
             # The name in the second field may hold anything, so read on from its last bracket.
-            state, ppid = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+            state, ppid = (
+                (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[:2]
+            )
         except OSError:  # gone since it was listed
             continue
         if int(ppid) == parent and state != "Z":

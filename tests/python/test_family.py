@@ -86,12 +86,12 @@ class Program:
             text=True,
         )
 
-    def run(self, *arguments: str, log: str = "") -> list[Use]:
-        """What it reports; its log must be exactly that."""
-        with self.start(*arguments) as process:
+    def run(self, *arguments: str, **environment: str) -> list[Use]:
+        """What it reports; it must log nothing."""
+        with self.start(*arguments, **environment) as process:
             out, err = process.communicate(timeout=WAIT_S)
         assert process.returncode == 0, err
-        assert err == log
+        assert err == ""
         return uses(out)
 
 
@@ -129,6 +129,13 @@ def test_a_spawned_worker_shares_what_it_imports_with_its_main_module(tmp_path: 
     # The parent, which says nothing, has made it.
     assert {use.origin for use in results} == {"joined"}
     assert sum(use.admitted for use in results) == BURST
+
+
+@pytest.mark.parametrize("backing", ["memfd", "file"])
+@pytest.mark.parametrize("name", ["a/b", "x" * 100, "n\u00fc\u202e\x07", "a-0123456789abcdef"])
+def test_a_region_of_any_name_is_found(tmp_path: Path, name: str, backing: str) -> None:
+    program = Program(tmp_path, "print(json.dumps(pool('fork')))")
+    shared(program.run(FAST_LITELLM_SHM_NAME=name, FAST_LITELLM_SHM_BACKING=backing))
 
 
 def test_programs_under_one_parent_share_nothing(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -63,11 +64,13 @@ class Program:
 
     def kill(self) -> None:
         """End it and all its processes, whatever they do."""
-        if group(self._process.pid):
-            self._process.kill()
         for pid in group(self._process.pid):
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(OSError):
+                # The tracker of resources ends with the others, and removes their semaphores.
+                if b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    os.kill(pid, signal.SIGKILL)
         self._process.communicate(timeout=WAIT_S)
+        until(lambda: not group(self._process.pid), "end all its processes")
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,14 @@ from lives import (
 )
 from support import until
 
-#: Makes the master have the region, although it does not load the application.
+#: Either makes the master have the region, although it does not load the application.
 IMPORTED = "import fast_litellm\n"
+HOOKS = ("-c", "python:fast_litellm.gunicorn")
+#: Workers have it long after those before have ended.
+LATE = {"LIFE_IMPORTS_S": "0.7"}
+
+#: What is said about it otherwise.
+FORETOLD = "a reload (SIGHUP) may begin with empty counters"
 
 STARTS: dict[str, Callable[[], LifeServer]] = {
     "preload-uvloop": Gunicorn,
@@ -37,9 +43,10 @@ STARTS: dict[str, Callable[[], LifeServer]] = {
     "uvloop": lambda: Gunicorn(preload=False),
     "gthread": lambda: Gunicorn("gthread", preload=False),
     "sync": lambda: Gunicorn("sync", preload=False, workers=3, limits=Limits(slots=2)),
-    "configuration-uvloop": lambda: Gunicorn(
-        preload=False, configuration=IMPORTED, environment={"LIFE_IMPORTS_S": "0.7"}
+    "configuration-gthread": lambda: Gunicorn(
+        "gthread", preload=False, configuration=IMPORTED, environment=LATE
     ),
+    "hooks-uvloop": lambda: Gunicorn(preload=False, arguments=HOOKS, environment=LATE),
     "uvicorn": lambda: Uvicorn(workers=2),
     "uvicorn-alone": lambda: Uvicorn(workers=1),
     "granian": lambda: Granian(workers=2),
@@ -100,7 +107,7 @@ def test_what_a_killed_worker_held_is_free_again(server: LifeServer) -> None:
     can_be_filled(server, name)
 
 
-@of("preload-uvloop", "preload-gthread", "configuration-uvloop")
+@of("preload-uvloop", "configuration-gthread", "hooks-uvloop")
 def test_a_master_that_has_the_region_frees_slots_though_nobody_asks(server: LifeServer) -> None:
     name = key()
     with Client(server.port) as client, holding(server, client, name):
@@ -111,7 +118,7 @@ def test_a_master_that_has_the_region_frees_slots_though_nobody_asks(server: Lif
     server.until(lambda: len(server.worker_pids()) == server.workers, "replace the dead worker")
 
 
-@of("preload-uvloop", "preload-gthread", "configuration-uvloop")
+@of("preload-uvloop", "configuration-gthread", "hooks-uvloop")
 def test_a_reload_keeps_what_was_counted(server: Gunicorn) -> None:
     with under_load(server) as run:
         old = server.worker_pids()
@@ -121,7 +128,7 @@ def test_a_reload_keeps_what_was_counted(server: Gunicorn) -> None:
     check(server)
 
 
-@of("preload-uvloop", "configuration-uvloop")
+@of("preload-uvloop", "hooks-uvloop")
 def test_reloads_in_quick_succession(server: Gunicorn) -> None:
     with under_load(server) as run:
         old = server.worker_pids()
@@ -144,6 +151,8 @@ def test_a_reload_without_the_region_in_the_master_may_begin_anew() -> None:
         assert run.verdict(of=old) == []
         assert run.verdict(of=server.worker_pids()) == []
         check(server)
+        # By whoever made a region, first and again.
+        assert server.log_text().count(FORETOLD) == 2
 
 
 @of("preload-gthread", "uvloop")
@@ -173,7 +182,11 @@ def test_uvicorns_own_reload_and_its_number_of_workers(server: LifeServer) -> No
 
 
 @of(*STARTS)
-def test_in_the_end_all_is_gone(server: LifeServer) -> None:
+def test_in_the_end_all_is_gone(server: LifeServer, request: pytest.FixtureRequest) -> None:
+    start = request.node.callspec.params["server"]
+    said = server.log_text()
+    assert said.count(FORETOLD) == (start in ("uvloop", "gthread", "sync"))
+    assert "NOT shared" not in said
     ends_without_trace(server)
 
 

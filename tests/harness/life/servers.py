@@ -248,7 +248,9 @@ def group(leader: int) -> list[int]:
         if not entry.name.isdigit():
             continue
         try:
-            state, _, pgrp = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
+            state, _, pgrp = (
+                (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[:3]
+            )
         except OSError:  # gone since it was listed
             continue
         if int(pgrp) == leader and state != "Z":
