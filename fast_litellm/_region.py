@@ -59,7 +59,8 @@ def _report(region: _native.Region, settings: RegionSettings) -> None:
         # The master ends old workers while new ones still import: no process may have the region then.
         logger().warning(
             "gunicorn's master does not have the region of its workers: a reload (SIGHUP) may begin with "
-            "empty counters; start it with --preload, or with -c python:fast_litellm.gunicorn"
+            "empty counters; start it with --preload, with -c python:fast_litellm.gunicorn, or with the "
+            "command fast-litellm in front"
         )
     if region.origin == "replaced":
         logger().warning(
