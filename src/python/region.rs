@@ -116,11 +116,10 @@ impl Region {
             }
         }
         let (region, kinship) =
-            py.detach(|| region::join_or_create(&family, name, &placement, capacity))?;
+            py.detach(|| region::join_or_create(&family, name, &placement, capacity, overflow))?;
         if kinship.joined.is_some() {
             return Ok(Self::of(region, Origin::Joined, kinship.obstacles));
         }
-        region.set_overflow(overflow);
         Ok(Self::of(region, Origin::Created, kinship.obstacles))
     }
 

@@ -177,7 +177,7 @@ fn nameless_file_in(name: &str, directory: &Path, len: u64) -> std::io::Result<M
 const PREFIX: &str = "fl-shm-";
 
 /// A region's name as memory objects carry it: the kernel takes 249 bytes, and a file's name no slash.
-fn label(name: &str) -> String {
+pub(crate) fn label(name: &str) -> String {
     name.chars().take(53).map(|c| if c == '/' { '_' } else { c }).collect()
 }
 
