@@ -163,3 +163,28 @@ pub(super) fn begin_use(path: &Path, file: &File) -> Result<(), AttachError> {
     hold(file).map_err(|_| replaced())?;
     if names(path, file) { Ok(()) } else { Err(replaced()) }
 }
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use super::*;
+    use crate::layout::Header;
+    use std::mem::offset_of;
+    use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn what_has_taken_the_place_of_a_stale_file_is_kept_though_nobody_uses_it() {
+        let path = Path::new("/dev/shm").join(format!("fl-shm-named-{}", std::process::id()));
+        let capacity = Capacity::checked(1024, 64, 4).unwrap();
+        let made = || open_named(&path, &[], true, capacity, Overflow::Deny).unwrap();
+        drop(made());
+        assert!(!retire(&path).unwrap());
+        let file = File::options().write(true).open(&path).unwrap();
+        file.write_all_at(&[7; 8], offset_of!(Header, pid_namespace) as u64).unwrap();
+        let stale = made();
+        assert!(matches!(stale.1, Opening::Replaced(AttachError::Namespace { .. })));
+        assert!(!retire(&path).unwrap());
+        drop(stale);
+        std::fs::remove_file(&path).unwrap();
+    }
+}
