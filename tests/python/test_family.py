@@ -355,6 +355,16 @@ def test_an_orphan_shares_nothing_with_the_children_of_who_adopts_it(
     assert "which started it" in log
 
 
+def test_capacities_that_are_rounded_are_no_others(tmp_path: Path) -> None:
+    program = Program(tmp_path, "print(json.dumps(pool('spawn')))")
+    sizes = {"KEYS": "10", "LEASE_CHUNKS": "65", "WORKERS": "9", "DEPLOYMENTS": "65"}
+    environment = {f"FAST_LITELLM_SHM_{name}": size for name, size in sizes.items()}
+    with program.start(**environment) as process:
+        out, log = process.communicate(timeout=WAIT_S)
+    assert log == ""
+    shared(uses(out))
+
+
 @pytest.mark.parametrize("name", ["team/a", "n" * 60, "a\tb", "x (deleted)"])
 def test_a_region_of_any_name_is_shared(tmp_path: Path, name: str) -> None:
     program = Program(tmp_path, "print(json.dumps(pool('spawn')))")
