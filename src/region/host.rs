@@ -41,6 +41,19 @@ pub fn processes() -> impl Iterator<Item = i32> {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
+/// Whether this process has children, as far as the kernel says so without being asked about all processes.
+/// None of them is waited for.
+pub fn has_children() -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        use nix::sys::wait::{Id, WaitPidFlag, waitid};
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        waitid(Id::All, flags) != Err(nix::errno::Errno::ECHILD)
+    }
+    #[cfg(not(target_os = "linux"))]
+    true
+}
+
 /// What some processes have started, and what those have, as far as it is not orphaned.
 pub fn descendants_of(ancestors: &[i32]) -> Vec<i32> {
     let parents: Vec<(i32, i32)> =

@@ -15,8 +15,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-/// Who loses a race attaches to the winner's; more would mean that the file comes and goes.
-const ROUNDS: usize = 5;
+/// Who loses a race attaches to the winner's, but many that look at a stale file at once hold it while they look:
+/// some 0.5 s. More would mean that others use it, or that it comes and goes.
+const ROUNDS: usize = 250;
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// How a named region was come by.
@@ -67,6 +68,8 @@ fn open(
                 let here = region.backing().file.as_ref().and_then(|file| id(file.metadata()));
                 return Ok(match family::find(heads, path, here) {
                     Some((familys, pid)) => (familys, Opening::Joined(pid)),
+                    // Who has removed a stale one says so, though somebody else was faster in making it anew.
+                    None if matches!(opening, Opening::Replaced(_)) => (region, opening),
                     None => (region, Opening::Attached),
                 });
             }

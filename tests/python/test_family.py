@@ -479,7 +479,10 @@ def test_workers_that_replace_a_stale_file_at_once_say_so_once(tmp_path: Path) -
     finally:
         path.unlink(missing_ok=True)
     results = uses(out)
-    assert sorted(use.origin for use in results) == ["opened"] * 15 + ["replaced"]
+    # Who has removed it may be overtaken by another one in making it.
+    assert sum(use.origin == "replaced" for use in results) == 1
+    assert {use.origin for use in results} <= {"replaced", "created", "opened"}
+    assert sum(use.admitted for use in results) == BURST
     assert [use for use in results if not use.healthy] == []
     assert "has been made anew" in log
     assert len(log.splitlines()) == 1
