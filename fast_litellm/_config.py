@@ -68,8 +68,16 @@ def max_connections_per_host() -> int | None:
     return most or None
 
 
-def _words(name: str) -> tuple[str, ...] | None:
-    raw = os.environ.get(name, "")
+def _text(name: str) -> str:
+    raw = os.environ.get(name, "").strip()
+    try:
+        raw.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{name}={raw!r} is not text: use UTF-8") from None
+    return raw
+
+
+def _words(raw: str) -> tuple[str, ...] | None:
     words = tuple(word.strip() for word in raw.split(",") if word.strip())
     return words or None
 
@@ -181,13 +189,13 @@ class RegionSettings(NamedTuple):
         path = os.environ.get("FAST_LITELLM_SHM", "").strip()
         return cls(
             path=path or None,
-            name=os.environ.get("FAST_LITELLM_SHM_NAME", "").strip() or "fast_litellm",
+            name=_text("FAST_LITELLM_SHM_NAME") or "fast_litellm",
             keys=_integer("FAST_LITELLM_SHM_KEYS", 65_536),
             lease_chunks=_integer("FAST_LITELLM_SHM_LEASE_CHUNKS", 8_192),
             workers=_integer("FAST_LITELLM_SHM_WORKERS", 256),
             deployments=_integer("FAST_LITELLM_SHM_DEPLOYMENTS", 1_024),
-            overflow=os.environ.get("FAST_LITELLM_SHM_OVERFLOW", "").strip() or "deny",
-            backing=_words("FAST_LITELLM_SHM_BACKING"),
-            directories=_words("FAST_LITELLM_SHM_DIR"),
+            overflow=_text("FAST_LITELLM_SHM_OVERFLOW") or "deny",
+            backing=_words(_text("FAST_LITELLM_SHM_BACKING")),
+            directories=_words(os.environ.get("FAST_LITELLM_SHM_DIR", "")),
             force=flag("FAST_LITELLM_SHM_FORCE", default=False),
         )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 
-from fast_litellm._processes import command_line, parent_of
+from fast_litellm._processes import command_line, is_fork_of, parent_of
 from fast_litellm.integrations import gunicorn
 
+_SPAWNED = "--multiprocessing-fork"
 _FORKSERVER = "multiprocessing.forkserver"
 
 
@@ -15,11 +17,13 @@ def heads() -> list[int]:
     """Return the process ids of those that started this process and its siblings, nearest first.
 
     Empty for a process that nobody started as a worker: what a shell, a supervisor or a container's init
-    starts are programs of their own, which share nothing.
+    starts are programs of their own, which share nothing. What started it may be a worker itself.
     """
-    started_by = _multiprocessing() or _forked()
-    before = gunicorn.upgraded_from(started_by[0] if started_by else os.getpid())
-    return started_by if before is None else [*started_by, before]
+    found = _multiprocessing() or _forked()
+    if found:
+        found = list(dict.fromkeys([*found, *_above(found[-1])]))
+    before = gunicorn.upgraded_from(found[0] if found else os.getpid())
+    return found if before is None or before in found else [*found, before]
 
 
 def _multiprocessing() -> list[int]:
@@ -29,23 +33,34 @@ def _multiprocessing() -> list[int]:
     line tells.
     """
     parent = os.getppid()
-    if "--multiprocessing-fork" in sys.orig_argv:
-        return [parent]
-    if any(_FORKSERVER in argument for argument in sys.orig_argv):
-        if _FORKSERVER.encode() not in command_line(parent):
-            return [parent]
-        above = parent_of(parent)
-        return [parent] if above is None else [parent, above]
     module = sys.modules.get("multiprocessing.process")
-    if module is not None and module.parent_process() is not None:
-        return [parent]
-    return []
+    starter = None if module is None else module.parent_process()
+    if any(_FORKSERVER in argument for argument in sys.orig_argv):
+        if is_fork_of("self", parent):
+            above = parent_of(parent)
+            return [parent] if above is None else [parent, above]
+        if starter is None:
+            return [parent]
+    if starter is not None:
+        # Who has adopted an orphan has not started it.
+        return [parent] if is_fork_of("self", parent) else [int(starter.pid)]
+    return [parent] if _SPAWNED in sys.orig_argv else []
 
 
 def _forked() -> list[int]:
-    """Who forked this process before it imported anything of ours: it runs the same command line."""
+    """Who forked this process before it imported anything of ours."""
     arbiter = gunicorn.arbiter_above()
     if arbiter is not None:
         return [arbiter]
-    own, parent = command_line("self"), os.getppid()
-    return [parent] if own and own == command_line(parent) else []
+    parent = os.getppid()
+    return [parent] if is_fork_of("self", parent) else []
+
+
+def _above(pid: int) -> Iterator[int]:
+    """Who started that process as a worker, who started that one, and so on."""
+    while (parent := parent_of(pid)) is not None:
+        spawned = f"\0{_SPAWNED}\0".encode() in command_line(pid)
+        if not spawned and not is_fork_of(pid, parent):
+            return
+        yield parent
+        pid = parent

@@ -88,15 +88,14 @@ def _report(region: _native.Region, settings: RegionSettings) -> None:
             region.proof_obstacle,
         )
     if region.origin in ("joined", "opened"):
-        wanted = {name: getattr(settings, name) for name in region.capacity}
-        wanted["overflow"] = settings.overflow
+        asked = {**region.asked, "overflow": settings.overflow}
         has = {**region.capacity, "overflow": region.overflow}
-        other = [name for name in wanted if wanted[name] != has[name]]
+        other = [name for name in asked if asked[name] != has[name]]
         if other:
             logger().warning(
                 "the region is used as it was made: %s; a change takes effect once no process uses it",
                 ", ".join(
-                    f"{has[name]} and not FAST_LITELLM_SHM_{name.upper()}={wanted[name]}"
+                    f"{has[name]} and not FAST_LITELLM_SHM_{name.upper()}={getattr(settings, name)}"
                     for name in other
                 ),
             )

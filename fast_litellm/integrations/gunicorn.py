@@ -83,12 +83,9 @@ def _arbiters(frame: FrameType | None) -> Iterator[FrameType]:
 
 def upgraded_from(master: int) -> int | None:
     """Return the pid of the master that started `master` to take its place (SIGUSR2), while it lives."""
-    before = os.environ.get("GUNICORN_PID", "")
-    if not before.isdigit():
-        return None
     # The variable is inherited by whatever else a master starts.
     parent = os.getppid() if master == os.getpid() else parent_of(master)
-    return int(before) if parent == int(before) else None
+    return parent if os.environ.get("GUNICORN_PID") == str(parent) else None
 
 
 def _patch(module: ModuleType) -> None:

@@ -29,6 +29,7 @@ pub(super) struct Region {
     engine: Arc<Engine>,
     origin: Origin,
     obstacles: Vec<String>,
+    asked: Capacity,
 }
 
 /// How a process came by its region.
@@ -45,8 +46,8 @@ impl Region {
         self.engine.clone()
     }
 
-    fn of(region: region::Region, origin: Origin, obstacles: Vec<String>) -> Self {
-        Self { engine: Arc::new(Engine::new(region)), origin, obstacles }
+    fn of(region: region::Region, origin: Origin, obstacles: Vec<String>, asked: Capacity) -> Self {
+        Self { engine: Arc::new(Engine::new(region)), origin, obstacles, asked }
     }
 }
 
@@ -116,12 +117,11 @@ impl Region {
             }
         }
         let (region, kinship) =
-            py.detach(|| region::join_or_create(&family, name, &placement, capacity))?;
+            py.detach(|| region::join_or_create(&family, name, &placement, capacity, overflow))?;
         if kinship.joined.is_some() {
-            return Ok(Self::of(region, Origin::Joined, kinship.obstacles));
+            return Ok(Self::of(region, Origin::Joined, kinship.obstacles, capacity));
         }
-        region.set_overflow(overflow);
-        Ok(Self::of(region, Origin::Created, kinship.obstacles))
+        Ok(Self::of(region, Origin::Created, kinship.obstacles, capacity))
     }
 
     /// Attaches to the region at `path`, or creates it there when nothing is, or nothing but one that is of
@@ -160,13 +160,15 @@ impl Region {
         let (region, opening) =
             py.detach(|| region::open_named(&path, &family, force, capacity, overflow))?;
         Ok(match opening {
-            Opening::Attached => Self::of(region, Origin::Opened, Vec::new()),
+            Opening::Attached => Self::of(region, Origin::Opened, Vec::new(), capacity),
             Opening::Joined(pid) => {
                 let why = format!("{} was removed while process {pid} uses it", path.display());
-                Self::of(region, Origin::Joined, vec![why])
+                Self::of(region, Origin::Joined, vec![why], capacity)
             }
-            Opening::Created => Self::of(region, Origin::Created, Vec::new()),
-            Opening::Replaced(why) => Self::of(region, Origin::Replaced, vec![why.to_string()]),
+            Opening::Created => Self::of(region, Origin::Created, Vec::new(), capacity),
+            Opening::Replaced(why) => {
+                Self::of(region, Origin::Replaced, vec![why.to_string()], capacity)
+            }
         })
     }
 
@@ -343,13 +345,13 @@ impl Region {
     /// Room that it has: `keys`, `lease_chunks`, `workers`, `deployments`.
     #[getter]
     fn capacity<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let has = self.engine.region().sections().capacity();
-        let capacity = PyDict::new(py);
-        capacity.set_item("keys", has.keys)?;
-        capacity.set_item("lease_chunks", has.lease_chunks)?;
-        capacity.set_item("workers", has.workers)?;
-        capacity.set_item("deployments", has.deployments)?;
-        Ok(capacity)
+        capacities(py, self.engine.region().sections().capacity())
+    }
+
+    /// Room that this process would have made, which is what it asked for, rounded up.
+    #[getter]
+    fn asked<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        capacities(py, self.asked)
     }
 
     /// Bytes of the region.
@@ -369,6 +371,15 @@ impl Region {
     fn fallbacks(&self) -> Vec<String> {
         self.engine.region().backing().fallbacks.clone()
     }
+}
+
+fn capacities(py: Python<'_>, of: Capacity) -> PyResult<Bound<'_, PyDict>> {
+    let capacity = PyDict::new(py);
+    capacity.set_item("keys", of.keys)?;
+    capacity.set_item("lease_chunks", of.lease_chunks)?;
+    capacity.set_item("workers", of.workers)?;
+    capacity.set_item("deployments", of.deployments)?;
+    Ok(capacity)
 }
 
 /// Makes `region` the one that this process and its children use. The first call wins.

@@ -168,6 +168,17 @@ fn map(
     Ok(region)
 }
 
+/// What is wrong with a file's header, if anything is.
+pub(super) fn check_header(file: &File) -> Result<(), AttachError> {
+    let found = file.metadata().map_err(AttachError::Map)?.len();
+    if found < HEADER_LEN {
+        return Err(AttachError::TooShort { found, expected: HEADER_LEN });
+    }
+    let head = Mapping::of_file_read_only(file, HEADER_LEN).map_err(AttachError::Map)?;
+    check_identity(head.header())?;
+    check_host(head.header(), &MonotonicClock, Access::Use)
+}
+
 fn check_identity(header: &Header) -> Result<(), AttachError> {
     let get = |word: &crate::sync::Word<u64>| word.load(Ordering::Relaxed);
     let magic = get(&header.magic);

@@ -95,7 +95,7 @@ fn region_name(path: &std::path::Path) -> Option<String> {
     let target = std::fs::read_link(path).ok()?;
     let text = target.to_str()?;
     if let Some(rest) = text.strip_prefix("/memfd:fl-shm:") {
-        return Some(printable(rest.trim_end_matches(" (deleted)")).into_owned());
+        return Some(printable(rest.strip_suffix(" (deleted)").unwrap_or(rest)).into_owned());
     }
     let kept = text.strip_suffix(" (deleted)");
     if let Some(label) = kept.and_then(|file| label_of(file.rsplit('/').next()?)) {

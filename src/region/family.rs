@@ -1,21 +1,22 @@
 //! The region of this process's family: of the process that started it as one of its workers, or of other
-//! workers that the same process started.
+//! workers that the same process started, or their workers.
 //!
 //! There is no registry that could be stale: a family's region is found through the descriptors of its members,
-//! as [`super::discover`] does. Siblings that start together take turns, by a lock on their parent's
-//! `/proc/<pid>/fd`: only the parent's user can open that, it ends with the parent, and leaves nothing behind.
+//! as [`super::discover`] does. A member keeps the `/proc/<pid>/fd` of each of its heads open, which tells it from
+//! a program that a head, or a worker, has just started. Those who start together take turns, by a lock on the
+//! topmost head's: only that one's user can open it, it ends with its processes, and leaves nothing behind.
 
 use super::backing::label;
 use super::{Found, Obstacle, Placement, Region, attach_live, create, discover, host};
 use crate::clock::MonotonicClock;
-use crate::config::Capacity;
+use crate::config::{Capacity, Overflow};
 use crate::error::{AttachError, CreateError};
 use crate::tables::names::printable;
 use std::fs::{File, TryLockError};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How often siblings ask whether it is their turn, and how long they pause: some 10 s. Making a region takes
+/// How often members ask whether it is their turn, and how long they pause: some 10 s. Making a region takes
 /// milliseconds; who is stopped in the middle of it must not keep the others from starting.
 const ATTEMPTS: u32 = 5_000;
 const PAUSE: Duration = Duration::from_millis(2);
@@ -33,27 +34,52 @@ pub struct Kinship {
 
 /// Joins the region called `name` of a family, or makes one for it.
 ///
-/// `heads` = the processes that started this one and its siblings, nearest first; they and their children are the
-/// family. Without any it just makes a region.
+/// `heads` = the processes that started this one and its siblings, nearest first; they and those of their
+/// descendants that name them as heads are the family. So is what this process has started as its workers.
 pub fn join_or_create(
     heads: &[i32],
     name: &str,
     placement: &Placement,
     capacity: Capacity,
+    overflow: Overflow,
 ) -> Result<(Region, Kinship), CreateError> {
     let mut obstacles = Vec::new();
     let heads = visible(heads, &mut obstacles);
-    let turn = heads.first().and_then(|&head| take_turn(head, &mut obstacles));
-    let joined = join(heads, &printable(&label(name)), &mut obstacles);
+    let kin = declare(heads, &mut obstacles);
+    let own = File::open(directory_of(own_pid())).ok();
+    let turn = kin.last().or(own.as_ref());
+    let taken = turn.is_some_and(|turn| take_turn(turn, &mut obstacles));
+    let mut refused = Vec::new();
+    let joined = join(heads, &printable(&label(name)), None, &mut refused);
     let made = match joined {
-        Some((region, pid)) => Ok((region, Some(pid))),
-        None => create(placement, capacity, Box::new(MonotonicClock)).map(|region| (region, None)),
+        // Who shares the family's has got over what was in the way of looking for it.
+        Some((region, pid)) => Ok((region, Kinship { joined: Some(pid), obstacles: refused })),
+        None => create(placement, capacity, Box::new(MonotonicClock)).map(|region| {
+            region.set_overflow(overflow);
+            obstacles.append(&mut refused);
+            if !heads.is_empty() && region.backing().file.is_none() {
+                let kind = region.backing().kind.name();
+                obstacles.push(format!("memory of the kind {kind} can only be inherited"));
+            }
+            (region, Kinship { joined: None, obstacles })
+        }),
     };
     // Said aloud: a child that another thread forked meanwhile has the descriptor, too.
-    if let Some(turn) = turn {
+    if let Some(turn) = turn.filter(|_| taken) {
         let _ = turn.unlock();
     }
-    made.map(|(region, joined)| (region, Kinship { joined, obstacles }))
+    made.map(|(mut region, kinship)| {
+        region.kin = kin;
+        (region, kinship)
+    })
+}
+
+fn own_pid() -> i32 {
+    i32::try_from(std::process::id()).unwrap_or(0)
+}
+
+fn directory_of(pid: i32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/fd"))
 }
 
 /// The heads as far as `/proc` shows them: their numbers would be others' in one of another pid namespace.
@@ -67,44 +93,64 @@ fn visible<'a>(heads: &'a [i32], obstacles: &mut Vec<String>) -> &'a [i32] {
     }
 }
 
-/// Waits for the siblings that are at it; `None` with an obstacle where they cannot be waited for.
-fn take_turn(head: i32, obstacles: &mut Vec<String>) -> Option<File> {
-    let path = PathBuf::from(format!("/proc/{head}/fd"));
-    let directory = match File::open(&path) {
-        Ok(directory) => directory,
+/// Names the heads as this process's: to be kept open as long as it uses their family's region.
+pub(super) fn declare(heads: &[i32], obstacles: &mut Vec<String>) -> Vec<File> {
+    let open = |&head: &i32| match File::open(directory_of(head)) {
+        Ok(directory) => Some(directory),
         Err(error) => {
             obstacles.push(format!("cannot look at process {head}, which started it: {error}"));
-            return None;
+            None
         }
     };
+    heads.iter().filter_map(open).collect()
+}
+
+/// Waits for the others that are at it. `false`, with an obstacle, where they cannot be waited for.
+fn take_turn(directory: &File, obstacles: &mut Vec<String>) -> bool {
     for _ in 0..ATTEMPTS {
         match directory.try_lock() {
-            Ok(()) => return Some(directory),
+            Ok(()) => return true,
             Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
             Err(TryLockError::Error(error)) => {
-                obstacles.push(format!("cannot lock {}: {error}", path.display()));
-                return None;
+                obstacles.push(format!("cannot wait for the others: {error}"));
+                return false;
             }
         }
     }
-    obstacles.push(format!("another worker of process {head} does not finish making the region"));
-    None
+    obstacles.push("another worker does not finish making the region".to_string());
+    false
 }
 
-/// The region of that name of a family, for who does not make one otherwise.
-pub(super) fn find(heads: &[i32], name: &str) -> Option<(Region, i32)> {
-    join(visible(heads, &mut Vec::new()), name, &mut Vec::new())
+/// The region of the file `path` that a family uses, if that is not the one with the id `here`.
+pub(super) fn find(heads: &[i32], path: &Path, here: Option<(u64, u64)>) -> Option<(Region, i32)> {
+    let heads = visible(heads, &mut Vec::new());
+    join(heads, &printable(&resolved(path).to_string_lossy()), here, &mut Vec::new())
 }
 
-/// Attaches to the oldest member's region of that name, as `discover` has it, that this process can use.
-fn join(heads: &[i32], name: &str, obstacles: &mut Vec<String>) -> Option<(Region, i32)> {
-    if heads.is_empty() {
-        return None;
+/// A file's path as the kernel tells that of an open one.
+fn resolved(path: &Path) -> PathBuf {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match (folder.unwrap_or(Path::new(".")).canonicalize(), path.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => path.to_path_buf(),
     }
+}
+
+/// Attaches to the oldest member's region of that name that this process can use; to none if that is `here`.
+fn join(
+    heads: &[i32],
+    name: &str,
+    here: Option<(u64, u64)>,
+    obstacles: &mut Vec<String>,
+) -> Option<(Region, i32)> {
+    let mut refused = Vec::new();
     for _ in 0..ROUNDS {
         let mut gone = false;
-        let mut refused = Vec::new();
+        refused.clear();
         for found in regions_of(heads, name) {
+            if here == Some(found.id) {
+                return None;
+            }
             let pid = found.pids.first().copied().unwrap_or(0);
             match attach_live(&found) {
                 Ok(region) => {
@@ -120,18 +166,35 @@ fn join(heads: &[i32], name: &str, obstacles: &mut Vec<String>) -> Option<(Regio
             return None;
         }
     }
-    obstacles.push("those that have one keep ending".to_string());
+    obstacles.append(&mut refused);
+    obstacles.push("processes that have one end while they are looked at".to_string());
     None
 }
 
 fn regions_of(heads: &[i32], name: &str) -> Vec<Found> {
-    let own = i32::try_from(std::process::id()).unwrap_or(0);
-    let mut members = heads.to_vec();
-    members.extend(host::children_of(heads));
+    if heads.is_empty() && !host::has_children() {
+        return Vec::new();
+    }
+    let own = own_pid();
+    let mut tops = heads.to_vec();
+    tops.push(own);
+    let directories: Vec<PathBuf> = tops.iter().copied().map(directory_of).collect();
+    let mut members = host::descendants_of(&tops);
+    members.retain(|&pid| names_a_head(pid, &directories));
+    members.extend(heads);
     members.sort_unstable();
     members.dedup();
     members.retain(|&pid| pid != own);
     let mut found = discover::discover_in(members);
     found.retain(|region| region.name == name);
     found
+}
+
+/// Whether a process has [`declare`]d one of the heads with these directories.
+fn names_a_head(pid: i32, directories: &[PathBuf]) -> bool {
+    std::fs::read_dir(directory_of(pid))
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .any(|link| directories.contains(&link))
 }

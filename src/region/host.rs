@@ -41,9 +41,35 @@ pub fn processes() -> impl Iterator<Item = i32> {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
-/// The children of some processes.
-pub fn children_of(parents: &[i32]) -> impl Iterator<Item = i32> {
-    processes().filter(|&pid| process_stat(pid).is_some_and(|stat| parents.contains(&stat.parent)))
+/// Whether this process has children, as far as the kernel says so without being asked about all processes.
+/// None of them is waited for.
+pub fn has_children() -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        use nix::sys::wait::{Id, WaitPidFlag, waitid};
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        waitid(Id::All, flags) != Err(nix::errno::Errno::ECHILD)
+    }
+    #[cfg(not(target_os = "linux"))]
+    true
+}
+
+/// What some processes have started, and what those have, as far as it is not orphaned.
+pub fn descendants_of(ancestors: &[i32]) -> Vec<i32> {
+    let parents: Vec<(i32, i32)> =
+        processes().filter_map(|pid| Some((pid, process_stat(pid)?.parent))).collect();
+    let mut found = ancestors.to_vec();
+    let mut next = 0;
+    while let Some(&ancestor) = found.get(next) {
+        let children = parents.iter().filter(|&&(_, parent)| parent == ancestor);
+        for &(pid, _) in children {
+            if !found.contains(&pid) {
+                found.push(pid);
+            }
+        }
+        next += 1;
+    }
+    found.split_off(ancestors.len())
 }
 
 /// Start time of this process; 0 = unknown.

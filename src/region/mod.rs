@@ -55,6 +55,8 @@ pub struct Region {
     seed: [u64; 2],
     findings: Option<Counts>,
     moment: Option<Moment>,
+    /// Kept open as long as this process uses the region: what makes it a member of a family.
+    kin: Vec<std::fs::File>,
 }
 
 /// The sections, each checked once.
@@ -121,6 +123,7 @@ impl Region {
             wall_base_s,
             seed,
             findings: None,
+            kin: Vec::new(),
             moment: None,
         }
     }

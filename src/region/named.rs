@@ -3,20 +3,21 @@
 //! Whoever uses a region's file holds a shared lock on it, which ends with its last process, however that ends.
 //! What nobody holds and does not fit this boot, these namespaces or this build can be of no use to anybody.
 
+use super::attach::check_header;
 use super::backing::hold;
 use super::{Placement, Region, attach_file, create, dump, family};
 use crate::clock::MonotonicClock;
 use crate::config::{Capacity, Overflow};
 use crate::error::{AttachError, CreateError, OpenError};
-use crate::tables::names::printable;
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-/// Who loses a race attaches to the winner's; more would mean that the file comes and goes.
-const ROUNDS: usize = 5;
+/// Who loses a race attaches to the winner's, but many that look at a stale file at once hold it while they look:
+/// some 0.5 s. More would mean that others use it, or that it comes and goes.
+const ROUNDS: usize = 250;
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// How a named region was come by.
@@ -43,16 +44,41 @@ pub fn open_named(
     capacity: Capacity,
     overflow: Overflow,
 ) -> Result<(Region, Opening), OpenError> {
+    // Before its region, so that no other member can see that and not whose it is.
+    let kin = family::declare(heads, &mut Vec::new());
+    let (mut region, opening) = open(path, heads, force, capacity, overflow)?;
+    region.kin = kin;
+    Ok((region, opening))
+}
+
+fn open(
+    path: &Path,
+    heads: &[i32],
+    force: bool,
+    capacity: Capacity,
+    overflow: Overflow,
+) -> Result<(Region, Opening), OpenError> {
     let placement = Placement::Named { path: path.to_path_buf(), force };
     let mut opening = Opening::Created;
     let mut in_use = None;
     for _ in 0..ROUNDS {
         match attach_file(path) {
-            Ok(region) => return Ok((region, Opening::Attached)),
+            Ok(region) => {
+                // The family's may have been removed, and this be what another server has made since.
+                let here = region.backing().file.as_ref().and_then(|file| id(file.metadata()));
+                return Ok(match family::find(heads, path, here) {
+                    Some((familys, pid)) => (familys, Opening::Joined(pid)),
+                    // Who has removed a stale one says so, though somebody else was faster in making it anew.
+                    None if matches!(opening, Opening::Replaced(_)) => (region, opening),
+                    None => (region, Opening::Attached),
+                });
+            }
             Err(AttachError::Open { source, .. }) if source.kind() == ErrorKind::NotFound => {
-                let name = path.display().to_string();
-                if let Some((region, pid)) = family::find(heads, &printable(&name)) {
-                    return Ok((region, Opening::Joined(pid)));
+                if let Some((region, pid)) = family::find(heads, path, None) {
+                    // Or a sibling has just made it.
+                    let there = region.backing().file.as_ref().is_some_and(|it| names(path, it));
+                    let opening = if there { Opening::Attached } else { Opening::Joined(pid) };
+                    return Ok((region, opening));
                 }
             }
             Err(AttachError::Replaced { .. }) => {
@@ -116,19 +142,22 @@ fn retire(path: &Path) -> std::io::Result<bool> {
         Err(TryLockError::WouldBlock) => return Ok(false),
         Err(TryLockError::Error(error)) => return Err(error),
     }
-    if names(path, &file) {
-        std::fs::remove_file(path)?;
+    // Somebody may have been faster, and have ended: what was refused is not there any more.
+    if !names(path, &file) || !check_header(&file).is_err_and(|error| is_of_another_time(&error)) {
+        return Ok(false);
     }
+    std::fs::remove_file(path)?;
     Ok(true)
 }
 
 /// Whether that is the file that `path` names now.
 pub(super) fn names(path: &Path, file: &File) -> bool {
-    let id = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
-    match (std::fs::symlink_metadata(path), file.metadata()) {
-        (Ok(there), Ok(here)) => id(there) == id(here),
-        _ => false,
-    }
+    let here = id(file.metadata());
+    here.is_some() && here == id(std::fs::symlink_metadata(path))
+}
+
+fn id(meta: std::io::Result<std::fs::Metadata>) -> Option<(u64, u64)> {
+    meta.ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
 /// Begins to use the file that was opened at `path`: it is held, and still what `path` names.
@@ -136,4 +165,29 @@ pub(super) fn begin_use(path: &Path, file: &File) -> Result<(), AttachError> {
     let replaced = || AttachError::Replaced { path: path.to_path_buf() };
     hold(file).map_err(|_| replaced())?;
     if names(path, file) { Ok(()) } else { Err(replaced()) }
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use super::*;
+    use crate::layout::Header;
+    use std::mem::offset_of;
+    use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn what_has_taken_the_place_of_a_stale_file_is_kept_though_nobody_uses_it() {
+        let path = Path::new("/dev/shm").join(format!("fl-shm-named-{}", std::process::id()));
+        let capacity = Capacity::checked(1024, 64, 4).unwrap();
+        let made = || open_named(&path, &[], true, capacity, Overflow::Deny).unwrap();
+        drop(made());
+        assert!(!retire(&path).unwrap());
+        let file = File::options().write(true).open(&path).unwrap();
+        file.write_all_at(&[7; 8], offset_of!(Header, pid_namespace) as u64).unwrap();
+        let stale = made();
+        assert!(matches!(stale.1, Opening::Replaced(AttachError::Namespace { .. })));
+        assert!(!retire(&path).unwrap());
+        drop(stale);
+        std::fs::remove_file(&path).unwrap();
+    }
 }

@@ -75,6 +75,10 @@ class Program:
         )
         self.path.write_text(text)
 
+    def define(self, text: str) -> None:
+        """Functions that its processes need besides."""
+        self.path.write_text(textwrap.dedent(text) + self.path.read_text())
+
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-P", self.path, *arguments],
@@ -264,3 +268,228 @@ def test_a_named_region_that_was_removed_is_still_the_familys(tmp_path: Path) ->
     for line in log.splitlines():
         assert line.startswith(f"{path} was removed while process {results[0].pid} uses it")
     assert len(log.splitlines()) == POOL
+
+
+def test_a_program_that_the_same_parent_started_is_no_sibling(tmp_path: Path) -> None:
+    """A launcher's pool shares nothing with a server that the launcher has started."""
+    program = Program(
+        tmp_path,
+        """
+        if len(sys.argv) > 1:
+            print(json.dumps([work()]), flush=True)
+            sys.stdin.readline()
+            sys.exit()
+        server = [sys.executable, "-P", __file__, "server"]
+        with subprocess.Popen(server, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+            (its,) = json.loads(other.stdout.readline())
+            print(json.dumps([its, *pool("spawn")]))
+            other.stdin.close()
+        """,
+    )
+    server, *workers = program.run()
+    assert (server.origin, server.admitted) == ("created", ASKED)
+    shared(workers)
+
+
+def test_a_program_with_the_command_line_of_its_parent_shares_nothing(tmp_path: Path) -> None:
+    """As a program that starts itself again does, and whatever comes from a standard input."""
+    program = Program(
+        tmp_path,
+        """
+        mine = work()
+        if "CHILD" in os.environ:
+            print(json.dumps([mine]))
+        else:
+            again = subprocess.check_output(sys.orig_argv, env={**os.environ, "CHILD": "1"}, text=True)
+            print(json.dumps([mine, *json.loads(again)]))
+        """,
+    )
+    results = program.run()
+    assert [(use.origin, use.admitted) for use in results] == [("created", ASKED)] * 2
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_an_orphan_shares_nothing_with_the_children_of_who_adopts_it(
+    tmp_path: Path, method: str
+) -> None:
+    program = Program(
+        tmp_path,
+        """
+        import ctypes
+        method, role, path = sys.argv[1:]
+        if role == "adopt":
+            assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0  # PR_SET_CHILD_SUBREAPER
+            server, starter = (
+                subprocess.Popen([*sys.orig_argv[:-2], role, path], stdin=subprocess.PIPE)
+                for role in ("serve", "start")
+            )
+            starter.wait()
+            until(lambda: os.path.exists(path))
+            print(open(path).read())
+            server.communicate()
+        elif role == "serve":
+            work()
+            sys.stdin.readline()
+        else:
+            context = multiprocessing.get_context(method)
+            begun = context.Event()
+            context.Process(target=late, args=(begun, os.getpid(), path)).start()
+            begun.wait()
+            os._exit(0)
+        """,
+    )
+    program.define(
+        """
+        import time
+
+        def until(condition):
+            while not condition():
+                time.sleep(0.01)
+
+        def late(begun, starter, path):
+            begun.set()
+            until(lambda: os.getppid() != starter)
+            with open(path + "~", "w") as file:
+                json.dump([work()], file)
+            os.rename(path + "~", path)
+        """
+    )
+    with program.start(method, "adopt", str(tmp_path / "answer")) as process:
+        out, log = process.communicate(timeout=WAIT_S)
+    (orphan,) = uses(out)
+    assert (orphan.origin, orphan.admitted, orphan.healthy) == ("created", ASKED, False)
+    assert log.startswith("limits are NOT shared between workers")
+    assert "which started it" in log
+
+
+def test_capacities_that_are_rounded_are_no_others(tmp_path: Path) -> None:
+    program = Program(tmp_path, "print(json.dumps(pool('spawn')))")
+    sizes = {"KEYS": "10", "LEASE_CHUNKS": "65", "WORKERS": "9", "DEPLOYMENTS": "65"}
+    environment = {f"FAST_LITELLM_SHM_{name}": size for name, size in sizes.items()}
+    with program.start(**environment) as process:
+        out, log = process.communicate(timeout=WAIT_S)
+    assert log == ""
+    shared(uses(out))
+
+
+@pytest.mark.parametrize("name", ["team/a", "n" * 60, "a\tb", "x (deleted)"])
+def test_a_region_of_any_name_is_shared(tmp_path: Path, name: str) -> None:
+    program = Program(tmp_path, "print(json.dumps(pool('spawn')))")
+    with program.start(FAST_LITELLM_SHM_NAME=name) as process:
+        out, log = process.communicate(timeout=WAIT_S)
+    assert log == ""
+    shared(uses(out))
+
+
+def test_memory_that_can_only_be_inherited_is_told(tmp_path: Path) -> None:
+    program = Program(tmp_path, "print(json.dumps(pool('spawn')))")
+    with program.start(FAST_LITELLM_SHM_BACKING="anonymous") as process:
+        out, log = process.communicate(timeout=WAIT_S)
+    assert [use.healthy for use in uses(out)] == [False] * POOL
+    lines = log.splitlines()
+    assert len(lines) == POOL
+    for line in lines:
+        assert line.startswith("limits are NOT shared between workers")
+        assert "memory of the kind anonymous can only be inherited" in line
+
+
+def test_who_started_workers_shares_what_they_made(tmp_path: Path) -> None:
+    program = Program(
+        tmp_path,
+        """
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(1) as pool:
+            print(json.dumps([pool.apply(work), work()]))
+        """,
+    )
+    worker, parent = program.run()
+    assert worker.origin == "created"
+    shared([worker, parent])
+
+
+def test_pools_of_workers_belong_to_the_family(tmp_path: Path) -> None:
+    """Though neither the workers nor who started them have used it before."""
+    program = Program(
+        tmp_path,
+        """
+        context = multiprocessing.get_context("spawn")
+        together = context.Barrier(2)
+        answers = context.SimpleQueue()
+        both = [context.Process(target=worker, args=(together, answers)) for _ in range(2)]
+        for each in both:
+            each.start()
+        print(json.dumps([answers.get() for _ in range(4)]))
+        for each in both:
+            each.join()
+        """,
+    )
+    program.define(
+        """
+        def worker(together, answers):
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                answers.put(pool.apply(work))
+                together.wait(30)
+                answers.put(work())
+                together.wait(30)
+        """
+    )
+    shared(program.run())
+
+
+@pytest.mark.parametrize("remade", [False, True])
+def test_a_removed_region_is_found_under_another_spelling_and_beside_a_new_one(
+    tmp_path: Path, *, remade: bool
+) -> None:
+    path = Path(f"/dev/shm/fast-litellm-test-{os.getpid()}")
+    (tmp_path / "link").symlink_to("/dev/shm")
+    program = Program(
+        tmp_path,
+        """
+        mine = work()
+        if len(sys.argv) > 1:
+            print(json.dumps([mine]))
+            sys.exit()
+        path = os.environ["FAST_LITELLM_SHM"]
+        os.remove(path)
+        if "REMADE" in os.environ:
+            subprocess.check_output([*sys.orig_argv, "other"])
+        print(json.dumps([mine, *pool("spawn")]))
+        """,
+    )
+    spelled = tmp_path / "link" / path.name
+    environment = {"FAST_LITELLM_SHM": str(spelled), **({"REMADE": "1"} if remade else {})}
+    try:
+        with program.start(**environment) as process:
+            out, log = process.communicate(timeout=WAIT_S)
+        assert path.exists() == remade
+    finally:
+        path.unlink(missing_ok=True)
+    results = uses(out)
+    assert [use.origin for use in results] == ["created", *["joined"] * POOL]
+    assert sum(use.admitted for use in results) == BURST
+    assert len(log.splitlines()) == POOL
+
+
+def test_workers_that_replace_a_stale_file_at_once_say_so_once(tmp_path: Path) -> None:
+    path = Path(f"/dev/shm/fast-litellm-test-{os.getpid()}")
+    program = Program(tmp_path, "print(json.dumps(pool('spawn')))")
+    program.path.write_text(program.path.read_text().replace(f"({POOL}", "(16"))
+    try:
+        with program.start(FAST_LITELLM_SHM=str(path)) as process:
+            process.communicate(timeout=WAIT_S)
+        offset = LayoutDocument.load().records["Header"].fields["pid_namespace"].offset
+        with path.open("r+b") as file:
+            file.seek(offset)
+            file.write(struct.pack("<Q", 12345))
+        with program.start(FAST_LITELLM_SHM=str(path)) as process:
+            out, log = process.communicate(timeout=WAIT_S)
+    finally:
+        path.unlink(missing_ok=True)
+    results = uses(out)
+    # Who has removed it may be overtaken by another one in making it.
+    assert sum(use.origin == "replaced" for use in results) == 1
+    assert {use.origin for use in results} <= {"replaced", "created", "opened"}
+    assert sum(use.admitted for use in results) == BURST
+    assert [use for use in results if not use.healthy] == []
+    assert "has been made anew" in log
+    assert len(log.splitlines()) == 1

@@ -87,13 +87,14 @@ def test_the_old_master_goes_on_when_the_new_one_is_taken_back(start: str, numbe
         can_be_filled(server)
 
 
-def test_an_old_master_without_workers_can_come_back_or_end() -> None:
+@pytest.mark.parametrize("preload", [True, False])
+def test_an_old_master_without_workers_can_come_back_or_end(*, preload: bool) -> None:
     """SIGWINCH takes the workers of a daemon away, SIGHUP gives it new ones."""
     # A real daemon would leave the test's process group.
     daemon = (
         "def when_ready(server):\n    server.cfg.set('daemon', True)\n\non_reload = when_ready\n"
     )
-    with Gunicorn(configuration=daemon) as server:
+    with Gunicorn(preload=preload, configuration=daemon) as server:
         first = server.master_pid
 
         def workers() -> list[int]:

@@ -544,6 +544,10 @@ def test_processes_that_open_at_once_get_one_region(folder: Path, stale: bool) -
         ("FAST_LITELLM_SHM_OVERFLOW", "evict", "use deny, shared or local"),
         ("FAST_LITELLM_SHM_OVERFLOW", "SHARED", "use deny, shared or local"),
         ("FAST_LITELLM_SHM_BACKING", "nonsense", "use memfd, file"),
+        # A byte that is no UTF-8.
+        ("FAST_LITELLM_SHM_NAME", "n\udcff", "use UTF-8"),
+        ("FAST_LITELLM_SHM_BACKING", "memfd\udcff", "use UTF-8"),
+        ("FAST_LITELLM_SHM_OVERFLOW", "deny\udcff", "use UTF-8"),
         ("FAST_LITELLM_SHM_FORCE", "maybe", "use true or false"),
         ("FAST_LITELLM_ENABLED", "maybe", "use true or false"),
         ("FAST_LITELLM_RUST_RATE_LIMITING", "maybe", "use true, false, canary:10 or rollout:50"),
@@ -558,7 +562,7 @@ def test_a_malformed_setting_is_named_with_its_value_and_the_remedy(
     error = done.stderr.strip().splitlines()[-1]
     assert re.match(r"fast_litellm\S*\.(ConfigError|OutOfRangeError): ", error), done.stderr
     assert name in error
-    assert value in error
+    assert ascii(value)[1:-1] in error
     assert remedy in error
 
 
