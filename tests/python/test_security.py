@@ -529,7 +529,7 @@ def test_a_preloading_master_survives_what_workers_write_into_its_region(folder:
 _ACTS = re.compile(
     r"\b(?:kill|killpg|tgkill|raise|sigqueue|waitpid|waitid|wait4|ptrace|setpriority|pidfd_send_signal)\s*\("
 )
-#: Asking whether there is such a process, or any child; and a program that stops itself when somebody types ^Z.
+#: Asking whether there is such a process, or any child; and what stops itself when somebody types ^Z.
 _HARMLESS = (
     "kill(Pid::from_raw(pid), None)",
     "waitid(Id::All, flags) != Err(nix::errno::Errno::ECHILD)",
