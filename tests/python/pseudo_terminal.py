@@ -21,10 +21,17 @@ GIVEN_BACK = "\x1b[?1049l"
 WAIT_S = 20.0
 
 
+def _hear_signals() -> None:
+    # As a shell does for its jobs; those of a test run under nohup, or in the background, are ignored.
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def _lead_the_session() -> None:
     # As a shell does: the terminal is the session's, and its keys are signals to the job.
     os.setsid()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    _hear_signals()
 
 
 class Terminal:
@@ -60,7 +67,7 @@ class Terminal:
             stdin=self._slave,
             stdout=self._slave,
             stderr=self._slave,
-            preexec_fn=_lead_the_session if session else None,
+            preexec_fn=_lead_the_session if session else _hear_signals,
         )
 
     def __enter__(self) -> Self:

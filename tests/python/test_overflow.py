@@ -279,7 +279,9 @@ def test_totals_of_each_rate_are_kept_apart() -> None:
 
 
 def counted_in_free_buckets(name: str) -> int:
-    path = next(fd for fd in Path("/proc/self/fd").iterdir() if name in os.readlink(fd))
+    path = next(
+        fd for fd in Path("/proc/self/fd").iterdir() if fd.exists() and name in os.readlink(fd)
+    )
     with RegionReader.map(path, LayoutDocument.load()) as reader:
         return reader.admissions_in_free_buckets()
 

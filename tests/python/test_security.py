@@ -107,12 +107,12 @@ def fl_shm_as(user: int, *arguments: object) -> subprocess.CompletedProcess[str]
     )
 
 
-def descriptors(pid: int) -> list[Path]:
-    """Where a process has regions open."""
+def descriptors(pid: int, name: str) -> list[Path]:
+    """Where a process has regions of that name open; it may have inherited others."""
     found = []
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
-            if "fl-shm" in os.readlink(link) or "security" in os.readlink(link):
+            if name in os.readlink(link):
                 found.append(link)
     return found
 
@@ -123,7 +123,7 @@ def descriptors(pid: int) -> list[Path]:
 @root_only
 def test_an_inherited_region_is_its_owners_only() -> None:
     with owned() as pid:
-        (link,) = descriptors(pid)
+        (link,) = descriptors(pid, "fl-shm:owned")
         status = link.stat()
         assert (stat.S_IMODE(status.st_mode), status.st_uid) == (0o600, OWNER)
 
@@ -150,7 +150,7 @@ def test_a_named_region_is_its_owners_only(folder: Path) -> None:
     with owned(path) as pid:
         status = path.stat()
         assert (stat.S_IMODE(status.st_mode), status.st_uid) == (0o600, OWNER)
-        (link,) = descriptors(pid)
+        (link,) = descriptors(pid, str(path))
 
         def steal() -> str:
             for place in (path, link):
@@ -309,7 +309,13 @@ def test_what_is_swapped_between_check_and_use_is_never_used(folder: Path) -> No
     victim.chmod(0o600)
     before = victim.read_bytes()
     mine = a_region(folder / "mine")
-    identity = mine.stat().st_ino
+
+    def opened() -> set[int]:
+        """Files below the directory, or removed from there."""
+        return {link.stat().st_ino for link in descriptors(os.getpid(), str(folder))}
+
+    # Those of other tests may linger.
+    identity, others = mine.stat().st_ino, opened()
 
     def link(target: Path) -> None:
         os.link(target, folder / "next")
@@ -344,7 +350,7 @@ def test_what_is_swapped_between_check_and_use_is_never_used(folder: Path) -> No
                 continue
             used += 1
             SimpleRateLimiter(60, region=region).check("k")
-            assert {link.stat().st_ino for link in descriptors(os.getpid())} <= {identity}
+            assert opened() - others <= {identity}
             region.leave()
     finally:
         swapper.kill()
