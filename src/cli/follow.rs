@@ -3,10 +3,9 @@
 use super::select::{self, Chosen, Select};
 use crate::error::AttachError;
 use crate::layout::{MAGIC, VERSION_MAJOR, fingerprint};
-use crate::region::{Region, discover};
+use crate::region::{Region, discover, identity};
 use crate::sync::{Ordering, Word};
 use std::fs::metadata;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// A region, as long as there is one of that name.
@@ -38,7 +37,7 @@ impl Followed {
             name: chosen.name().to_string(),
             file,
             path,
-            id: opened.map(|meta| (meta.dev(), meta.ino())).unwrap_or_default(),
+            id: opened.map(|meta| identity(&meta)).unwrap_or_default(),
             region: Some(region),
         }
     }
@@ -122,7 +121,7 @@ fn gone(name: &str) -> String {
 /// What stands at a path: device and inode, and how long it is.
 fn at(path: &Path) -> Option<((u64, u64), u64)> {
     let meta = metadata(path).ok()?;
-    Some(((meta.dev(), meta.ino()), meta.len()))
+    Some((identity(&meta), meta.len()))
 }
 
 /// Whether what made the region one of ours still stands in it.

@@ -82,8 +82,8 @@ impl Region {
     ///     backing: kinds of memory to try in order (memfd, file, anonymous, heap).
     ///     directories: where a tmpfs file may be made.
     ///     family: process ids of those that started this process and its siblings, nearest first. If one of
-    ///         them or of their children has a region of that name it is joined, as it is, whatever its
-    ///         capacities.
+    ///         them, or of those that they have started as workers, has a region of that name, it is joined as
+    ///         it is, whatever its capacities.
     ///
     /// Raises:
     ///     OutOfRangeError: a capacity or a kind is out of range.

@@ -1,9 +1,8 @@
 //! Using a region that somebody else made: gates in a fixed order, each with its own refusal. Nothing
 //! behind a gate is looked at before the gate has been passed.
 
-use super::backing::{Backing, BackingKind, hold};
+use super::backing::{Backing, BackingKind, hold, identity, names};
 use super::mapping::Mapping;
-use super::named::begin_use;
 use super::{Found, Region, Sections, dump, host};
 use crate::clock::{Clock, MonotonicClock};
 use crate::config::Capacity;
@@ -19,7 +18,11 @@ use std::path::Path;
 /// Attaches to a named region for use.
 pub fn attach_file(path: &Path) -> Result<Region, AttachError> {
     let file = open_own(path)?;
-    begin_use(path, &file)?;
+    let replaced = || AttachError::Replaced { path: path.to_path_buf() };
+    hold(&file).map_err(|_| replaced())?;
+    if !names(path, &file) {
+        return Err(replaced());
+    }
     attach(file, unchecked(path), Access::Use, Box::new(MonotonicClock))
 }
 
@@ -43,7 +46,7 @@ pub fn attach_live(found: &Found) -> Result<Region, AttachError> {
         error => error,
     })?;
     let meta = regular(&file, &found.path)?;
-    if (meta.dev(), meta.ino()) != found.id {
+    if identity(&meta) != found.id {
         return Err(replaced());
     }
     check_mode(&meta)?;
@@ -111,7 +114,7 @@ fn unchecked(path: &Path) -> Backing {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Access {
+pub(super) enum Access {
     Use,
     Look,
     /// At what was copied from another host, perhaps.
@@ -131,6 +134,24 @@ fn attach(
     map(file, backing, meta.len(), access, clock)
 }
 
+/// A file's header, mapped alone, once what it says of itself and of its host is believed.
+pub(super) fn believed(
+    file: &File,
+    len: u64,
+    access: Access,
+    clock: &dyn Clock,
+) -> Result<Mapping, AttachError> {
+    if len < HEADER_LEN {
+        return Err(AttachError::TooShort { found: len, expected: HEADER_LEN });
+    }
+    let head = Mapping::of_file_read_only(file, HEADER_LEN).map_err(AttachError::Map)?;
+    check_identity(head.header())?;
+    if access != Access::Dump {
+        check_host(head.header(), clock, access)?;
+    }
+    Ok(head)
+}
+
 /// The gates behind the file's: of the `len` bytes at its beginning.
 fn map(
     file: File,
@@ -139,15 +160,7 @@ fn map(
     access: Access,
     clock: Box<dyn Clock>,
 ) -> Result<Region, AttachError> {
-    if len < HEADER_LEN {
-        return Err(AttachError::TooShort { found: len, expected: HEADER_LEN });
-    }
-    // Only the header is mapped until it has been believed.
-    let head = Mapping::of_file_read_only(&file, HEADER_LEN).map_err(AttachError::Map)?;
-    check_identity(head.header())?;
-    if access != Access::Dump {
-        check_host(head.header(), &*clock, access)?;
-    }
+    let head = believed(&file, len, access, &*clock)?;
     let sections = check_lengths(head.header(), len)?;
     let map = match access {
         Access::Use => Mapping::of_file,
@@ -166,17 +179,6 @@ fn map(
     // Nothing is refused for what is found: limits go on, and each damaged word is met by its own rule.
     region.findings = (access == Access::Use).then(|| verify::count(&region));
     Ok(region)
-}
-
-/// What is wrong with a file's header, if anything is.
-pub(super) fn check_header(file: &File) -> Result<(), AttachError> {
-    let found = file.metadata().map_err(AttachError::Map)?.len();
-    if found < HEADER_LEN {
-        return Err(AttachError::TooShort { found, expected: HEADER_LEN });
-    }
-    let head = Mapping::of_file_read_only(file, HEADER_LEN).map_err(AttachError::Map)?;
-    check_identity(head.header())?;
-    check_host(head.header(), &MonotonicClock, Access::Use)
 }
 
 fn check_identity(header: &Header) -> Result<(), AttachError> {
@@ -310,7 +312,7 @@ mod tests {
             name: String::new(),
             path: format!("/proc/self/fd/{}", file.as_raw_fd()).into(),
             pids: Vec::new(),
-            id: (meta.dev(), meta.ino()),
+            id: identity(&meta),
             len: meta.len(),
         }
     }

@@ -2,8 +2,8 @@
 
 use super::mapping::{Mapping, file_system_type};
 use crate::error::CreateError;
-use std::fs::{File, OpenOptions, Permissions};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 const TMPFS_MAGIC: i64 = 0x0102_1994;
@@ -185,6 +185,19 @@ pub(crate) fn label(name: &str) -> String {
 pub(crate) fn label_of(file_name: &str) -> Option<&str> {
     let (label, unique) = file_name.strip_prefix(PREFIX)?.rsplit_once('-')?;
     (unique.len() == 16 && unique.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(label)
+}
+
+/// Device and inode: which file it is, whatever it is called.
+pub fn identity(meta: &Metadata) -> (u64, u64) {
+    (meta.dev(), meta.ino())
+}
+
+/// Whether that is the file that `path` names now.
+pub(crate) fn names(path: &Path, file: &File) -> bool {
+    match (std::fs::symlink_metadata(path), file.metadata()) {
+        (Ok(there), Ok(here)) => identity(&there) == identity(&here),
+        _ => false,
+    }
 }
 
 /// Begins to use a region's file: a shared lock, which ends with the last process that has inherited it.

@@ -1,7 +1,8 @@
 //! Making a region: memory, header, section table, and `state` last.
 
 use super::backing::{
-    self, Backing, BackingKind, Placement, hold, is_memory_file_system, new_private_file, reserve,
+    self, Backing, BackingKind, Placement, hold, identity, is_memory_file_system, new_private_file,
+    reserve,
 };
 use super::mapping::{Mapping, file_system_type};
 use super::{Region, Sections, host};
@@ -11,7 +12,7 @@ use crate::error::CreateError;
 use crate::layout::{self, BYTE_ORDER, Header, MAGIC, SectionRow, State};
 use crate::sync::Ordering;
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Creates a region and returns it ready for use.
@@ -99,7 +100,7 @@ fn under_its_path(file: File, path: &Path) -> File {
         .write(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
         .open(path);
-    let id = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino())).ok();
+    let id = |file: &File| file.metadata().map(|meta| identity(&meta)).ok();
     match again {
         Ok(again) if id(&again) == id(&file) && hold(&again).is_ok() => again,
         _ => file,

@@ -4,7 +4,7 @@
 //! lives: there is no registry that could be stale. Who has it open for reading only looks at it and is none
 //! of them. Only the caller's own processes are visible, unless the caller is root.
 
-use super::backing::label_of;
+use super::backing::{identity, label_of};
 use super::host::{process_stat, processes};
 use crate::tables::names::printable;
 use std::os::unix::fs::MetadataExt;
@@ -50,7 +50,7 @@ pub(super) fn discover_in(mut pids: Vec<i32>) -> Vec<Found> {
             let Ok(meta) = std::fs::metadata(&path) else {
                 continue;
             };
-            let id = (meta.dev(), meta.ino());
+            let id = identity(&meta);
             match found.iter_mut().find(|region| region.id == id) {
                 Some(region) if region.pids.contains(&pid) => {}
                 Some(region) => region.pids.push(pid),
@@ -71,7 +71,7 @@ pub fn orphans(live: &[Found]) -> Vec<Found> {
     let orphan = |path: PathBuf| {
         has_magic(&path).filter(|&ours| ours)?;
         let meta = std::fs::symlink_metadata(&path).ok()?;
-        let id = (meta.dev(), meta.ino());
+        let id = identity(&meta);
         let alone = meta.is_file() && !live.iter().any(|region| region.id == id);
         let name = printable(&path.display().to_string()).into_owned();
         alone.then(|| Found { name, path, pids: Vec::new(), id, len: meta.len() })

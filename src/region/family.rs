@@ -46,7 +46,8 @@ pub fn join_or_create(
     let mut obstacles = Vec::new();
     let heads = visible(heads, &mut obstacles);
     let kin = declare(heads, &mut obstacles);
-    let own = File::open(directory_of(own_pid())).ok();
+    // Nobody's worker takes turns with its own, whose topmost head it is.
+    let own = if heads.is_empty() { File::open(directory_of(own_pid())).ok() } else { None };
     let turn = kin.last().or(own.as_ref());
     let taken = turn.is_some_and(|turn| take_turn(turn, &mut obstacles));
     let mut refused = Vec::new();
@@ -137,13 +138,13 @@ fn resolved(path: &Path) -> PathBuf {
 }
 
 /// Attaches to the oldest member's region of that name that this process can use; to none if that is `here`.
+/// Why others could not be used is `refused`.
 fn join(
     heads: &[i32],
     name: &str,
     here: Option<(u64, u64)>,
-    obstacles: &mut Vec<String>,
+    refused: &mut Vec<String>,
 ) -> Option<(Region, i32)> {
-    let mut refused = Vec::new();
     for _ in 0..ROUNDS {
         let mut gone = false;
         refused.clear();
@@ -153,21 +154,16 @@ fn join(
             }
             let pid = found.pids.first().copied().unwrap_or(0);
             match attach_live(&found) {
-                Ok(region) => {
-                    obstacles.append(&mut refused);
-                    return Some((region, pid));
-                }
+                Ok(region) => return Some((region, pid)),
                 Err(AttachError::Replaced { .. }) => gone = true,
                 Err(error) => refused.push(format!("process {pid} has one, but {error}")),
             }
         }
         if !gone {
-            obstacles.append(&mut refused);
             return None;
         }
     }
-    obstacles.append(&mut refused);
-    obstacles.push("processes that have one end while they are looked at".to_string());
+    refused.push("processes that have one end while they are looked at".to_string());
     None
 }
 

@@ -14,7 +14,7 @@ mod touched;
 mod vantage;
 
 pub use attach::{attach_file, attach_live, attach_open, attach_read_only};
-pub use backing::{Backing, BackingKind, Placement};
+pub use backing::{Backing, BackingKind, Placement, identity};
 pub use create::{create, create_heap};
 pub use discover::{Found, discover, discover_of, orphans};
 pub use dump::{Moment, dump, moment_in};

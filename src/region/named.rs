@@ -3,15 +3,14 @@
 //! Whoever uses a region's file holds a shared lock on it, which ends with its last process, however that ends.
 //! What nobody holds and does not fit this boot, these namespaces or this build can be of no use to anybody.
 
-use super::attach::check_header;
-use super::backing::hold;
+use super::attach::{Access, believed, open_own};
+use super::backing::{identity, names};
 use super::{Placement, Region, attach_file, create, dump, family};
 use crate::clock::MonotonicClock;
 use crate::config::{Capacity, Overflow};
 use crate::error::{AttachError, CreateError, OpenError};
-use std::fs::{File, TryLockError};
+use std::fs::TryLockError;
 use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -65,7 +64,8 @@ fn open(
         match attach_file(path) {
             Ok(region) => {
                 // The family's may have been removed, and this be what another server has made since.
-                let here = region.backing().file.as_ref().and_then(|file| id(file.metadata()));
+                let here = region.backing().file.as_ref().and_then(|file| file.metadata().ok());
+                let here = here.as_ref().map(identity);
                 return Ok(match family::find(heads, path, here) {
                     Some((familys, pid)) => (familys, Opening::Joined(pid)),
                     // Who has removed a stale one says so, though somebody else was faster in making it anew.
@@ -132,9 +132,10 @@ fn is_of_another_time(error: &AttachError) -> bool {
 
 /// Removes the file at `path` if nobody uses it. `Ok(false)` = somebody does.
 fn retire(path: &Path) -> std::io::Result<bool> {
-    let file = super::attach::open_own(path).map_err(std::io::Error::other)?;
+    let file = open_own(path).map_err(std::io::Error::other)?;
+    let len = file.metadata()?.len();
     // A dump is kept on purpose.
-    if !matches!(dump::moment_of(&file, path, file.metadata()?.len()), Ok(None)) {
+    if !matches!(dump::moment_of(&file, path, len), Ok(None)) {
         return Err(ErrorKind::InvalidData.into());
     }
     match file.try_lock() {
@@ -143,28 +144,12 @@ fn retire(path: &Path) -> std::io::Result<bool> {
         Err(TryLockError::Error(error)) => return Err(error),
     }
     // Somebody may have been faster, and have ended: what was refused is not there any more.
-    if !names(path, &file) || !check_header(&file).is_err_and(|error| is_of_another_time(&error)) {
+    let header = believed(&file, len, Access::Use, &MonotonicClock);
+    if !names(path, &file) || !header.is_err_and(|error| is_of_another_time(&error)) {
         return Ok(false);
     }
     std::fs::remove_file(path)?;
     Ok(true)
-}
-
-/// Whether that is the file that `path` names now.
-pub(super) fn names(path: &Path, file: &File) -> bool {
-    let here = id(file.metadata());
-    here.is_some() && here == id(std::fs::symlink_metadata(path))
-}
-
-fn id(meta: std::io::Result<std::fs::Metadata>) -> Option<(u64, u64)> {
-    meta.ok().map(|meta| (meta.dev(), meta.ino()))
-}
-
-/// Begins to use the file that was opened at `path`: it is held, and still what `path` names.
-pub(super) fn begin_use(path: &Path, file: &File) -> Result<(), AttachError> {
-    let replaced = || AttachError::Replaced { path: path.to_path_buf() };
-    hold(file).map_err(|_| replaced())?;
-    if names(path, file) { Ok(()) } else { Err(replaced()) }
 }
 
 #[cfg(test)]
@@ -172,6 +157,7 @@ pub(super) fn begin_use(path: &Path, file: &File) -> Result<(), AttachError> {
 mod tests {
     use super::*;
     use crate::layout::Header;
+    use std::fs::File;
     use std::mem::offset_of;
     use std::os::unix::fs::FileExt;
 
