@@ -15,6 +15,7 @@ from typing import Any
 from fast_litellm import _native
 from fast_litellm._acceleration import get_patch_status
 from fast_litellm._log import logger
+from fast_litellm._region import is_apart
 
 _VARIABLE = "FAST_LITELLM_GUNICORN_CONFIG"
 _DEFAULT = "gunicorn.conf.py"
@@ -64,6 +65,8 @@ def tell(server: Any) -> None:
     """Log in gunicorn's log whether the workers share a region."""
     region = _native.default_region()
     reason = get_patch_status()["reason"]
+    if not reason and region is not None and is_apart(region):
+        reason = "; ".join(region.obstacles)
     if region is None or reason:
         server.log.warning("fast_litellm: limits are NOT shared between workers: %s", reason)
         return
@@ -127,5 +130,8 @@ def _both(theirs: Any, ours: Hook) -> Any:
                 ours(*args)
             except Exception:  # noqa: BLE001  # gunicorn must go on
                 logger().exception("a hook of fast_litellm's failed")
+                region = _native.default_region()
+                if region is not None:
+                    region.count_fallback()
 
     return both

@@ -75,12 +75,13 @@ def _report(region: _native.Region, settings: RegionSettings) -> None:
             "; ".join(region.obstacles),
         )
     elif region.obstacles:
-        region.count_fallback()
         logger().error(
             "limits are NOT shared between workers: this one cannot use what the others use (%s); start "
             "gunicorn with --preload, or set FAST_LITELLM_SHM to a path on tmpfs",
             "; ".join(region.obstacles),
         )
+    if is_apart(region):
+        region.count_fallback()
     if region.proof_obstacle is not None:
         logger().warning(
             "slots of a killed worker come back only after their time to live, or once its parent has "

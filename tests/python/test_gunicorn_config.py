@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from counting_server import BIN, LIMIT, CountingServer, regions_of
-from support import WAIT_S, fresh_environment, until
+from support import WAIT_S, fresh_environment, run_python, until
 
 OURS = ("-c", "python:fast_litellm.gunicorn")
 SHARED = "fast_litellm: all workers share one region of "
@@ -217,11 +217,15 @@ def tell(server):
 ours.tell = tell
 def when_ready(server):
     print("hook when_ready", flush=True)
+def post_worker_init(worker):
+    from fast_litellm import _native
+    print("fallbacks:", _native.default_region().fallback_count(), flush=True)
 """
     with served(*OURS, files={"gunicorn.conf.py": faulty}) as server:
         check_sharing(server, 2)
         log = server.log_text()
         assert "hook when_ready" in log
+        assert log.count("fallbacks: 1\n") == 2
         assert "a hook of fast_litellm's failed" in log
         assert "a fault of ours" in log
 
@@ -259,6 +263,22 @@ def test_the_import_alone_shares_too() -> None:
     with served(files=files) as server:
         check_sharing(server, 2)
         assert "fast_litellm" not in server.log_text()
+
+
+def test_a_master_that_others_do_not_share_with_says_so() -> None:
+    """As that of an upgrade to another layout."""
+    done = run_python(
+        """
+        from types import SimpleNamespace as Made
+        import fast_litellm._gunicorn_config as ours
+        apart = Made(origin="created", obstacles=["it has another layout"])
+        ours._native = Made(default_region=lambda: apart)
+        say = lambda text, *arguments: print(text % arguments)
+        ours.tell(Made(log=Made(warning=say, info=say)))
+        """
+    )
+    reason = "limits are NOT shared between workers: it has another layout"
+    assert done.stdout == f"fast_litellm: {reason}\n"
 
 
 def test_switched_off_it_says_so() -> None:
