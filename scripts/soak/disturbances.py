@@ -11,8 +11,10 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import astuple, dataclass
 
+from harness.proxy import is_alive
+
 from .journal import Journal
-from .servers import Upgradable, is_alive
+from .servers import Upgradable
 
 BOOT_S = 150.0
 

@@ -15,7 +15,7 @@ import time
 import uuid
 from pathlib import Path
 
-from harness.proxy import READY_LINE, Proxy, Server, children
+from harness.proxy import READY_LINE, Proxy, Server, children, is_alive
 from harness.setups import Deployment, Setup
 
 SMALL_APP = Path(__file__).with_name("small_app.py")
@@ -221,15 +221,6 @@ class LiteLlm(Upgradable, Proxy):
     def environment(self) -> dict[str, str]:
         """The environment."""
         return {**Proxy.environment(self), **self.marks()}
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
 
 
 def _is_upgrade_of(master: int, child: int) -> bool:

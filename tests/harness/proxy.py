@@ -450,20 +450,35 @@ def _socket_inodes(pid: int) -> set[str]:
 
 def children(parent: int) -> list[int]:
     """The process ids of the children of a process that live."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            # The name in the second field may hold anything, so read on from its last bracket.
-            state, ppid = (
-                (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[:2]
-            )
-        except OSError:  # gone since it was listed
-            continue
-        if int(ppid) == parent and state != "Z":
-            found.append(int(entry.name))
-    return sorted(found)
+    return _living(1, parent)
+
+
+def group(leader: int) -> list[int]:
+    """The process ids of the members of a process group that live."""
+    return _living(2, leader)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    return _stat(pid)[:1] not in ([], ["Z"], ["X"])
+
+
+def _living(field: int, value: int) -> list[int]:
+    pids = sorted(int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    stats = {pid: _stat(pid) for pid in pids}
+    return [
+        pid for pid, stat in stats.items() if stat and stat[0] != "Z" and stat[field] == str(value)
+    ]
+
+
+def _stat(pid: int) -> list[str]:
+    """What `/proc` says of a process: its state, parent, group and so on; nothing when it is gone."""
+    try:
+        # The name before these may hold anything, so read on from its last bracket.
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return []
+    return text.rpartition(")")[2].split()
 
 
 def command_line(pid: int) -> bytes:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ..proxy import UNWANTED, Server, StartError, children, free_port
+from ..proxy import UNWANTED, Server, StartError, children, free_port, group
 from .client import Client
 from .judge import Limits
 
@@ -239,23 +239,6 @@ def app_environment(directory: Path, name: str, limits: Limits) -> dict[str, str
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONWARNINGS": "ignore",
     }
-
-
-def group(leader: int) -> list[int]:
-    """The processes of a process group that live."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            state, _, pgrp = (
-                (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[:3]
-            )
-        except OSError:  # gone since it was listed
-            continue
-        if int(pgrp) == leader and state != "Z":
-            found.append(int(entry.name))
-    return sorted(found)
 
 
 def _workers(pids: Sequence[int]) -> list[int]:
