@@ -151,29 +151,34 @@ def check_sharing(server: CountingServer, workers: int) -> None:
     assert [regions_of(pid) for pid in pids] == [[region]] * workers
 
 
-HOOKS = """
+#: For hooks that say something, a line at once: workers that end together write into one log.
+SAY = """
 import os
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+"""
+HOOKS = f"""{SAY}
 workers = int(open("workers").read())
-print("read", flush=True)
+say("read")
 
 def when_ready(server):
-    print("hook when_ready", flush=True)
+    say("hook when_ready")
 
 class OnReload:
     def __call__(self, server):
-        print("hook on_reload to", workers, flush=True)
+        say("hook on_reload to", workers)
 
 on_reload = OnReload()
 
 def child_exit(server, worker):
-    print("hook child_exit", worker.pid, flush=True)
+    say("hook child_exit", worker.pid)
 
 worker_exit = "hooks.worker_exit"
 """
-HOOK_MODULE = """
+HOOK_MODULE = f"""{SAY}
 def worker_exit(server, worker):
     from fast_litellm import _native
-    print("hook worker_exit", worker.pid, _native.default_region() is not None, flush=True)
+    say("hook worker_exit", worker.pid, _native.default_region() is not None)
     raise RuntimeError("the user's own mistake")
 """
 

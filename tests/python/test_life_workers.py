@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -131,12 +130,12 @@ def test_a_reload_keeps_what_was_counted(server: Gunicorn) -> None:
 @of("preload-uvloop", "hooks-uvloop")
 def test_reloads_in_quick_succession(server: Gunicorn) -> None:
     with under_load(server) as run:
-        old = server.worker_pids()
         for _ in range(4):
+            done = server.reloads_begun()
             os.kill(server.master_pid, signal.SIGHUP)
-            time.sleep(0.1)  # a reload begins before the one before is over
-        new = server.replaced(old)
-        run.load.more(AFTER, of=new)
+            # The next one is asked for before this one is over.
+            server.until(lambda done=done: server.reloads_begun() > done, "begin to reload")
+        run.load.more(AFTER, of=server.after_last_reload())
     check(server)
 
 

@@ -17,6 +17,8 @@ from .client import Client
 from .judge import Limits
 
 END_TIMEOUT_S = 10.0
+#: What gunicorn says as it begins to reload.
+RELOADS = "Handling signal: hup\n"
 APPLICATION = Path(__file__).with_name("app.py")
 
 _numbers = itertools.count(1)
@@ -173,6 +175,24 @@ class Gunicorn(LifeServer):
         old = self.worker_pids()
         os.kill(self.master_pid, signal.SIGHUP)
         return self.replaced(old)
+
+    def reloads_begun(self) -> int:
+        """How many reloads it says that it has begun."""
+        return self.log_text().count(RELOADS)
+
+    def after_last_reload(self) -> list[int]:
+        """Wait until the reload that was begun last is over; returns the workers that it started."""
+
+        def started() -> set[int]:
+            since = self.log_text().rpartition(RELOADS)[2]
+            return {int(pid) for pid in re.findall(r"Booting worker with pid: (\d+)\n", since)}
+
+        def over() -> bool:
+            now = self.worker_pids()
+            return len(now) == self.workers and set(now) <= started()
+
+        self.until(over, "reload")
+        return self.worker_pids()
 
     def upgrade(self) -> int:
         """Start a second master beside the first, which serves, too; returns its pid."""
