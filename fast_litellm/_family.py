@@ -52,8 +52,9 @@ def _forked() -> list[int]:
     arbiter = gunicorn.arbiter_above()
     if arbiter is not None:
         return [arbiter]
-    parent = os.getppid()
-    return [parent] if is_fork_of("self", parent) else []
+    # As /proc numbers it, which may be of another pid namespace: the region then says what is in its way.
+    parent = parent_of("self")
+    return [os.getppid()] if parent is not None and is_fork_of("self", parent) else []
 
 
 def _above(pid: int) -> Iterator[int]:

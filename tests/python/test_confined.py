@@ -119,11 +119,11 @@ def check(found: Place) -> None:
         pytest.skip(f"cannot be made here: {obstacle}")
 
 
-def ran(where: Place, code: str, **env: str) -> subprocess.CompletedProcess[str]:
+def ran(where: Place, code: str, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Code run there, whatever became of it."""
     check(where)
     return subprocess.run(
-        where.command(sys.executable, "-c", textwrap.dedent(code)),
+        where.command(sys.executable, "-c", textwrap.dedent(code), *arguments),
         env={**fresh_environment(), **env},
         capture_output=True,
         text=True,
@@ -387,6 +387,48 @@ def test_workers_that_cannot_find_each_other_say_so(name: str, directory: Path) 
         assert "--preload" in server.log.read_text()
         # Each goes on with a region of its own.
         assert 20 <= server.admitted(60) <= 40
+
+
+#: Workers that a server which is not gunicorn's forks, before anything of ours is imported.
+FORKS = """
+    import ctypes, json, os, sys
+
+    user, title = json.loads(sys.argv[1])
+    read, write = os.pipe()
+    if os.fork():
+        os.close(write)
+        os.wait()
+        sys.stdout.write(os.read(read, 4096).decode())
+        sys.exit()
+    if title:
+        # As setproctitle does it.
+        with open("/proc/self/stat") as file:
+            start = int(file.read().rpartition(")")[2].split()[48 - 3])
+        ctypes.memset(start, ord("w"), len(title))
+    if user:
+        os.setgid(user)
+        os.setuid(user)
+    import fast_litellm
+    health = fast_litellm.health_check()
+    os.write(write, json.dumps([health["status"], health["fallbacks"]]).encode())
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "user", "title"),
+    [
+        ("own-pids", 0, ""),
+        ("foreign-proc", 0, ""),
+        ("own-pids", NOBODY, ""),
+        ("own-pids", NOBODY, "w"),
+    ],
+)
+def test_workers_of_any_server_that_forks_say_so(name: str, user: int, title: str) -> None:
+    alone = user == NOBODY or name == "foreign-proc"
+    done = ran(place(name), FORKS, json.dumps([user, title]))
+    assert done.returncode == 0, done.stderr
+    assert ("NOT shared between workers" in done.stderr) == alone
+    assert json.loads(done.stdout) == (["degraded", 1] if alone else ["ok", 0])
 
 
 # Two servers on one host

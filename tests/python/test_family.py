@@ -308,6 +308,43 @@ def test_a_program_with_the_command_line_of_its_parent_shares_nothing(tmp_path: 
     assert [(use.origin, use.admitted) for use in results] == [("created", ASKED)] * 2
 
 
+def test_programs_at_the_addresses_of_their_parent_share_nothing(tmp_path: Path) -> None:
+    """As under a debugger, or where the kernel is told not to choose them at random."""
+    program = Program(
+        tmp_path,
+        """
+        import ctypes
+        role = os.environ.get("ROLE")
+
+        def become(role):
+            # Of one length, so that all is at the same place.
+            return {**os.environ, "ROLE": role}
+
+        if role is None:
+            fixed = ctypes.CDLL(None).personality(0x40000) != -1  # ADDR_NO_RANDOMIZE
+            if fixed:
+                os.execve(sys.executable, sys.orig_argv, become("starts"))
+            print("null")
+        elif role == "starts":
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            start = lambda: subprocess.Popen(sys.orig_argv, env=become("serves"), **pipes)
+            with start() as one, start() as other:
+                print(json.dumps([json.loads(each.stdout.readline()) for each in (one, other)]))
+                for each in (one, other):
+                    each.stdin.close()
+        else:
+            print(json.dumps(work()), flush=True)
+            sys.stdin.readline()
+        """,
+    )
+    with program.start() as process:
+        out, log = process.communicate(timeout=WAIT_S)
+    assert log == ""
+    if json.loads(out) is None:
+        pytest.skip("addresses cannot be fixed here")
+    assert [(use.origin, use.admitted) for use in uses(out)] == [("created", ASKED)] * 2
+
+
 @pytest.mark.parametrize("method", ["spawn", "fork"])
 def test_an_orphan_shares_nothing_with_the_children_of_who_adopts_it(
     tmp_path: Path, method: str
