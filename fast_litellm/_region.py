@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 
 from fast_litellm import _native
@@ -9,6 +10,19 @@ from fast_litellm._config import RegionSettings, performance_sampling
 from fast_litellm._family import heads
 from fast_litellm._log import logger
 from fast_litellm.integrations import gunicorn
+
+#: Two threads that both find no region would make two, and siblings may join the one that is given up. A
+#: signal's handler may need the region while its thread is making it.
+_making = _thread.RLock()
+
+
+def _forget_threads() -> None:
+    global _making
+    _making = _thread.RLock()
+
+
+# Whoever holds it in the parent does not exist in the child.
+os.register_at_fork(after_in_child=_forget_threads)
 
 
 def process_region() -> _native.Region:
@@ -24,12 +38,18 @@ def process_region() -> _native.Region:
     region = _native.default_region()
     if region is not None:
         return region
+    with _making:
+        return _native.default_region() or _settle()
+
+
+def _settle() -> _native.Region:
+    """Make the region and tell what is not as it should be."""
     sampling = performance_sampling()
     settings = RegionSettings.from_environment()
     region = _make(settings)
     _native.set_sampling(sampling)
     if not _native.set_default_region(region):
-        # Another thread was first; its region is the one.
+        # A signal's handler was first; its region is the one.
         region.leave()
         first = _native.default_region()
         if first is not None:

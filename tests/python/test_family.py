@@ -444,6 +444,43 @@ def test_who_started_workers_shares_what_they_made(tmp_path: Path) -> None:
     shared([worker, parent])
 
 
+def test_threads_that_need_a_region_at_once_make_one(tmp_path: Path) -> None:
+    """The import makes it as a rule; where the acceleration is switched off, first uses do."""
+    program = Program(
+        tmp_path,
+        """
+        import threading, time
+        from fast_litellm import _region
+
+        make, made = _region._make, []
+
+        def slowly(settings):
+            made.append(make(settings))
+            time.sleep(0.2)
+            return made[-1]
+
+        _region._make = slowly
+        admitted = []
+        threads = [threading.Thread(target=lambda: admitted.append(work()[3])) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        # A child is no part of what its parent's threads are at.
+        while not made:
+            time.sleep(0.01)
+        child = os.fork()
+        if child == 0:
+            os._exit(work()[1] != "joined")
+        _, status = os.waitpid(child, 0)
+        for thread in threads:
+            thread.join()
+        print(json.dumps([len(made), sum(admitted) > 0, status]))
+        """,
+    )
+    with program.start(FAST_LITELLM_ENABLED="false") as process:
+        out, log = process.communicate(timeout=WAIT_S)
+    assert (json.loads(out), log) == ([1, True, 0], "")
+
+
 def test_pools_of_workers_belong_to_the_family(tmp_path: Path) -> None:
     """Though neither the workers nor who started them have used it before."""
     program = Program(
