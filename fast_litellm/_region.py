@@ -114,11 +114,14 @@ def _report(region: _native.Region, settings: RegionSettings) -> None:
         other = [name for name in asked if asked[name] != has[name]]
         if other:
             logger().warning(
-                "the region is used as it was made: %s; a change takes effect once no process uses it",
+                "the region is used as it was made: %s; a change takes effect once %s",
                 ", ".join(
                     f"{has[name]} and not FAST_LITELLM_SHM_{name.upper()}={getattr(settings, name)}"
                     for name in other
                 ),
+                "no process uses it"
+                if settings.path is None
+                else f"{settings.path} has been removed while no process uses it",
             )
 
 

@@ -409,6 +409,26 @@ def test_capacities_that_are_rounded_are_no_others(tmp_path: Path) -> None:
     shared(uses(out))
 
 
+def test_a_change_of_a_named_regions_capacity_is_told_until_it_can_be(tmp_path: Path) -> None:
+    path = tmp_path / "region"
+    program = Program(tmp_path, "print(json.dumps([work()]))")
+
+    def log(keys: int) -> str:
+        settings = {"SHM": str(path), "SHM_FORCE": "1", "SHM_KEYS": str(keys)}
+        named = {f"FAST_LITELLM_{name}": value for name, value in settings.items()}
+        with program.start(**named) as process:
+            _, log = process.communicate(timeout=WAIT_S)
+        return log
+
+    assert log(1_000) == ""
+    for _ in range(2):
+        # That nobody has used it meanwhile changes nothing.
+        assert "SHM_KEYS=100000; a change takes effect once" in (told := log(100_000))
+        assert f"{path} has been removed while no process uses it" in told
+    path.unlink()
+    assert log(100_000) == ""
+
+
 @pytest.mark.parametrize("name", ["team/a", "n" * 60, "a\tb", "x (deleted)"])
 def test_a_region_of_any_name_is_shared(tmp_path: Path, name: str) -> None:
     program = Program(tmp_path, "print(json.dumps(pool('spawn')))")
