@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import os
+import sys
 
 from fast_litellm import _native
 from fast_litellm._config import RegionSettings, performance_sampling
@@ -155,5 +156,15 @@ def _register_child() -> None:
     # worker table shows itself with the first slot that is asked for. What becomes another program at
     # once would leave a row behind that lives as long as that.
     region = _native.default_region()
-    if region is not None and not gunicorn.is_upgrading():
+    if region is not None and not _is_starting_a_program() and not gunicorn.is_upgrading():
         region.register()
+
+
+#: Functions of Python's that fork for that alone.
+_STARTERS = {("subprocess", "_execute_child"), ("os", "_spawnvef")}
+
+
+def _is_starting_a_program() -> bool:
+    """Whether what has just forked is Python's own way to start another program."""
+    frame = sys._getframe(2)
+    return (frame.f_globals.get("__name__"), frame.f_code.co_name) in _STARTERS

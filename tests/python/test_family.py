@@ -501,6 +501,39 @@ def test_threads_that_need_a_region_at_once_make_one(tmp_path: Path) -> None:
     assert (json.loads(out), log) == ([1, True, 0], "")
 
 
+def test_programs_that_are_started_take_no_row_of_the_workers(tmp_path: Path) -> None:
+    program = Program(
+        tmp_path,
+        """
+        import fast_litellm, signal, time
+        from fast_litellm import _native
+
+        region = _native.default_region()
+        # Python forks for each of these itself, and tells those that want to know.
+        sleep = ["sleep", "60"]
+        programs = [
+            subprocess.Popen(sleep, preexec_fn=os.setsid).pid,
+            os.spawnvp(os.P_NOWAIT, "sleep", sleep),
+        ]
+        for pid in programs:
+            while open(f"/proc/{pid}/comm").read() != "sleep\\n":
+                time.sleep(0.01)
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+        rows = lambda: {row["pid"] for row in json.loads(region.inspect())["workers"]}
+        while child not in rows():
+            time.sleep(0.01)
+        print(json.dumps([pid in rows() for pid in programs]))
+        for pid in [*programs, child]:
+            os.kill(pid, signal.SIGKILL)
+        """,
+    )
+    with program.start() as process:
+        out, log = process.communicate(timeout=WAIT_S)
+    assert (json.loads(out), log) == ([False, False], "")
+
+
 def test_pools_of_workers_belong_to_the_family(tmp_path: Path) -> None:
     """Though neither the workers nor who started them have used it before."""
     program = Program(
