@@ -23,11 +23,19 @@ class _Trigger:
         """Find nothing; for the first of the servers, what the finders do that there are then."""
         if name not in _SERVERS or self not in sys.meta_path:
             return None
-        sys.meta_path.remove(self)
-        _accelerate()
+        # Who looks whether there is one, and finds none, starts no server.
+        if self._found(name, path, target) is None:
+            return None
+        # A finder that asks all of them for the same has been here by now.
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+            _accelerate()
         # This import goes on behind the place where fast_litellm has put its own finder.
+        return self._found(name, path, target)
+
+    def _found(self, name: str, path: object, target: object) -> "ModuleSpec | None":
         for finder in list(sys.meta_path):
-            if not hasattr(finder, "find_spec"):
+            if finder is self or not hasattr(finder, "find_spec"):
                 continue
             spec: ModuleSpec | None = finder.find_spec(name, path, target)  # type: ignore[arg-type]
             if spec is not None:

@@ -228,6 +228,22 @@ def test_a_program_without_a_server_gets_nothing() -> None:
     assert answer("python", "-c", code) == [False, []]
 
 
+def test_looking_for_a_server_that_is_not_there_is_no_start_of_one() -> None:
+    """Neither alarm nor region: not here, nor where fast_litellm is not installed."""
+    code = """if True:
+        import importlib.util, json, sys
+        finder = sys.meta_path[0]
+        sys.modules["fast_litellm"] = None
+        sys.path_hooks.clear()
+        sys.path_importer_cache.clear()
+        try:
+            import litellm
+        except ImportError:
+            there = importlib.util.find_spec("uvicorn") is not None
+        print(json.dumps([there, finder in sys.meta_path]))"""
+    assert answer("python", "-c", code) == [False, True]
+
+
 def test_a_malformed_setting_stops_the_program(tmp_path: Path) -> None:
     module(tmp_path, "litellm", TELLS)
     code = """if True:
