@@ -82,6 +82,16 @@ def _words(raw: str) -> tuple[str, ...] | None:
     return words or None
 
 
+def _kinds(name: str) -> tuple[str, ...] | None:
+    kinds = _words(_text(name))
+    # The engine's name for memory that not even forked children share.
+    if kinds and "heap" in kinds:
+        raise ConfigError(
+            f"{name}={','.join(kinds)}: workers cannot share a heap: use memfd, file or anonymous"
+        )
+    return kinds
+
+
 def performance_sampling() -> int:
     """One in how many operations is timed: `FAST_LITELLM_PERFORMANCE_SAMPLING`, a part of them; 0 = none.
 
@@ -195,7 +205,7 @@ class RegionSettings(NamedTuple):
             workers=_integer("FAST_LITELLM_SHM_WORKERS", 256),
             deployments=_integer("FAST_LITELLM_SHM_DEPLOYMENTS", 1_024),
             overflow=_text("FAST_LITELLM_SHM_OVERFLOW") or "deny",
-            backing=_words(_text("FAST_LITELLM_SHM_BACKING")),
+            backing=_kinds("FAST_LITELLM_SHM_BACKING"),
             directories=_words(os.environ.get("FAST_LITELLM_SHM_DIR", "")),
             force=flag("FAST_LITELLM_SHM_FORCE", default=False),
         )

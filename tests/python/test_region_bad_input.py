@@ -544,6 +544,8 @@ def test_processes_that_open_at_once_get_one_region(folder: Path, stale: bool) -
         ("FAST_LITELLM_SHM_OVERFLOW", "evict", "use deny, shared or local"),
         ("FAST_LITELLM_SHM_OVERFLOW", "SHARED", "use deny, shared or local"),
         ("FAST_LITELLM_SHM_BACKING", "nonsense", "use memfd, file"),
+        ("FAST_LITELLM_SHM_BACKING", "heap", "use memfd, file or anonymous"),
+        ("FAST_LITELLM_SHM_BACKING", "memfd,heap", "use memfd, file or anonymous"),
         # A byte that is no UTF-8.
         ("FAST_LITELLM_SHM_NAME", "n\udcff", "use UTF-8"),
         ("FAST_LITELLM_SHM_BACKING", "memfd\udcff", "use UTF-8"),
