@@ -166,5 +166,8 @@ _STARTERS = {("subprocess", "_execute_child"), ("os", "_spawnvef")}
 
 def _is_starting_a_program() -> bool:
     """Whether what has just forked is Python's own way to start another program."""
-    frame = sys._getframe(2)
-    return (frame.f_globals.get("__name__"), frame.f_code.co_name) in _STARTERS
+    # A server written in C, as uWSGI is, forks without a frame of Python's.
+    frame = sys._getframe(1).f_back
+    return (
+        frame is not None and (frame.f_globals.get("__name__"), frame.f_code.co_name) in _STARTERS
+    )
