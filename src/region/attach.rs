@@ -19,6 +19,9 @@ use std::path::Path;
 pub fn attach_file(path: &Path) -> Result<Region, AttachError> {
     let file = open_own(path)?;
     let replaced = || AttachError::Replaced { path: path.to_path_buf() };
+    // Whoever only looks at what it cannot use must not seem to use it.
+    let len = file.metadata().map_err(AttachError::Map)?.len();
+    believed(&file, len, Access::Use, &MonotonicClock)?;
     hold(&file).map_err(|_| replaced())?;
     if !names(path, &file) {
         return Err(replaced());

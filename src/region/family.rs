@@ -107,7 +107,7 @@ pub(super) fn declare(heads: &[i32], obstacles: &mut Vec<String>) -> Vec<File> {
 }
 
 /// Waits for the others that are at it. `false`, with an obstacle, where they cannot be waited for.
-fn take_turn(directory: &File, obstacles: &mut Vec<String>) -> bool {
+pub(super) fn take_turn(directory: &File, obstacles: &mut Vec<String>) -> bool {
     for _ in 0..ATTEMPTS {
         match directory.try_lock() {
             Ok(()) => return true,

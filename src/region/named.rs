@@ -9,15 +9,20 @@ use super::{Placement, Region, attach_file, create, dump, family};
 use crate::clock::MonotonicClock;
 use crate::config::{Capacity, Overflow};
 use crate::error::{AttachError, CreateError, OpenError};
-use std::fs::TryLockError;
+use std::cell::Cell;
+use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
-/// Who loses a race attaches to the winner's, but many that look at a stale file at once hold it while they look:
-/// some 0.5 s. More would mean that others use it, or that it comes and goes.
-const ROUNDS: usize = 250;
+/// How often is looked, and how long paused: some 10 s. Who is stopped while it removes a stale file, or makes
+/// one, must not keep the others from starting.
+const ROUNDS: usize = 5_000;
 const PAUSE: Duration = Duration::from_millis(2);
+/// Many that find a stale file hold it for an instant each: if it is still held after some 0.5 s, others use it.
+const ROUNDS_IN_USE: usize = 250;
+/// Others that are making theirs may have taken what memory there is, until all but one of them give up.
+const ROUNDS_FULL: usize = 30;
 
 /// How a named region was come by.
 #[derive(Debug)]
@@ -45,21 +50,57 @@ pub fn open_named(
 ) -> Result<(Region, Opening), OpenError> {
     // Before its region, so that no other member can see that and not whose it is.
     let kin = family::declare(heads, &mut Vec::new());
-    let (mut region, opening) = open(path, heads, force, capacity, overflow)?;
+    let turn = Turn::new(kin.last());
+    let (mut region, opening) = open(path, heads, &turn, || {
+        let placement = Placement::Named { path: path.to_path_buf(), force };
+        let region = create(&placement, capacity, Box::new(MonotonicClock))?;
+        region.set_overflow(overflow);
+        Ok(region)
+    })?;
+    drop(turn);
     region.kin = kin;
     Ok((region, opening))
+}
+
+/// One of a family makes the region while the others wait: if each made one, for which there is one name, that
+/// would be too much for a small `/dev/shm`.
+struct Turn<'a> {
+    directory: Option<&'a File>,
+    taken: Cell<Option<bool>>,
+}
+
+impl<'a> Turn<'a> {
+    fn new(directory: Option<&'a File>) -> Self {
+        Self { directory, taken: Cell::new(None) }
+    }
+
+    /// Waits for it. `false` = this was done before.
+    fn take(&self) -> bool {
+        if self.taken.get().is_some() {
+            return false;
+        }
+        let taken = self.directory.is_some_and(|it| family::take_turn(it, &mut Vec::new()));
+        self.taken.set(Some(taken));
+        taken
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Some(directory) = self.directory.filter(|_| self.taken.get() == Some(true)) {
+            let _ = directory.unlock();
+        }
+    }
 }
 
 fn open(
     path: &Path,
     heads: &[i32],
-    force: bool,
-    capacity: Capacity,
-    overflow: Overflow,
+    turn: &Turn<'_>,
+    make: impl Fn() -> Result<Region, CreateError>,
 ) -> Result<(Region, Opening), OpenError> {
-    let placement = Placement::Named { path: path.to_path_buf(), force };
     let mut opening = Opening::Created;
-    let mut in_use = None;
+    let (mut in_use, mut rounds_in_use, mut rounds_full) = (None, 0, 0);
     for _ in 0..ROUNDS {
         match attach_file(path) {
             Ok(region) => {
@@ -86,10 +127,13 @@ fn open(
                 continue;
             }
             Err(error) if is_of_another_time(&error) => match retire(path) {
-                Ok(true) => opening = Opening::Replaced(error),
-                Ok(false) => {
-                    // By others that cannot use it either, or it is a new one of somebody who was faster.
+                Ok(Retired::Removed) => opening = Opening::Replaced(error),
+                Ok(held) => {
                     in_use = Some(error);
+                    rounds_in_use = if held == Retired::InUse { rounds_in_use + 1 } else { 0 };
+                    if rounds_in_use == ROUNDS_IN_USE {
+                        break;
+                    }
                     std::thread::sleep(PAUSE);
                     continue;
                 }
@@ -97,13 +141,20 @@ fn open(
             },
             Err(error) => return Err(refused(path, error)),
         }
-        match create(&placement, capacity, Box::new(MonotonicClock)) {
-            Ok(region) => {
-                region.set_overflow(overflow);
-                return Ok((region, opening));
-            }
+        if turn.take() {
+            continue;
+        }
+        match make() {
+            Ok(region) => return Ok((region, opening)),
             Err(CreateError::Backing { source, .. })
                 if source.kind() == ErrorKind::AlreadyExists => {}
+            Err(CreateError::Backing { source, .. })
+                if source.kind() == ErrorKind::StorageFull && rounds_full < ROUNDS_FULL =>
+            {
+                rounds_full += 1;
+                // Each for another time, or they would meet again.
+                std::thread::sleep(PAUSE * (8 + std::process::id() % 32));
+            }
             Err(error) => return Err(error.into()),
         }
     }
@@ -130,8 +181,18 @@ fn is_of_another_time(error: &AttachError) -> bool {
     )
 }
 
-/// Removes the file at `path` if nobody uses it. `Ok(false)` = somebody does.
-fn retire(path: &Path) -> std::io::Result<bool> {
+/// What became of a stale file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Retired {
+    Removed,
+    /// By others that cannot use it either; or it is a new one of somebody who was faster.
+    LookedAt,
+    /// By others that can use it, as far as an instant tells.
+    InUse,
+}
+
+/// Removes the file at `path` if nobody uses it.
+fn retire(path: &Path) -> std::io::Result<Retired> {
     let file = open_own(path).map_err(std::io::Error::other)?;
     let len = file.metadata()?.len();
     // A dump is kept on purpose.
@@ -140,16 +201,20 @@ fn retire(path: &Path) -> std::io::Result<bool> {
     }
     match file.try_lock() {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Ok(false),
+        // Whoever removes it has it alone, and whoever uses it does not.
+        Err(TryLockError::WouldBlock) => {
+            let is_shared = file.try_lock_shared().is_ok();
+            return Ok(if is_shared { Retired::InUse } else { Retired::LookedAt });
+        }
         Err(TryLockError::Error(error)) => return Err(error),
     }
     // Somebody may have been faster, and have ended: what was refused is not there any more.
     let header = believed(&file, len, Access::Use, &MonotonicClock);
     if !names(path, &file) || !header.is_err_and(|error| is_of_another_time(&error)) {
-        return Ok(false);
+        return Ok(Retired::LookedAt);
     }
     std::fs::remove_file(path)?;
-    Ok(true)
+    Ok(Retired::Removed)
 }
 
 #[cfg(test)]
@@ -157,7 +222,6 @@ fn retire(path: &Path) -> std::io::Result<bool> {
 mod tests {
     use super::*;
     use crate::layout::Header;
-    use std::fs::File;
     use std::mem::offset_of;
     use std::os::unix::fs::FileExt;
 
@@ -167,13 +231,32 @@ mod tests {
         let capacity = Capacity::checked(1024, 64, 4).unwrap();
         let made = || open_named(&path, &[], true, capacity, Overflow::Deny).unwrap();
         drop(made());
-        assert!(!retire(&path).unwrap());
+        assert_ne!(retire(&path).unwrap(), Retired::Removed);
         let file = File::options().write(true).open(&path).unwrap();
         file.write_all_at(&[7; 8], offset_of!(Header, pid_namespace) as u64).unwrap();
         let stale = made();
         assert!(matches!(stale.1, Opening::Replaced(AttachError::Namespace { .. })));
-        assert!(!retire(&path).unwrap());
+        assert_ne!(retire(&path).unwrap(), Retired::Removed);
         drop(stale);
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn who_is_slow_in_removing_a_stale_file_is_waited_for() {
+        let path = Path::new("/dev/shm").join(format!("fl-shm-slow-{}", std::process::id()));
+        let capacity = Capacity::checked(1024, 64, 4).unwrap();
+        let made = || open_named(&path, &[], true, capacity, Overflow::Deny).unwrap().1;
+        made();
+        let file = File::options().write(true).open(&path).unwrap();
+        file.write_all_at(&[7; 8], offset_of!(Header, pid_namespace) as u64).unwrap();
+        file.try_lock().unwrap();
+        let slow = std::thread::spawn(move || {
+            // Longer than what is in use is looked at.
+            std::thread::sleep(PAUSE * 2 * u32::try_from(ROUNDS_IN_USE).unwrap());
+            drop(file);
+        });
+        assert!(matches!(made(), Opening::Replaced(AttachError::Namespace { .. })));
+        slow.join().unwrap();
         std::fs::remove_file(&path).unwrap();
     }
 }

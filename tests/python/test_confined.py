@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from confined import NOBODY, PLACES, READ_ONLY_ROOT, Place, as_user
+from confined import NOBODY, PLACES, READ_ONLY_ROOT, SHM, Place, as_user
 from fl_shm import command
 from harness.proxy import can_connect, free_port
 from support import fresh_environment, until
@@ -267,11 +267,15 @@ def test_limits_are_exact_and_the_dead_give_their_slots_back(name: str) -> None:
         assert "mount -t proc proc /proc" in done.stderr
 
 
-def test_a_named_region_lives_in_a_container_too() -> None:
-    done = ran(place("container"), ENGINE, FAST_LITELLM_SHM="/dev/shm/region")
+@pytest.mark.parametrize(("name", "freed"), [("container", "as zombies"), ("no-proc", "never")])
+def test_a_named_region_lives_in_a_container_too(name: str, freed: str) -> None:
+    where = place(name)
+    if "/dev/shm" not in where.mounts:
+        where = where._replace(mounts=f"{where.mounts}; {SHM.format('64m')}")
+    done = ran(where, ENGINE, FAST_LITELLM_SHM="/dev/shm/region")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert (report["admitted"], report["held"], report["freed"]) == (20, 5, "as zombies")
+    assert (report["admitted"], report["held"], report["freed"]) == (20, 5, freed)
     assert (report["backing"], report["names"]) == ("file", ["region"])
 
 
@@ -301,6 +305,65 @@ def test_a_named_region_that_does_not_fit_is_refused_with_the_remedy() -> None:
         assert "docker run --shm-size" in told
         assert "FAST_LITELLM_SHM_KEYS" in told
     assert "limits are NOT shared between workers" in done.stderr
+
+
+#: Processes that begin at one instant, as workers of one program or by themselves: where each has its
+#: region from, and what there is of it.
+TOGETHER = """
+    import json, multiprocessing, os, subprocess, sys, time
+
+    WORKER = "import sys, time; time.sleep(max(0, float(sys.argv[1]) - time.time())); " \\
+        "from fast_litellm import _native; import fast_litellm; " \\
+        "print(getattr(_native.default_region(), 'origin', None)); sys.stdin.read()"
+
+    def work(start, tell, end):
+        time.sleep(max(0, start - time.time()))
+        import fast_litellm
+        from fast_litellm import _native
+        tell.put(getattr(_native.default_region(), "origin", None))
+        end.wait()
+
+    if __name__ == "__main__":
+        count = int(sys.argv[1])
+        if sys.argv[2] == "workers":
+            spawn = multiprocessing.get_context("spawn")
+            tell, end, start = spawn.Queue(), spawn.Event(), time.time() + 1
+            workers = [spawn.Process(target=work, args=(start, tell, end)) for _ in range(count)]
+            for worker in workers:
+                worker.start()
+            told = [tell.get(timeout=40) for _ in workers]
+            end.set()
+            for worker in workers:
+                worker.join()
+        else:
+            start = str(time.time() + 1)
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            command = [sys.executable, "-c", WORKER, start]
+            alone = [subprocess.Popen(command, **pipes) for _ in range(count)]
+            told = [each.stdout.readline().strip() for each in alone]
+            for each in alone:
+                each.communicate()
+        there = [name for name in os.listdir("/dev/shm") if name.startswith("region")]
+        print(json.dumps([sorted(map(str, told)), there]))
+"""
+
+
+@pytest.mark.parametrize("kind", ["workers", "strangers"])
+def test_those_who_start_together_need_the_memory_of_one_region(kind: str, directory: Path) -> None:
+    where = Place(SHM.format("40m"))
+    check(where)
+    program = directory / "together.py"
+    program.write_text(textwrap.dedent(TOGETHER))
+    done = subprocess.run(
+        where.command(sys.executable, "-P", str(program), "6", kind),
+        env={**fresh_environment(), "FAST_LITELLM_SHM": "/dev/shm/region"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert json.loads(done.stdout) == [["created", *["opened"] * 5], ["region"]]
 
 
 FULL = Place("for place in /dev/shm /run; do mount -t tmpfs -o size=1m none $place; done")
