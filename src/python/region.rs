@@ -59,7 +59,7 @@ fn kinds(names: Option<Vec<String>>) -> PyResult<Vec<BackingKind>> {
     let find = |name: &String| {
         all.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
             OutOfRangeError::new_err(format!(
-                "FAST_LITELLM_SHM_BACKING={name} is unknown: use memfd, file, anonymous or heap"
+                "FAST_LITELLM_SHM_BACKING={name} is unknown: use memfd, file or anonymous"
             ))
         })
     };

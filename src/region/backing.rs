@@ -220,6 +220,44 @@ pub(crate) fn new_private_file(path: &Path) -> std::io::Result<File> {
         .open(path)
 }
 
+/// A file like that beside `path`, which has no name until it is given one: whoever is killed before leaves
+/// nothing. `None` = not to be had.
+#[cfg(target_os = "linux")]
+pub(crate) fn new_nameless_file(path: &Path) -> Option<File> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(libc::O_TMPFILE | libc::O_CLOEXEC)
+        .open(folder.unwrap_or(Path::new(".")));
+    file.ok().filter(|file| descriptor(file).exists())
+}
+
+/// Gives it its name, if nothing has that.
+#[cfg(target_os = "linux")]
+pub(crate) fn link_nameless(file: &File, path: &Path) -> std::io::Result<()> {
+    use nix::fcntl::{AT_FDCWD, AtFlags};
+    let flags = AtFlags::AT_SYMLINK_FOLLOW;
+    nix::unistd::linkat(AT_FDCWD, &descriptor(file), AT_FDCWD, path, flags).map_err(Into::into)
+}
+
+#[cfg(target_os = "linux")]
+fn descriptor(file: &File) -> PathBuf {
+    use std::os::fd::AsRawFd;
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn new_nameless_file(_path: &Path) -> Option<File> {
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn link_nameless(_file: &File, _path: &Path) -> std::io::Result<()> {
+    Err(std::io::ErrorKind::Unsupported.into())
+}
+
 pub(crate) fn is_memory_file_system(file: &File) -> std::io::Result<bool> {
     let found = file_system_type(file)?;
     Ok(cfg!(not(target_os = "linux")) || matches!(found, TMPFS_MAGIC | RAMFS_MAGIC))
@@ -230,8 +268,13 @@ pub(crate) fn reserve(file: &File, len: u64) -> std::io::Result<()> {
     #[cfg(target_os = "linux")]
     {
         let bytes = i64::try_from(len).map_err(|_| std::io::ErrorKind::InvalidInput)?;
-        nix::fcntl::posix_fallocate(file, 0, bytes)?;
-        Ok(())
+        loop {
+            match nix::fcntl::posix_fallocate(file, 0, bytes) {
+                // Some kernels give up for any signal.
+                Err(nix::errno::Errno::EINTR) => {}
+                done => return done.map_err(Into::into),
+            }
+        }
     }
     #[cfg(not(target_os = "linux"))]
     file.set_len(len)

@@ -1,8 +1,8 @@
 //! Making a region: memory, header, section table, and `state` last.
 
 use super::backing::{
-    self, Backing, BackingKind, Placement, hold, identity, is_memory_file_system, new_private_file,
-    reserve,
+    self, Backing, BackingKind, Placement, hold, identity, is_memory_file_system, link_nameless,
+    new_nameless_file, new_private_file, reserve,
 };
 use super::mapping::{Mapping, file_system_type};
 use super::{Region, Sections, host};
@@ -63,26 +63,38 @@ fn named(
         },
         source,
     };
-    let unique = backing::unique().map_err(CreateError::Random)?;
-    let mut draft = path.as_os_str().to_owned();
-    draft.push(format!(".{unique:016x}"));
-    let draft = Path::new(&draft);
-    let file = new_private_file(draft).map_err(failed)?;
-    let made = (|| {
-        if !force && !is_memory_file_system(&file).map_err(failed)? {
-            let found = file_system_type(&file).map_err(failed)?;
+    let made = |file: &File, link: &dyn Fn() -> std::io::Result<()>| {
+        if !force && !is_memory_file_system(file).map_err(failed)? {
+            let found = file_system_type(file).map_err(failed)?;
             return Err(CreateError::NotTmpfs { path: path.to_path_buf(), found });
         }
-        reserve(&file, len).map_err(failed)?;
-        let mapping = Mapping::of_file(&file, len).map_err(failed)?;
+        reserve(file, len).map_err(failed)?;
+        let mapping = Mapping::of_file(file, len).map_err(failed)?;
         publish(&mapping, sections, BackingKind::File, &*clock)?;
-        hold(&file).map_err(failed)?;
-        // link, unlike rename, never replaces what is there.
-        std::fs::hard_link(draft, path).map_err(failed)?;
+        hold(file).map_err(failed)?;
+        // A link, unlike a new name, never replaces what is there.
+        link().map_err(failed)?;
         Ok(mapping)
-    })();
-    let _ = std::fs::remove_file(draft);
-    let mapping = made?;
+    };
+    let nameless = new_nameless_file(path).map(|file| {
+        let mapping = made(&file, &|| link_nameless(&file, path))?;
+        Ok((file, mapping))
+    });
+    let (file, mapping) = match nameless {
+        Some(Ok(made)) => made,
+        Some(Err(error)) if is_decided(&error) => return Err(error),
+        // It cannot be had, or cannot be named, here: by one that a kill between leaves behind.
+        _ => {
+            let unique = backing::unique().map_err(CreateError::Random)?;
+            let mut draft = path.as_os_str().to_owned();
+            draft.push(format!(".{unique:016x}"));
+            let draft = Path::new(&draft);
+            let file = new_private_file(draft).map_err(failed)?;
+            let mapping = made(&file, &|| std::fs::hard_link(draft, path));
+            let _ = std::fs::remove_file(draft);
+            (file, mapping?)
+        }
+    };
     let backing = Backing {
         kind: BackingKind::File,
         file: Some(under_its_path(file, path)),
@@ -90,6 +102,17 @@ fn named(
         fallbacks: Vec::new(),
     };
     Ok(Region::new(mapping, sections, backing, clock))
+}
+
+/// Whether another kind of file would meet the same.
+fn is_decided(error: &CreateError) -> bool {
+    use std::io::ErrorKind::{AlreadyExists, StorageFull};
+    match error {
+        CreateError::Backing { source, .. } => {
+            matches!(source.kind(), AlreadyExists | StorageFull)
+        }
+        _ => true,
+    }
 }
 
 /// The same file opened by its final name, under which inspectors then find it; the file as it is should
