@@ -1,0 +1,2 @@
+import fast_litellm
+from litellm.proxy.proxy_server import app
