@@ -13,6 +13,7 @@ pub mod board;
 pub mod calls;
 pub mod features;
 pub mod foresight;
+mod former;
 pub mod health;
 pub mod keys;
 pub mod leader;
@@ -33,7 +34,8 @@ pub mod windows;
 
 use crate::clock::Instant;
 use crate::error::OpError;
-use crate::layout::{Bucket, ClaimWord, EventKind, LeaseWord, OwnerTag, StatsRow};
+use crate::layout::{Bucket, ClaimWord, EventKind, LeaseWord, OwnerTag, StatsRow, WorkerRow};
+use crate::liveness::Liveness;
 use crate::primitives::Contended;
 use crate::region::{Region, Vantage, fork_generation, watch_forks};
 use crate::sync::{Ordering, Word};
@@ -148,6 +150,7 @@ impl Engine {
     fn register(&self, seen: u64) -> Option<OwnerTag> {
         let forks = fork_generation() & u64::from(u32::MAX);
         let rows = self.region.workers();
+        self.reap_former_self();
         let process = Vantage::of(self.region.header()).own();
         let now_s = self.now().s();
         let owner = workers::register(rows, process, now_s).or_else(|| {
@@ -268,8 +271,12 @@ impl Engine {
     }
 
     fn reap(&self) -> Reaped {
+        self.reap_by(workers::prover(Vantage::of(self.region.header())))
+    }
+
+    /// Frees what those rows' owners held whom `prove` proves dead.
+    fn reap_by(&self, prove: impl Fn(&WorkerRow, ClaimWord) -> Liveness) -> Reaped {
         let rows = self.region.workers();
-        let prove = workers::prover(Vantage::of(self.region.header()));
         let me = self.registered();
         let mut slots = 0;
         let workers = workers::reap(rows, me, prove, |owner| {

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import Phase, settings
@@ -23,9 +27,11 @@ from hypothesis.stateful import (
 
 from fast_litellm._rust import LimiterScripts, Region, SimpleRateLimiter, UnavailableError
 from support import (
+    WAIT_S,
     Forked,
     Worker,
     forked,
+    fresh_environment,
     kernel_fork,
     libc_fork,
     os_fork,
@@ -271,6 +277,41 @@ def test_a_process_that_never_forks_works() -> None:
     )
     assert done.stdout == "[True, True, True, False] ok\n"
     assert done.stderr == ""
+
+
+def test_a_program_that_replaces_itself_has_given_its_slots_back(tmp_path: Path) -> None:
+    """Its pid and its start time stay, so that all others take it for who it was."""
+    program = tmp_path / "again.py"
+    program.write_text(
+        textwrap.dedent(
+            f"""
+            import json, os, sys
+            import fast_litellm
+            from fast_litellm import _native
+
+            region, life = _native.default_region(), int(sys.argv[1])
+            scripts = _native.LimiterScripts(region)
+            held = [scripts.parallel_acquire([{KEY!r}], [5, {TTL_S}, str(life * 10 + n)])[0] == 0
+                    for n in range(6)]
+            rows = [row["pid"] for row in json.loads(region.inspect())["workers"]]
+            print(sum(held), rows == [os.getpid()], flush=True)
+            if life < 3:
+                os.execv(sys.executable, [sys.executable, "-P", sys.argv[0], str(life + 1)])
+            """
+        )
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", str(program), "1"],
+        env={
+            **fresh_environment(),
+            "FAST_LITELLM_SHM": str(tmp_path / "region"),
+            "FAST_LITELLM_SHM_FORCE": "1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+    )
+    assert done.stdout == "5 True\n" * 3, done.stderr
 
 
 def test_rows_of_dead_children_are_used_again() -> None:
