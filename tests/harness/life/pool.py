@@ -98,7 +98,10 @@ def main():
     if holds == "holds":
         import fast_litellm  # noqa: F401
     pool = {"pool": Pool, "executor": Executor}[kind](multiprocessing.get_context(method))
-    for line in sys.stdin:
+    # Not `sys.stdin`: its lock, taken while it waits for a line, would never be free in a worker that is
+    # forked then, and that closes it.
+    orders = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115
+    for line in orders:
         order, *args = json.loads(line)
         sent = time.monotonic()
         if order == "many":
