@@ -45,13 +45,13 @@ pub fn join_or_create(
 ) -> Result<(Region, Kinship), CreateError> {
     let mut obstacles = Vec::new();
     let heads = visible(heads, &mut obstacles);
-    let kin = declare(heads, &mut obstacles);
+    let kin = declare(&heads, &mut obstacles);
     // Nobody's worker takes turns with its own, whose topmost head it is.
     let own = if heads.is_empty() { File::open(directory_of(own_pid())).ok() } else { None };
     let turn = kin.last().or(own.as_ref());
     let taken = turn.is_some_and(|turn| take_turn(turn, &mut obstacles));
     let mut refused = Vec::new();
-    let joined = join(heads, &printable(&label(name)), None, &mut refused);
+    let joined = join(&heads, &printable(&label(name)), None, &mut refused);
     let made = match joined {
         // Who shares the family's has got over what was in the way of looking for it.
         Some((region, pid)) => Ok((region, Kinship { joined: Some(pid), obstacles: refused })),
@@ -83,27 +83,42 @@ fn directory_of(pid: i32) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/fd"))
 }
 
-/// The heads as far as `/proc` shows them: their numbers would be others' in one of another pid namespace.
-fn visible<'a>(heads: &'a [i32], obstacles: &mut Vec<String>) -> &'a [i32] {
-    match Obstacle::of_proc() {
-        Some(obstacle) if !heads.is_empty() => {
-            obstacles.push(format!("they cannot be found: {obstacle}"));
-            &[]
-        }
-        _ => heads,
+/// The heads as far as `/proc` shows them, and they are who started this process: their numbers would be others'
+/// in one of another pid namespace, and are when a head has ended and a process that is younger has its number.
+fn visible(heads: &[i32], obstacles: &mut Vec<String>) -> Vec<i32> {
+    if heads.is_empty() {
+        return Vec::new();
     }
+    if let Some(obstacle) = Obstacle::of_proc() {
+        obstacles.push(format!("they cannot be found: {obstacle}"));
+        return Vec::new();
+    }
+    let own = host::own_start_ticks();
+    let is_younger =
+        |&head: &i32| host::process_stat(head).is_some_and(|stat| stat.start_ticks > own);
+    let Some(place) = heads.iter().position(is_younger) else {
+        return heads.to_vec();
+    };
+    // What comes after it was found through it.
+    let (trusted, others) = heads.split_at(place);
+    obstacles.extend(others.first().map(|head| {
+        format!("process {head}, which started it, has ended, and another has its number")
+    }));
+    trusted.to_vec()
 }
 
 /// Names the heads as this process's: to be kept open as long as it uses their family's region.
 pub(super) fn declare(heads: &[i32], obstacles: &mut Vec<String>) -> Vec<File> {
-    let open = |&head: &i32| match File::open(directory_of(head)) {
-        Ok(directory) => Some(directory),
-        Err(error) => {
-            obstacles.push(format!("cannot look at process {head}, which started it: {error}"));
-            None
+    let mut declared = Vec::new();
+    for head in visible(heads, obstacles) {
+        match File::open(directory_of(head)) {
+            Ok(directory) => declared.push(directory),
+            Err(error) => {
+                obstacles.push(format!("cannot look at process {head}, which started it: {error}"));
+            }
         }
-    };
-    heads.iter().filter_map(open).collect()
+    }
+    declared
 }
 
 /// Waits for the others that are at it. `false`, with an obstacle, where they cannot be waited for.
@@ -125,7 +140,7 @@ pub(super) fn take_turn(directory: &File, obstacles: &mut Vec<String>) -> bool {
 /// The region of the file `path` that a family uses, if that is not the one with the id `here`.
 pub(super) fn find(heads: &[i32], path: &Path, here: Option<(u64, u64)>) -> Option<(Region, i32)> {
     let heads = visible(heads, &mut Vec::new());
-    join(heads, &printable(&resolved(path).to_string_lossy()), here, &mut Vec::new())
+    join(&heads, &printable(&resolved(path).to_string_lossy()), here, &mut Vec::new())
 }
 
 /// A file's path as the kernel tells that of an open one.
@@ -193,4 +208,46 @@ fn names_a_head(pid: i32, directories: &[PathBuf]) -> bool {
         .flatten()
         .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
         .any(|link| directories.contains(&link))
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use super::*;
+    use std::process::{Child, Command, Stdio};
+
+    fn pid_of(child: &Child) -> i32 {
+        i32::try_from(child.id()).unwrap()
+    }
+
+    /// A process that is surely younger than this one, as far as clock ticks tell. It ends when it is waited for.
+    fn younger() -> Child {
+        loop {
+            let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+            let start = host::process_stat(pid_of(&child)).unwrap().start_ticks;
+            if start > host::own_start_ticks() {
+                return child;
+            }
+            child.wait().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_younger_process_has_the_number_of_a_head_and_nothing_is_found_through_it() {
+        let mut child = younger();
+        let head = i32::try_from(std::os::unix::process::parent_id()).unwrap();
+        let seen = |heads: &[i32]| {
+            let mut obstacles = Vec::new();
+            let seen = visible(heads, &mut obstacles);
+            assert_eq!(declare(heads, &mut Vec::new()).len(), seen.len());
+            assert_eq!(obstacles.len(), heads.len().saturating_sub(seen.len()).min(1));
+            (seen, obstacles.pop().unwrap_or_default())
+        };
+        assert_eq!(seen(&[head]).0, [head]);
+        let (trusted, obstacle) = seen(&[pid_of(&child), head]);
+        assert!(trusted.is_empty());
+        assert!(obstacle.starts_with(&format!("process {}, which started it", child.id())));
+        assert_eq!(seen(&[head, pid_of(&child), head]).0, [head]);
+        child.wait().unwrap();
+    }
 }

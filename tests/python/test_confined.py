@@ -494,6 +494,105 @@ def test_workers_of_any_server_that_forks_say_so(name: str, user: int, title: st
     assert json.loads(done.stdout) == (["degraded", 1] if alone else ["ok", 0])
 
 
+#: A process gets the number of one that has ended and has left a worker.
+REUSED = """
+    import json, multiprocessing, os, signal, subprocess, sys, time
+
+    role, go, answer = sys.argv[1], *map(int, sys.argv[2:])
+
+    def say(value):
+        os.write(answer, (json.dumps(value) + "\\n").encode())
+
+    def fork(work):
+        multiprocessing.get_context("fork").Process(target=work).start()
+
+    def use():
+        import fast_litellm
+        from fast_litellm import _native
+
+        limiter = fast_litellm.SimpleRateLimiter(1, burst=20)
+        admitted = sum(limiter.is_allowed("k") for _ in range(15))
+        say([_native.default_region().origin, admitted, fast_litellm.health_check()["status"]])
+
+    def late():
+        os.read(go, 1)
+        use()
+        signal.pause()
+
+    def early():
+        use()
+        os.kill(os.getppid(), signal.SIGKILL)
+        os.read(go, 1)
+        # It inherits what names the dead, and is younger than who has its number.
+        if os.fork() == 0:
+            say(None)
+        signal.pause()
+
+    def serve_late():
+        use()
+        signal.pause()
+
+    def serve_early():
+        sys.stdin.readline()
+        fork(use)
+        signal.pause()
+
+    if role in globals():
+        if role.startswith("serve"):
+            globals()[role]()
+        fork(globals()[role])
+        if role == "early":
+            signal.pause()
+        os._exit(0)
+
+    kind = role[1:]
+    go, went = os.pipe()
+    read, answer = os.pipe()
+    answers = os.fdopen(read)
+
+    def start(role):
+        command = [*sys.orig_argv[:3], role, str(go), str(answer)]
+        return subprocess.Popen(
+            command, pass_fds=[go, answer], stdin=subprocess.PIPE, text=True, bufsize=1
+        )
+
+    launcher = start(kind)
+    reports = [answers.readline()] if kind == "early" else []
+    launcher.wait()
+    # Start times are told in ticks.
+    time.sleep(2 / os.sysconf("SC_CLK_TCK"))
+    with open("/proc/sys/kernel/ns_last_pid", "w") as file:
+        file.write(str(launcher.pid - 1))
+    service = start("serve_" + kind)
+    assert service.pid == launcher.pid
+    if kind == "late":
+        reports.append(answers.readline())
+    os.write(went, b"!")
+    reports.append(answers.readline())
+    if kind == "early":
+        service.stdin.write("now\\n")
+        reports.append(answers.readline())
+    print(json.dumps([report for report in map(json.loads, reports) if report]))
+"""
+
+
+@pytest.mark.skipif(
+    not Path("/proc/sys/kernel/ns_last_pid").exists(), reason="no number can be chosen here"
+)
+@pytest.mark.parametrize(("kind", "status"), [("late", "degraded"), ("early", "ok")])
+def test_who_has_the_number_of_the_dead_shares_nothing_with_its_workers(
+    kind: str, status: str
+) -> None:
+    done = ran(place("own-pids"), REUSED, f"+{kind}", "0", "0")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [["created", 15, "ok"], ["created", 15, status]]
+    if kind == "late":
+        assert "NOT shared between workers" in done.stderr
+        assert "has ended, and another has its number" in done.stderr
+    else:
+        assert done.stderr == ""
+
+
 # Two servers on one host
 
 
