@@ -6,7 +6,7 @@
 //! a program that a head, or a worker, has just started. Those who start together take turns, by a lock on the
 //! topmost head's: only that one's user can open it, it ends with its processes, and leaves nothing behind.
 
-use super::backing::label;
+use super::backing::{identity, label};
 use super::{Found, Obstacle, Placement, Region, attach_live, create, discover, host};
 use crate::clock::MonotonicClock;
 use crate::config::{Capacity, Overflow};
@@ -163,7 +163,8 @@ fn join(
     for _ in 0..ROUNDS {
         let mut gone = false;
         refused.clear();
-        for found in regions_of(heads, name) {
+        // All processes are looked at only before one is made.
+        for found in regions_of(heads, name, here.is_none()) {
             if here == Some(found.id) {
                 return None;
             }
@@ -182,7 +183,8 @@ fn join(
     None
 }
 
-fn regions_of(heads: &[i32], name: &str) -> Vec<Found> {
+/// The family's regions of that name.
+fn regions_of(heads: &[i32], name: &str, thorough: bool) -> Vec<Found> {
     if heads.is_empty() && !host::has_children() {
         return Vec::new();
     }
@@ -190,24 +192,66 @@ fn regions_of(heads: &[i32], name: &str) -> Vec<Found> {
     let mut tops = heads.to_vec();
     tops.push(own);
     let directories: Vec<PathBuf> = tops.iter().copied().map(directory_of).collect();
-    let mut members = host::descendants_of(&tops);
-    members.retain(|&pid| names_a_head(pid, &directories));
-    members.extend(heads);
-    members.sort_unstable();
-    members.dedup();
-    members.retain(|&pid| pid != own);
-    let mut found = discover::discover_in(members);
-    found.retain(|region| region.name == name);
+    let descendants = host::descendants_of(&tops);
+    let mut members = descendants.clone();
+    members.retain(|&pid| {
+        descriptors(pid, &directories).is_ok_and(|mut naming| naming.next().is_some())
+    });
+    members.extend(&tops);
+    let regions = |pids: &[i32]| {
+        let mut pids = pids.to_vec();
+        pids.sort_unstable();
+        pids.dedup();
+        pids.retain(|&pid| pid != own);
+        let mut found = discover::discover_in(pids);
+        found.retain(|region| region.name == name);
+        found
+    };
+    let mut found = regions(&members);
+    if found.is_empty() && thorough {
+        let others = host::processes().filter(|pid| !descendants.contains(pid));
+        found = regions(&orphans(others, &directories));
+    }
     found
 }
 
-/// Whether a process has [`declare`]d one of the heads with these directories.
-fn names_a_head(pid: i32, directories: &[PathBuf]) -> bool {
-    std::fs::read_dir(directory_of(pid))
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
-        .any(|link| directories.contains(&link))
+/// Members among processes that are not the heads' descendants: what stood between has ended, as a fork server may.
+///
+/// These may be anybody's, so a number is not enough: a dead head's directory is still called as that of whoever has
+/// its number now, and its descriptor may have been inherited since.
+fn orphans(pids: impl Iterator<Item = i32>, heads: &[PathBuf]) -> Vec<i32> {
+    let id_of = |path: &PathBuf| std::fs::metadata(path).ok().as_ref().map(identity);
+    // Whoever keeps a directory keeps its inode number.
+    let ids: Vec<(u64, u64)> = heads.iter().filter_map(id_of).collect();
+    let names_a_head = |pid: i32| {
+        let is_head =
+            |it: PathBuf| id_of(&it).is_some_and(|id| ids.contains(&id)) && !is_listing(&it);
+        descriptors(pid, heads).is_ok_and(|mut naming| naming.any(is_head))
+    };
+    pids.filter(|&pid| names_a_head(pid)).collect()
+}
+
+/// The descriptors of a process that are called as one of these directories, which it has [`declare`]d then.
+fn descriptors(
+    pid: i32,
+    directories: &[PathBuf],
+) -> std::io::Result<impl Iterator<Item = PathBuf>> {
+    let entries = std::fs::read_dir(directory_of(pid))?;
+    Ok(entries.filter_map(|entry| {
+        let path = entry.ok()?.path();
+        directories.contains(&std::fs::read_link(&path).ok()?).then_some(path)
+    }))
+}
+
+/// Whether a descriptor was opened to list a directory, as monitors do for a moment; not that of [`declare`].
+fn is_listing(descriptor: &Path) -> bool {
+    let flags = || {
+        let folder = descriptor.parent()?.with_file_name("fdinfo");
+        let text = std::fs::read_to_string(folder.join(descriptor.file_name()?)).ok()?;
+        let flags = text.lines().find_map(|line| line.strip_prefix("flags:"))?;
+        libc::c_int::from_str_radix(flags.trim(), 8).ok()
+    };
+    flags().is_none_or(|flags| flags & libc::O_DIRECTORY != 0)
 }
 
 #[cfg(test)]
@@ -248,6 +292,21 @@ mod tests {
         assert!(trusted.is_empty());
         assert!(obstacle.starts_with(&format!("process {}, which started it", child.id())));
         assert_eq!(seen(&[head, pid_of(&child), head]).0, [head]);
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn who_keeps_a_heads_directory_is_found_and_who_lists_it_is_not() {
+        let mut child = younger();
+        let directory = directory_of(pid_of(&child));
+        let found = || orphans(host::processes(), std::slice::from_ref(&directory));
+        let listing = std::fs::read_dir(&directory).unwrap();
+        assert!(found().is_empty());
+        drop(listing);
+        let kept = File::open(&directory).unwrap();
+        assert_eq!(found(), [own_pid()]);
+        drop(kept);
+        assert!(found().is_empty());
         child.wait().unwrap();
     }
 }

@@ -563,6 +563,39 @@ def test_pools_of_workers_belong_to_the_family(tmp_path: Path) -> None:
     shared(program.run())
 
 
+@pytest.mark.parametrize("then", ["a worker", "its starter"])
+def test_a_worker_that_outlives_its_fork_server_is_found(tmp_path: Path, then: str) -> None:
+    """It is nobody's descendant any more."""
+    program = Program(
+        tmp_path,
+        """
+        from multiprocessing.forkserver import _forkserver
+
+        context = multiprocessing.get_context("forkserver")
+        answers, over = context.SimpleQueue(), context.Event()
+
+        def start():
+            context.Process(target=stay, args=(answers, over)).start()
+            return answers.get()
+
+        first = start()
+        server = _forkserver._forkserver_pid
+        os.kill(server, 9)
+        os.waitid(os.P_PID, server, os.WEXITED | os.WNOWAIT)
+        print(json.dumps([first, start() if sys.argv[1] == "a worker" else work()]))
+        over.set()
+        """,
+    )
+    program.define(
+        """
+        def stay(answers, over):
+            answers.put(work())
+            over.wait(30)
+        """
+    )
+    shared(program.run(then))
+
+
 @pytest.mark.parametrize("remade", [False, True])
 def test_a_removed_region_is_found_under_another_spelling_and_beside_a_new_one(
     tmp_path: Path, *, remade: bool
