@@ -13,6 +13,7 @@ use crate::config::{Capacity, Overflow};
 use crate::error::{AttachError, CreateError};
 use crate::tables::names::printable;
 use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -153,7 +154,7 @@ fn resolved(path: &Path) -> PathBuf {
 }
 
 /// Attaches to the oldest member's region of that name that this process can use; to none if that is `here`.
-/// Why others could not be used is `refused`.
+/// Why others could not be used, or may not have been seen, is `refused`.
 fn join(
     heads: &[i32],
     name: &str,
@@ -164,7 +165,8 @@ fn join(
         let mut gone = false;
         refused.clear();
         // All processes are looked at only before one is made.
-        for found in regions_of(heads, name, here.is_none()) {
+        let (regions, overlooked) = regions_of(heads, name, here.is_none());
+        for found in regions {
             if here == Some(found.id) {
                 return None;
             }
@@ -176,6 +178,7 @@ fn join(
             }
         }
         if !gone {
+            refused.extend(overlooked);
             return None;
         }
     }
@@ -183,19 +186,26 @@ fn join(
     None
 }
 
-/// The family's regions of that name.
-fn regions_of(heads: &[i32], name: &str, thorough: bool) -> Vec<Found> {
+/// The family's regions of that name; if there are none, why some may have been overlooked.
+fn regions_of(heads: &[i32], name: &str, thorough: bool) -> (Vec<Found>, Option<String>) {
     if heads.is_empty() && !host::has_children() {
-        return Vec::new();
+        return (Vec::new(), None);
     }
     let own = own_pid();
     let mut tops = heads.to_vec();
     tops.push(own);
     let directories: Vec<PathBuf> = tops.iter().copied().map(directory_of).collect();
+    let mut hidden = Vec::new();
     let descendants = host::descendants_of(&tops);
     let mut members = descendants.clone();
-    members.retain(|&pid| {
-        descriptors(pid, &directories).is_ok_and(|mut naming| naming.next().is_some())
+    members.retain(|&pid| match descriptors(pid, &directories) {
+        Ok(mut naming) => naming.next().is_some(),
+        Err(error) => {
+            if error.kind() == ErrorKind::PermissionDenied {
+                hidden.push(pid);
+            }
+            false
+        }
     });
     members.extend(&tops);
     let regions = |pids: &[i32]| {
@@ -212,7 +222,8 @@ fn regions_of(heads: &[i32], name: &str, thorough: bool) -> Vec<Found> {
         let others = host::processes().filter(|pid| !descendants.contains(pid));
         found = regions(&orphans(others, &directories));
     }
-    found
+    let overlooked = if found.is_empty() { overlooked(hidden, &members) } else { None };
+    (found, overlooked)
 }
 
 /// Members among processes that are not the heads' descendants: what stood between has ended, as a fork server may.
@@ -252,6 +263,27 @@ fn is_listing(descriptor: &Path) -> bool {
         libc::c_int::from_str_radix(flags.trim(), 8).ok()
     };
     flags().is_none_or(|flags| flags & libc::O_DIRECTORY != 0)
+}
+
+/// What to say of processes that cannot be looked at, if there are workers among them, as far as that can be seen
+/// from outside: some that keep their secrets (`PR_SET_DUMPABLE`), or have changed their user.
+fn overlooked(mut hidden: Vec<i32>, members: &[i32]) -> Option<String> {
+    let worker = |pid: i32| members.contains(&pid) || host::may_be_worker(pid);
+    // What a program of its own forks is that program's.
+    let of_workers = |pid: i32| {
+        let above = |&pid: &i32| host::process_stat(pid).map(|stat| stat.parent);
+        let mut line = std::iter::successors(Some(pid), above).take_while(|&pid| worker(pid));
+        line.any(|pid| members.contains(&pid))
+    };
+    // Many have ended since.
+    hidden.retain(|&pid| of_workers(pid));
+    let (&pid, others) = hidden.split_first()?;
+    let error = std::fs::read_dir(directory_of(pid)).err()?;
+    let others = match others.len() {
+        0 => String::new(),
+        count => format!(" and {count} more"),
+    };
+    Some(format!("cannot look at process {pid}{others}, which may have a region: {error}"))
 }
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
 //! What the kernel says about this host and its processes. Linux first; elsewhere the answers are
 //! `None` or 0, which means unknown.
 
-/// State letter and start time (clock ticks since boot) of a process.
+/// What `/proc/<pid>/stat` says of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessStat {
     /// `R`, `S`, `T`, `Z` and so on.
     pub state: u8,
     /// Process id of its parent.
     pub parent: i32,
+    /// The kernel's flags (`PF_...`).
+    pub flags: u64,
     /// Threads, the first one included; 0 when it is gone.
     pub threads: u64,
     /// Start time in clock ticks since boot.
@@ -26,11 +28,35 @@ fn parse_stat(text: &[u8]) -> Option<ProcessStat> {
     let rest = std::str::from_utf8(text.get(end + 1..)?).ok()?;
     let mut fields = rest.split_ascii_whitespace();
     let state = *fields.next()?.as_bytes().first()?;
-    // The state is field 3, ppid field 4, num_threads field 20 and starttime field 22.
+    // The state is field 3, ppid field 4, flags field 9, num_threads field 20 and starttime field 22.
     let parent = fields.next()?.parse().ok()?;
-    let threads = fields.nth(20 - 5)?.parse().ok()?;
+    let flags = fields.nth(9 - 5)?.parse().ok()?;
+    let threads = fields.nth(20 - 10)?.parse().ok()?;
     let start_ticks = fields.nth(22 - 21)?.parse().ok()?;
-    Some(ProcessStat { state, parent, threads, start_ticks })
+    Some(ProcessStat { state, parent, flags, threads, start_ticks })
+}
+
+/// `PF_EXITING`, `PF_FORKNOEXEC`.
+const EXITING: u64 = 0x4;
+const FORKED: u64 = 0x40;
+
+/// Whether a process lives, and is the program that forked it still, or was started by Python's `multiprocessing`.
+/// That much can be seen of any user's.
+pub fn may_be_worker(pid: i32) -> bool {
+    let Some(stat) = process_stat(pid) else {
+        return false;
+    };
+    if stat.flags & EXITING != 0 || matches!(stat.state, b'Z' | b'X') {
+        return false;
+    }
+    stat.flags & FORKED != 0 || is_of_multiprocessing(pid)
+}
+
+fn is_of_multiprocessing(pid: i32) -> bool {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let server = b"multiprocessing.forkserver";
+    line.split(|&byte| byte == 0).any(|argument| argument == b"--multiprocessing-fork")
+        || line.windows(server.len()).any(|part| part == server)
 }
 
 /// The processes that exist, as far as `/proc` shows them.
@@ -151,11 +177,40 @@ mod tests {
     #[test]
     fn stat_lines_with_hostile_names_are_parsed() {
         let line = b"42 (a) R 1) \n(x) S 7 1 1 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 1\n";
-        let expected = ProcessStat { state: b'S', parent: 7, threads: 1, start_ticks: 987_654 };
+        let (flags, start_ticks) = (4_194_304, 987_654);
+        let expected = ProcessStat { state: b'S', parent: 7, flags, threads: 1, start_ticks };
         assert_eq!(parse_stat(line), Some(expected));
         assert_eq!(parse_stat(b""), None);
         assert_eq!(parse_stat(b"42 (x"), None);
         assert_eq!(parse_stat(b"42 (x) S 1 2"), None);
+    }
+
+    /// The tests are started by an exec, and so is a child, whose arguments are what it is told.
+    #[test]
+    fn what_became_another_program_is_a_worker_by_its_arguments_alone() {
+        use std::process::{Command, Stdio};
+        let is_worker = |argument: &str| {
+            let mut command = Command::new("cat");
+            let mut child =
+                command.args(["--", "-", argument]).stdin(Stdio::piped()).spawn().unwrap();
+            let pid = i32::try_from(child.id()).unwrap();
+            // Its arguments come last.
+            while std::fs::read(format!("/proc/{pid}/cmdline")).unwrap().is_empty() {
+                std::thread::yield_now();
+            }
+            let found = may_be_worker(pid);
+            child.kill().unwrap();
+            while process_stat(pid).unwrap().state != b'Z' {
+                std::thread::yield_now();
+            }
+            assert!(!may_be_worker(pid));
+            child.wait().unwrap();
+            assert!(!may_be_worker(pid));
+            found
+        };
+        assert!(is_worker("--multiprocessing-fork"));
+        assert!(!is_worker("--multiprocessing-forks"));
+        assert!(is_worker("from multiprocessing.forkserver import main"));
     }
 
     #[test]

@@ -494,6 +494,62 @@ def test_workers_of_any_server_that_forks_say_so(name: str, user: int, title: st
     assert json.loads(done.stdout) == (["degraded", 1] if alone else ["ok", 0])
 
 
+#: Workers that a head forks one after the other. Some keep their secrets from others of their user then.
+SECRETIVE = """
+    import ctypes, json, os, signal, subprocess, sys
+
+    hide = "import ctypes; ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)"  # PR_SET_DUMPABLE
+    hidden = json.loads(sys.argv[1])
+    if "program" in hidden:
+        serve = "import os, sys; os.fork(); print(flush=True); sys.stdin.read()"
+        program = [sys.executable, "-c", f"{hide}; {serve}"]
+        other = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for _ in range(2):
+            other.stdout.readline()
+    if "zombie" in hidden:
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    read, write = os.pipe()
+    answers = os.fdopen(read)
+    reports, workers = [], []
+    for number in range(3):
+        pid = os.fork()
+        if pid == 0:
+            import fast_litellm
+            health = fast_litellm.health_check()
+            if number in hidden:
+                exec(hide)
+            os.write(write, (json.dumps([health["status"], health["fallbacks"]]) + "\\n").encode())
+            signal.pause()
+        workers.append(pid)
+        reports.append(json.loads(answers.readline()))
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    print(json.dumps(reports))
+"""
+
+
+@pytest.mark.parametrize(
+    ("hidden", "alone"), [([0, 1, 2], [1, 2]), ([1], []), (["program"], []), (["zombie"], [])]
+)
+def test_workers_that_cannot_look_at_each_other_say_so(
+    hidden: list[int | str], alone: list[int]
+) -> None:
+    """Unless one can be looked at that has the region; and neither programs nor the dead are workers."""
+    done = ran(place("nobody"), SECRETIVE, json.dumps(hidden))
+    assert done.returncode == 0, done.stderr
+    expected = [["degraded", 1] if number in alone else ["ok", 0] for number in range(3)]
+    assert json.loads(done.stdout) == expected
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(alone)
+    for line in lines:
+        assert "NOT shared between workers" in line
+        assert "cannot look at process" in line
+
+
 #: A process gets the number of one that has ended and has left a worker.
 REUSED = """
     import json, multiprocessing, os, signal, subprocess, sys, time
