@@ -36,11 +36,11 @@ def _multiprocessing() -> list[int]:
     module = sys.modules.get("multiprocessing.process")
     starter = None if module is None else module.parent_process()
     if any(_FORKSERVER in argument for argument in sys.orig_argv):
-        if is_fork_of("self", parent):
+        # The fork server's child, or its: not one that the fork server has left to somebody else.
+        if _FORKSERVER.encode() in command_line(parent) and is_fork_of("self", parent):
             above = parent_of(parent)
             return [parent] if above is None else [parent, above]
-        if starter is None:
-            return [parent]
+        return [parent] if starter is None else [int(starter.pid)]
     if starter is not None:
         # Who has adopted an orphan has not started it.
         return [parent] if is_fork_of("self", parent) else [int(starter.pid)]

@@ -29,12 +29,14 @@ def is_fork_of(pid: int | str, parent: int) -> bool:
     own, others = _addresses(pid), _addresses(parent)
     if own and others:
         return own == others
-    if forked and _numbers(pid)[_SESSION] == _numbers(parent)[_SESSION]:
+    # The first process adopts orphans of its own session, too.
+    if forked and parent != _INIT and _numbers(pid)[_SESSION] == _numbers(parent)[_SESSION]:
         return True
     line = command_line(pid)
     return bool(line) and line == command_line(parent)
 
 
+_INIT = 1
 #: Where these stand among the numbers of `stat`.
 _PARENT, _SESSION, _FLAGS = 0, 2, 5
 #: The kernel's PF_FORKNOEXEC.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import os
 import sys
+import time
 
 from fast_litellm import _native
 from fast_litellm._config import RegionSettings, performance_sampling
@@ -16,14 +17,19 @@ from fast_litellm.integrations import gunicorn
 #: signal's handler may need the region while its thread is making it.
 _making = _thread.RLock()
 
+#: Seconds for which a failure is final: a new try may take seconds, in which an event loop stands still.
+_FINAL_S = 60.0
+#: The last one, with which settings, and until when.
+_failure: tuple[_native.RegionError, RegionSettings, float] | None = None
 
-def _forget_threads() -> None:
-    global _making
-    _making = _thread.RLock()
+
+def _forget() -> None:
+    global _making, _failure
+    _making, _failure = _thread.RLock(), None
 
 
 # Whoever holds it in the parent does not exist in the child.
-os.register_at_fork(after_in_child=_forget_threads)
+os.register_at_fork(after_in_child=_forget)
 
 
 def process_region() -> _native.Region:
@@ -34,7 +40,7 @@ def process_region() -> _native.Region:
     Raises:
         ConfigError: a setting is malformed.
         OutOfRangeError: a setting is out of range.
-        RegionError: the region cannot be created or attached to.
+        RegionError: the region cannot be created or attached to; for a minute it is not tried again.
     """
     region = _native.default_region()
     if region is not None:
@@ -47,7 +53,7 @@ def _settle() -> _native.Region:
     """Make the region and tell what is not as it should be."""
     sampling = performance_sampling()
     settings = RegionSettings.from_environment()
-    region = _make(settings)
+    region = _make_or_fail(settings)
     _native.set_sampling(sampling)
     if not _native.set_default_region(region):
         # A signal's handler was first; its region is the one.
@@ -61,6 +67,20 @@ def _settle() -> _native.Region:
     # Children register with their first operation anyway; this shows them to inspectors earlier.
     os.register_at_fork(after_in_child=_register_child)
     return region
+
+
+def _make_or_fail(settings: RegionSettings) -> _native.Region:
+    """Make the region, or fail as it has failed lately."""
+    global _failure
+    if _failure is not None:
+        error, tried, until = _failure
+        if tried == settings and time.monotonic() < until:
+            raise _native.RegionError(*error.args)
+    try:
+        return _make(settings)
+    except _native.RegionError as error:
+        _failure = error, settings, time.monotonic() + _FINAL_S
+        raise
 
 
 def is_apart(region: _native.Region) -> bool:

@@ -13,7 +13,7 @@ use crate::config::{Capacity, Overflow};
 use crate::error::{AttachError, CreateError};
 use crate::tables::names::printable;
 use std::fs::{File, TryLockError};
-use std::io::ErrorKind;
+use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -196,17 +196,22 @@ fn regions_of(heads: &[i32], name: &str, thorough: bool) -> (Vec<Found>, Option<
     tops.push(own);
     let directories: Vec<PathBuf> = tops.iter().copied().map(directory_of).collect();
     let mut hidden = Vec::new();
-    let descendants = host::descendants_of(&tops);
-    let mut members = descendants.clone();
-    members.retain(|&pid| match descriptors(pid, &directories) {
-        Ok(mut naming) => naming.next().is_some(),
+    let mut names_a_head = |pid: i32| match descriptors(pid, &directories) {
+        Ok(naming) => !naming.is_empty(),
         Err(error) => {
             if error.kind() == ErrorKind::PermissionDenied {
-                hidden.push(pid);
+                hidden.push((pid, error));
             }
             false
         }
-    });
+    };
+    let descendants = host::descendants_of(&tops);
+    let mut members = descendants.clone();
+    members.retain(|&pid| names_a_head(pid));
+    // A head's region is found without a name. Of one that cannot even be opened [`declare`] tells.
+    for &head in heads.iter().filter(|&&head| File::open(directory_of(head)).is_ok()) {
+        names_a_head(head);
+    }
     members.extend(&tops);
     let regions = |pids: &[i32]| {
         let mut pids = pids.to_vec();
@@ -234,24 +239,26 @@ fn orphans(pids: impl Iterator<Item = i32>, heads: &[PathBuf]) -> Vec<i32> {
     let id_of = |path: &PathBuf| std::fs::metadata(path).ok().as_ref().map(identity);
     // Whoever keeps a directory keeps its inode number.
     let ids: Vec<(u64, u64)> = heads.iter().filter_map(id_of).collect();
-    let names_a_head = |pid: i32| {
-        let is_head =
-            |it: PathBuf| id_of(&it).is_some_and(|id| ids.contains(&id)) && !is_listing(&it);
-        descriptors(pid, heads).is_ok_and(|mut naming| naming.any(is_head))
-    };
+    let is_head = |it: &PathBuf| id_of(it).is_some_and(|id| ids.contains(&id)) && !is_listing(it);
+    let names_a_head =
+        |pid: i32| descriptors(pid, heads).is_ok_and(|naming| naming.iter().any(is_head));
     pids.filter(|&pid| names_a_head(pid)).collect()
 }
 
 /// The descriptors of a process that are called as one of these directories, which it has [`declare`]d then.
-fn descriptors(
-    pid: i32,
-    directories: &[PathBuf],
-) -> std::io::Result<impl Iterator<Item = PathBuf>> {
-    let entries = std::fs::read_dir(directory_of(pid))?;
-    Ok(entries.filter_map(|entry| {
-        let path = entry.ok()?.path();
-        directories.contains(&std::fs::read_link(&path).ok()?).then_some(path)
-    }))
+///
+/// Root that may not trace others can list their descriptors and not see what they are.
+fn descriptors(pid: i32, directories: &[PathBuf]) -> std::io::Result<Vec<PathBuf>> {
+    let mut naming = Vec::new();
+    for entry in std::fs::read_dir(directory_of(pid))? {
+        let path = entry?.path();
+        match std::fs::read_link(&path) {
+            Ok(link) if directories.contains(&link) => naming.push(path),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(naming)
 }
 
 /// Whether a descriptor was opened to list a directory, as monitors do for a moment; not that of [`declare`].
@@ -267,7 +274,7 @@ fn is_listing(descriptor: &Path) -> bool {
 
 /// What to say of processes that cannot be looked at, if there are workers among them, as far as that can be seen
 /// from outside: some that keep their secrets (`PR_SET_DUMPABLE`), or have changed their user.
-fn overlooked(mut hidden: Vec<i32>, members: &[i32]) -> Option<String> {
+fn overlooked(mut hidden: Vec<(i32, Error)>, members: &[i32]) -> Option<String> {
     let worker = |pid: i32| members.contains(&pid) || host::may_be_worker(pid);
     // What a program of its own forks is that program's.
     let of_workers = |pid: i32| {
@@ -276,9 +283,8 @@ fn overlooked(mut hidden: Vec<i32>, members: &[i32]) -> Option<String> {
         line.any(|pid| members.contains(&pid))
     };
     // Many have ended since.
-    hidden.retain(|&pid| of_workers(pid));
-    let (&pid, others) = hidden.split_first()?;
-    let error = std::fs::read_dir(directory_of(pid)).err()?;
+    hidden.retain(|&(pid, _)| of_workers(pid));
+    let ((pid, error), others) = hidden.split_first()?;
     let others = match others.len() {
         0 => String::new(),
         count => format!(" and {count} more"),

@@ -21,7 +21,7 @@ const ROUNDS: usize = 5_000;
 const PAUSE: Duration = Duration::from_millis(2);
 /// Many that find a stale file hold it for an instant each: if it is still held after some 0.5 s, others use it.
 const ROUNDS_IN_USE: usize = 250;
-/// Others that are making theirs may have taken what memory there is, until all but one of them give up.
+/// Strangers that are making theirs may have taken what memory there is, until all but one of them give up.
 const ROUNDS_FULL: usize = 30;
 
 /// How a named region was come by.
@@ -83,11 +83,15 @@ impl<'a> Turn<'a> {
         self.taken.set(Some(taken));
         taken
     }
+
+    fn is_taken(&self) -> bool {
+        self.taken.get() == Some(true)
+    }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if let Some(directory) = self.directory.filter(|_| self.taken.get() == Some(true)) {
+        if let Some(directory) = self.directory.filter(|_| self.is_taken()) {
             let _ = directory.unlock();
         }
     }
@@ -149,7 +153,9 @@ fn open(
             Err(CreateError::Backing { source, .. })
                 if source.kind() == ErrorKind::AlreadyExists => {}
             Err(CreateError::Backing { source, .. })
-                if source.kind() == ErrorKind::StorageFull && rounds_full < ROUNDS_FULL =>
+                if source.kind() == ErrorKind::StorageFull
+                    && rounds_full < ROUNDS_FULL
+                    && !turn.is_taken() =>
             {
                 rounds_full += 1;
                 // Each for another time, or they would meet again.

@@ -532,14 +532,23 @@ SECRETIVE = """
 """
 
 
+#: As in a container: it may look at the descriptors of others, and not where they lead to.
+ROOT_THAT_CANNOT_TRACE = Place(
+    user=("setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace")
+)
+
+
 @pytest.mark.parametrize(
     ("hidden", "alone"), [([0, 1, 2], [1, 2]), ([1], []), (["program"], []), (["zombie"], [])]
 )
+@pytest.mark.parametrize(
+    "where", [PLACES["nobody"], ROOT_THAT_CANNOT_TRACE], ids=["nobody", "root"]
+)
 def test_workers_that_cannot_look_at_each_other_say_so(
-    hidden: list[int | str], alone: list[int]
+    where: Place, hidden: list[int | str], alone: list[int]
 ) -> None:
     """Unless one can be looked at that has the region; and neither programs nor the dead are workers."""
-    done = ran(place("nobody"), SECRETIVE, json.dumps(hidden))
+    done = ran(where, SECRETIVE, json.dumps(hidden))
     assert done.returncode == 0, done.stderr
     expected = [["degraded", 1] if number in alone else ["ok", 0] for number in range(3)]
     assert json.loads(done.stdout) == expected
@@ -548,6 +557,41 @@ def test_workers_that_cannot_look_at_each_other_say_so(
     for line in lines:
         assert "NOT shared between workers" in line
         assert "cannot look at process" in line
+
+
+#: A program leaves its parent, is adopted by root's first process, of its session, and forks workers.
+ADOPTED = """
+    import json, os, subprocess, sys, time
+
+    if len(sys.argv) == 2:
+        # All that have the pipe end.
+        program = json.loads(sys.argv[1]) + [sys.executable, "-c", os.environ["PROGRAM"]]
+        done = subprocess.run([*program, "as", "nobody"], stdout=subprocess.PIPE)
+        sys.exit(done.stdout != b"ok ok ok ")
+    if os.fork():
+        sys.exit()
+    while os.getppid() != 1:
+        time.sleep(0.01)
+    for number in range(3):
+        # Each while those before it have the region.
+        read, write = os.pipe()
+        if os.fork() == 0:
+            import fast_litellm
+            health = fast_litellm.health_check()
+            print(health["status"] if health["fallbacks"] == 0 else "apart", end=" ", flush=True)
+            os.close(write)
+            time.sleep(1)
+            os._exit(0)
+        os.close(write)
+        os.read(read, 1)
+"""
+
+
+def test_who_has_adopted_a_server_is_not_asked_for_its_region() -> None:
+    program = textwrap.dedent(ADOPTED)
+    where = place("own-pids")._replace(user=())
+    done = ran(where, ADOPTED, json.dumps(as_user(NOBODY)), PROGRAM=program)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 #: A process gets the number of one that has ended and has left a worker.

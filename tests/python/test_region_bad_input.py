@@ -599,3 +599,39 @@ def test_capacities_that_fit_no_word_are_out_of_range(settings: dict[str, int]) 
 def test_no_kind_of_memory_is_an_error() -> None:
     with pytest.raises((OutOfRangeError, RegionError), match="memfd"):
         Region.create("x", backing=[], **SMALL)
+
+
+def test_what_has_failed_is_not_tried_again_at_once(tmp_path: Path) -> None:
+    """It may take seconds, in which an event loop stands still."""
+    (tmp_path / "foreign").write_text("something else")
+    run_python(
+        """
+        import os
+        from fast_litellm import RegionError, _region
+
+        tries, make = [], _region._make
+        _region._make = lambda settings: (tries.append(settings.path), make(settings))[1]
+
+        def fails():
+            try:
+                _region.process_region()
+            except RegionError as error:
+                return str(error)
+
+        told = {fails() for _ in range(3)}
+        assert len(told) == len(tries) == 1 and "foreign" in told.pop(), (told, tries)
+        # Other settings, time, or another process.
+        os.environ["FAST_LITELLM_SHM"] += "er"
+        _region._FINAL_S = 0
+        assert "foreigner" in fails() and "foreigner" in fails()
+        assert len(tries) == 3, tries
+        _region._FINAL_S = 60
+        fails()
+        if os.fork() == 0:
+            fails()
+            assert len(tries) == 5, tries
+            os._exit(0)
+        assert os.wait()[1] == 0
+        """,
+        env={"FAST_LITELLM_SHM": str(tmp_path / "foreign"), "FAST_LITELLM_ENABLED": "false"},
+    )
