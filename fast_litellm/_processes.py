@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 
 def command_line(pid: int | str) -> bytes:
@@ -29,11 +30,16 @@ def is_fork_of(pid: int | str, parent: int) -> bool:
     own, others = _addresses(pid), _addresses(parent)
     if own and others:
         return own == others
-    # The first process adopts orphans of its own session, too.
+    # The first process adopts orphans of its session, too.
     if forked and parent != _INIT and _numbers(pid)[_SESSION] == _numbers(parent)[_SESSION]:
         return True
-    line = command_line(pid)
-    return bool(line) and line == command_line(parent)
+    line = command_line(parent)
+    return bool(line) and line in (command_line(pid), _own_command_line() if pid == "self" else b"")
+
+
+def _own_command_line() -> bytes:
+    """That with which this process, or who forked it, was started, whatever is shown of it now."""
+    return b"".join(os.fsencode(argument) + b"\0" for argument in sys.orig_argv)
 
 
 _INIT = 1
