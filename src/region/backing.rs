@@ -192,6 +192,12 @@ pub fn identity(meta: &Metadata) -> (u64, u64) {
     (meta.dev(), meta.ino())
 }
 
+/// The directory of a file.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
+}
+
 /// Whether that is the file that `path` names now.
 pub(crate) fn names(path: &Path, file: &File) -> bool {
     match (std::fs::symlink_metadata(path), file.metadata()) {
@@ -224,13 +230,12 @@ pub(crate) fn new_private_file(path: &Path) -> std::io::Result<File> {
 /// nothing. `None` = not to be had.
 #[cfg(target_os = "linux")]
 pub(crate) fn new_nameless_file(path: &Path) -> Option<File> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let file = OpenOptions::new()
         .read(true)
         .write(true)
         .mode(0o600)
         .custom_flags(libc::O_TMPFILE | libc::O_CLOEXEC)
-        .open(folder.unwrap_or(Path::new(".")));
+        .open(folder_of(path));
     file.ok().filter(|file| descriptor(file).exists())
 }
 

@@ -6,7 +6,7 @@
 //! a program that a head, or a worker, has just started. Those who start together take turns, by a lock on the
 //! topmost head's: only that one's user can open it, it ends with its processes, and leaves nothing behind.
 
-use super::backing::{identity, label};
+use super::backing::{folder_of, identity, label};
 use super::{Found, Obstacle, Placement, Region, attach_live, create, discover, host};
 use crate::clock::MonotonicClock;
 use crate::config::{Capacity, Overflow};
@@ -49,8 +49,7 @@ pub fn join_or_create(
     let kin = declare(&heads, &mut obstacles);
     // Nobody's worker takes turns with its own, whose topmost head it is.
     let own = if heads.is_empty() { File::open(directory_of(own_pid())).ok() } else { None };
-    let turn = kin.last().or(own.as_ref());
-    let taken = turn.is_some_and(|turn| take_turn(turn, &mut obstacles));
+    let turn = kin.last().or(own.as_ref()).and_then(|head| Turn::take(head, &mut obstacles));
     let mut refused = Vec::new();
     let joined = join(&heads, &printable(&label(name)), None, &mut refused);
     let made = match joined {
@@ -66,10 +65,7 @@ pub fn join_or_create(
             (region, Kinship { joined: None, obstacles })
         }),
     };
-    // Said aloud: a child that another thread forked meanwhile has the descriptor, too.
-    if let Some(turn) = turn.filter(|_| taken) {
-        let _ = turn.unlock();
-    }
+    drop(turn);
     made.map(|(mut region, kinship)| {
         region.kin = kin;
         (region, kinship)
@@ -122,20 +118,35 @@ pub(super) fn declare(heads: &[i32], obstacles: &mut Vec<String>) -> Vec<File> {
     declared
 }
 
-/// Waits for the others that are at it. `false`, with an obstacle, where they cannot be waited for.
-pub(super) fn take_turn(directory: &File, obstacles: &mut Vec<String>) -> bool {
-    for _ in 0..ATTEMPTS {
-        match directory.try_lock() {
-            Ok(()) => return true,
-            Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
-            Err(TryLockError::Error(error)) => {
-                obstacles.push(format!("cannot wait for the others: {error}"));
-                return false;
+/// The turn of one member to make the region, until this is dropped.
+pub(super) struct Turn<'a> {
+    directory: &'a File,
+}
+
+impl<'a> Turn<'a> {
+    /// Waits for the others that are at it, by a head's directory. `None`, with an obstacle, where they cannot be
+    /// waited for.
+    pub(super) fn take(directory: &'a File, obstacles: &mut Vec<String>) -> Option<Self> {
+        for _ in 0..ATTEMPTS {
+            match directory.try_lock() {
+                Ok(()) => return Some(Self { directory }),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+                Err(TryLockError::Error(error)) => {
+                    obstacles.push(format!("cannot wait for the others: {error}"));
+                    return None;
+                }
             }
         }
+        obstacles.push("another worker does not finish making the region".to_string());
+        None
     }
-    obstacles.push("another worker does not finish making the region".to_string());
-    false
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        // Said aloud: a child that another thread forked meanwhile has the descriptor, too.
+        let _ = self.directory.unlock();
+    }
 }
 
 /// The region of the file `path` that a family uses, if that is not the one with the id `here`.
@@ -146,8 +157,7 @@ pub(super) fn find(heads: &[i32], path: &Path, here: Option<(u64, u64)>) -> Opti
 
 /// A file's path as the kernel tells that of an open one.
 fn resolved(path: &Path) -> PathBuf {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    match (folder.unwrap_or(Path::new(".")).canonicalize(), path.file_name()) {
+    match (folder_of(path).canonicalize(), path.file_name()) {
         (Ok(folder), Some(name)) => folder.join(name),
         _ => path.to_path_buf(),
     }

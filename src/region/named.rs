@@ -5,11 +5,11 @@
 
 use super::attach::{Access, believed, open_own};
 use super::backing::{identity, names};
+use super::family::Turn;
 use super::{Placement, Region, attach_file, create, dump, family};
 use crate::clock::MonotonicClock;
 use crate::config::{Capacity, Overflow};
 use crate::error::{AttachError, CreateError, OpenError};
-use std::cell::Cell;
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::path::Path;
@@ -50,61 +50,25 @@ pub fn open_named(
 ) -> Result<(Region, Opening), OpenError> {
     // Before its region, so that no other member can see that and not whose it is.
     let kin = family::declare(heads, &mut Vec::new());
-    let turn = Turn::new(kin.last());
-    let (mut region, opening) = open(path, heads, &turn, || {
+    let (mut region, opening) = open(path, heads, kin.last(), || {
         let placement = Placement::Named { path: path.to_path_buf(), force };
         let region = create(&placement, capacity, Box::new(MonotonicClock))?;
         region.set_overflow(overflow);
         Ok(region)
     })?;
-    drop(turn);
     region.kin = kin;
     Ok((region, opening))
-}
-
-/// One of a family makes the region while the others wait: if each made one, for which there is one name, that
-/// would be too much for a small `/dev/shm`.
-struct Turn<'a> {
-    directory: Option<&'a File>,
-    taken: Cell<Option<bool>>,
-}
-
-impl<'a> Turn<'a> {
-    fn new(directory: Option<&'a File>) -> Self {
-        Self { directory, taken: Cell::new(None) }
-    }
-
-    /// Waits for it. `false` = this was done before.
-    fn take(&self) -> bool {
-        if self.taken.get().is_some() {
-            return false;
-        }
-        let taken = self.directory.is_some_and(|it| family::take_turn(it, &mut Vec::new()));
-        self.taken.set(Some(taken));
-        taken
-    }
-
-    fn is_taken(&self) -> bool {
-        self.taken.get() == Some(true)
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        if let Some(directory) = self.directory.filter(|_| self.is_taken()) {
-            let _ = directory.unlock();
-        }
-    }
 }
 
 fn open(
     path: &Path,
     heads: &[i32],
-    turn: &Turn<'_>,
+    head: Option<&File>,
     make: impl Fn() -> Result<Region, CreateError>,
 ) -> Result<(Region, Opening), OpenError> {
     let mut opening = Opening::Created;
     let (mut in_use, mut rounds_in_use, mut rounds_full) = (None, 0, 0);
+    let (mut turn, mut has_waited) = (None, false);
     for _ in 0..ROUNDS {
         match attach_file(path) {
             Ok(region) => {
@@ -145,8 +109,14 @@ fn open(
             },
             Err(error) => return Err(refused(path, error)),
         }
-        if turn.take() {
-            continue;
+        // One of a family makes it while the others wait: if each made one, for which there is one name, that would
+        // be too much for a small `/dev/shm`.
+        if !has_waited {
+            has_waited = true;
+            turn = head.and_then(|head| Turn::take(head, &mut Vec::new()));
+            if turn.is_some() {
+                continue;
+            }
         }
         match make() {
             Ok(region) => return Ok((region, opening)),
@@ -155,7 +125,7 @@ fn open(
             Err(CreateError::Backing { source, .. })
                 if source.kind() == ErrorKind::StorageFull
                     && rounds_full < ROUNDS_FULL
-                    && !turn.is_taken() =>
+                    && turn.is_none() =>
             {
                 rounds_full += 1;
                 // Each for another time, or they would meet again.
