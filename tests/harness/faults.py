@@ -47,7 +47,8 @@ def due(who, name):
         return None
     with open(RAISED, "a") as raised:
         fcntl.flock(raised, fcntl.LOCK_EX)
-        if raised.tell() >= plan["most"]:
+        # Not its position, which is that of before the lock.
+        if os.fstat(raised.fileno()).st_size >= plan["most"]:
             return None
         raised.write("x")
     return plan
