@@ -111,7 +111,7 @@ def _read(path: str) -> dict[str, Any]:
 
 
 def _both(theirs: Any, ours: Hook) -> Any:
-    """A hook that calls the user's first, then ours, which cannot fail."""
+    """A hook that calls the user's first, then ours, which is careful."""
     if isinstance(theirs, str):
         from gunicorn.config import validate_callable
 
@@ -126,12 +126,6 @@ def _both(theirs: Any, ours: Hook) -> Any:
         try:
             return theirs(*args)
         finally:
-            try:
-                ours(*args)
-            except Exception:  # noqa: BLE001  # gunicorn must go on
-                logger().exception("a hook of fast_litellm's failed")
-                region = _native.default_region()
-                if region is not None:
-                    region.count_fallback()
+            ours(*args)
 
     return both

@@ -20,6 +20,7 @@ import sys as _sys
 from typing import Any as _Any
 
 from fast_litellm import _gunicorn_config
+from fast_litellm.integrations.gunicorn import careful as _careful
 from fast_litellm.integrations.gunicorn import child_exit, worker_exit
 
 __all__ = ["child_exit", "when_ready", "worker_exit"]
@@ -36,6 +37,7 @@ def on_reload(server: _Any) -> None:
     _sys.modules.pop(__name__, None)
 
 
+@_careful("whether limits are shared was not logged")
 def when_ready(server: _Any) -> None:
     """Log whether the workers share their limits, and what in."""
     _gunicorn_config.tell(server)

@@ -11,9 +11,9 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType, ModuleType
-from typing import Any
+from typing import Any, ParamSpec
 
 from fast_litellm import _native, _post_import
 from fast_litellm._log import logger
@@ -24,12 +24,35 @@ _MARK = "_fast_litellm_original"
 
 _arbiter: Any = None
 
+_P = ParamSpec("_P")
+
+
+def careful(then: str) -> Callable[[Callable[_P, object]], Callable[_P, None]]:
+    """Keep a hook's faults from gunicorn: they are counted, and logged with what happens `then`."""
+
+    def guarded(hook: Callable[_P, object]) -> Callable[_P, None]:
+        # gunicorn looks at the number of arguments.
+        @functools.wraps(hook)
+        def call(*args: _P.args, **kwargs: _P.kwargs) -> None:
+            try:
+                hook(*args, **kwargs)
+            except _native.FAULTS:
+                logger().exception("a hook of fast_litellm's failed; %s", then)
+                region = _native.default_region()
+                if region is not None:
+                    region.count_fallback()
+
+        return call
+
+    return guarded
+
 
 def child_exit(server: object, worker: object) -> None:
     """Free what dead workers held; for `child_exit` in gunicorn's configuration."""
     _reap()
 
 
+@careful("what this worker held is freed when it has ended")
 def worker_exit(server: object, worker: object) -> None:
     """Give this worker's own slots back; for `worker_exit` in gunicorn's configuration."""
     region = _native.default_region()
@@ -112,12 +135,9 @@ def _patch(module: ModuleType) -> None:
     _arbiter = arbiter
 
 
+@careful("workers that meet a full key will free what dead ones held")
 def _reap() -> None:
     region = _native.default_region()
-    try:
-        reaped = region.reap() if region is not None else 0
-    except Exception:  # noqa: BLE001  # gunicorn's master must go on
-        logger().exception("reaping dead workers failed; workers that meet a full key will do it")
-        return
+    reaped = region.reap() if region is not None else 0
     if reaped:
         logger().info("freed what %d dead worker(s) held", reaped)

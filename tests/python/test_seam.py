@@ -764,6 +764,35 @@ def test_gunicorns_hooks_can_be_named_in_its_configuration() -> None:
 
 
 @in_fork
+@pytest.mark.parametrize("kind", [RuntimeError, _native.PanicException])
+def test_gunicorns_master_survives_faults_and_they_are_counted(
+    kind: type[BaseException], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    arbiter = pytest.importorskip("gunicorn.arbiter").Arbiter
+    monkeypatch.setattr(arbiter, "reap_workers", lambda self: "answer")
+    from fast_litellm import gunicorn
+
+    accelerate()
+    mine = region()
+
+    class Broken:
+        def __getattr__(self, name: str) -> object:
+            if name == "count_fallback":
+                return mine.count_fallback
+            raise kind(f"injected into {name}")
+
+    monkeypatch.setattr(_native, "default_region", Broken)
+    caplog.clear()
+    assert arbiter.reap_workers(object()) == "answer"
+    for hook in (gunicorn.child_exit, gunicorn.worker_exit):
+        hook(None, None)
+    # Its log fails here.
+    gunicorn.when_ready(None)
+    assert mine.fallback_count() == 4
+    assert [record.levelname for record in caplog.records] == ["ERROR"] * 4
+
+
+@in_fork
 def test_gunicorns_master_reaps_after_every_round() -> None:
     arbiter = pytest.importorskip("gunicorn.arbiter").Arbiter
     original = arbiter.reap_workers
