@@ -11,6 +11,9 @@ from fast_litellm.integrations import gunicorn
 
 _SPAWNED = "--multiprocessing-fork"
 _FORKSERVER = "multiprocessing.forkserver"
+_SPAWNED_MARK, _FORKSERVER_MARK = f"\0{_SPAWNED}\0".encode(), _FORKSERVER.encode()
+#: What is in the command lines of the workers and the fork servers that `multiprocessing` starts.
+MARKS = (_SPAWNED_MARK, _FORKSERVER_MARK)
 
 
 def heads() -> list[int]:
@@ -37,7 +40,7 @@ def _multiprocessing() -> list[int]:
     starter = None if module is None else module.parent_process()
     if any(_FORKSERVER in argument for argument in sys.orig_argv):
         # The fork server's child, or its: not one that the fork server has left to somebody else.
-        if _FORKSERVER.encode() in command_line(parent) and is_fork_of("self", parent):
+        if _FORKSERVER_MARK in command_line(parent) and is_fork_of("self", parent):
             above = parent_of(parent)
             return [parent] if above is None else [parent, above]
         return [parent] if starter is None else [int(starter.pid)]
@@ -60,7 +63,7 @@ def _forked() -> list[int]:
 def _above(pid: int) -> Iterator[int]:
     """Who started that process as a worker, who started that one, and so on."""
     while (parent := parent_of(pid)) is not None:
-        spawned = f"\0{_SPAWNED}\0".encode() in command_line(pid)
+        spawned = _SPAWNED_MARK in command_line(pid)
         if not spawned and not is_fork_of(pid, parent):
             return
         yield parent

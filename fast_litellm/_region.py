@@ -9,7 +9,7 @@ import time
 
 from fast_litellm import _native
 from fast_litellm._config import RegionSettings, performance_sampling
-from fast_litellm._family import heads
+from fast_litellm._family import MARKS, heads
 from fast_litellm._log import logger
 from fast_litellm.integrations import gunicorn
 
@@ -168,6 +168,7 @@ def _make(settings: RegionSettings) -> _native.Region:
         backing=None if settings.backing is None else list(settings.backing),
         directories=None if settings.directories is None else list(settings.directories),
         family=heads(),
+        marks=MARKS,
     )
 
 

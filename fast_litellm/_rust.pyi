@@ -55,6 +55,7 @@ class Region:
         backing: Sequence[str] | None = None,
         directories: Sequence[str | PathLike[str]] | None = None,
         family: Sequence[int] = (),
+        marks: Sequence[bytes] = (),
     ) -> Region: ...
     @staticmethod
     def open(

@@ -84,14 +84,16 @@ impl Region {
     ///     family: process ids of those that started this process and its siblings, nearest first. If one of
     ///         them, or of those that they have started as workers, has a region of that name, it is joined as
     ///         it is, whatever its capacities.
+    ///     marks: parts of the command lines, as `/proc/<pid>/cmdline` has them, of workers that were started as
+    ///         programs: if such a one cannot be looked at, `obstacles` says so.
     ///
     /// Raises:
     ///     OutOfRangeError: a capacity or a kind is out of range.
     ///     RegionError: no kind of memory could be had.
     #[staticmethod]
     #[pyo3(
-        signature = (name, *, keys = Whole(65_536), lease_chunks = Whole(8_192), workers = Whole(256), deployments = Whole(1_024), overflow = "deny", backing = None, directories = None, family = Vec::new()),
-        text_signature = "(name, *, keys=65536, lease_chunks=8192, workers=256, deployments=1024, overflow='deny', backing=None, directories=None, family=())",
+        signature = (name, *, keys = Whole(65_536), lease_chunks = Whole(8_192), workers = Whole(256), deployments = Whole(1_024), overflow = "deny", backing = None, directories = None, family = Vec::new(), marks = Vec::new()),
+        text_signature = "(name, *, keys=65536, lease_chunks=8192, workers=256, deployments=1024, overflow='deny', backing=None, directories=None, family=(), marks=())",
     )]
     #[allow(clippy::too_many_arguments, reason = "settings by keyword")]
     fn create(
@@ -105,6 +107,7 @@ impl Region {
         backing: Option<Vec<String>>,
         directories: Option<Vec<PathBuf>>,
         family: Vec<i32>,
+        marks: Vec<Vec<u8>>,
     ) -> PyResult<Self> {
         let capacity = Capacity::checked(keys.0, lease_chunks.0, workers.0)?
             .with_deployments(deployments.0)?;
@@ -116,8 +119,9 @@ impl Region {
                 *places = directories;
             }
         }
-        let (region, kinship) =
-            py.detach(|| region::join_or_create(&family, name, &placement, capacity, overflow))?;
+        let (region, kinship) = py.detach(|| {
+            region::join_or_create(&family, &marks, name, &placement, capacity, overflow)
+        })?;
         if kinship.joined.is_some() {
             return Ok(Self::of(region, Origin::Joined, kinship.obstacles, capacity));
         }

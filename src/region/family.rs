@@ -37,8 +37,11 @@ pub struct Kinship {
 ///
 /// `heads` = the processes that started this one and its siblings, nearest first; they and those of their
 /// descendants that name them as heads are the family. So is what this process has started as its workers.
+/// `marks` = parts of the command lines (each argument ended by a zero byte) of workers that were not forked but
+/// started as programs: if such a one cannot be looked at, that is an obstacle.
 pub fn join_or_create(
     heads: &[i32],
+    marks: &[Vec<u8>],
     name: &str,
     placement: &Placement,
     capacity: Capacity,
@@ -51,7 +54,7 @@ pub fn join_or_create(
     let own = if heads.is_empty() { File::open(directory_of(own_pid())).ok() } else { None };
     let turn = kin.last().or(own.as_ref()).and_then(|head| Turn::take(head, &mut obstacles));
     let mut refused = Vec::new();
-    let joined = join(&heads, &printable(&label(name)), None, &mut refused);
+    let joined = join(&heads, marks, &printable(&label(name)), None, &mut refused);
     let made = match joined {
         // Who shares the family's has got over what was in the way of looking for it.
         Some((region, pid)) => Ok((region, Kinship { joined: Some(pid), obstacles: refused })),
@@ -152,7 +155,8 @@ impl Drop for Turn<'_> {
 /// The region of the file `path` that a family uses, if that is not the one with the id `here`.
 pub(super) fn find(heads: &[i32], path: &Path, here: Option<(u64, u64)>) -> Option<(Region, i32)> {
     let heads = visible(heads, &mut Vec::new());
-    join(&heads, &printable(&resolved(path).to_string_lossy()), here, &mut Vec::new())
+    let name = resolved(path);
+    join(&heads, &[], &printable(&name.to_string_lossy()), here, &mut Vec::new())
 }
 
 /// A file's path as the kernel tells that of an open one.
@@ -167,6 +171,7 @@ fn resolved(path: &Path) -> PathBuf {
 /// Why others could not be used, or may not have been seen, is `refused`.
 fn join(
     heads: &[i32],
+    marks: &[Vec<u8>],
     name: &str,
     here: Option<(u64, u64)>,
     refused: &mut Vec<String>,
@@ -175,7 +180,7 @@ fn join(
         let mut gone = false;
         refused.clear();
         // All processes are looked at only before one is made.
-        let (regions, overlooked) = regions_of(heads, name, here.is_none());
+        let (regions, overlooked) = regions_of(heads, marks, name, here.is_none());
         for found in regions {
             if here == Some(found.id) {
                 return None;
@@ -197,7 +202,12 @@ fn join(
 }
 
 /// The family's regions of that name; if there are none, why some may have been overlooked.
-fn regions_of(heads: &[i32], name: &str, thorough: bool) -> (Vec<Found>, Option<String>) {
+fn regions_of(
+    heads: &[i32],
+    marks: &[Vec<u8>],
+    name: &str,
+    thorough: bool,
+) -> (Vec<Found>, Option<String>) {
     if heads.is_empty() && !host::has_children() {
         return (Vec::new(), None);
     }
@@ -237,7 +247,7 @@ fn regions_of(heads: &[i32], name: &str, thorough: bool) -> (Vec<Found>, Option<
         let others = host::processes().filter(|pid| !descendants.contains(pid));
         found = regions(&orphans(others, &directories));
     }
-    let overlooked = if found.is_empty() { overlooked(hidden, &members) } else { None };
+    let overlooked = if found.is_empty() { overlooked(hidden, &members, marks) } else { None };
     (found, overlooked)
 }
 
@@ -284,8 +294,8 @@ fn is_listing(descriptor: &Path) -> bool {
 
 /// What to say of processes that cannot be looked at, if there are workers among them, as far as that can be seen
 /// from outside: some that keep their secrets (`PR_SET_DUMPABLE`), or have changed their user.
-fn overlooked(mut hidden: Vec<(i32, Error)>, members: &[i32]) -> Option<String> {
-    let worker = |pid: i32| members.contains(&pid) || host::may_be_worker(pid);
+fn overlooked(mut hidden: Vec<(i32, Error)>, members: &[i32], marks: &[Vec<u8>]) -> Option<String> {
+    let worker = |pid: i32| members.contains(&pid) || host::may_be_worker(pid, marks);
     // What a program of its own forks is that program's.
     let of_workers = |pid: i32| {
         let above = |&pid: &i32| host::process_stat(pid).map(|stat| stat.parent);

@@ -40,23 +40,22 @@ fn parse_stat(text: &[u8]) -> Option<ProcessStat> {
 const EXITING: u64 = 0x4;
 const FORKED: u64 = 0x40;
 
-/// Whether a process lives, and is the program that forked it still, or was started by Python's `multiprocessing`.
-/// That much can be seen of any user's.
-pub fn may_be_worker(pid: i32) -> bool {
+/// Whether a process lives, and is the program that forked it still, or has one of the `marks` in its command line,
+/// in which each argument is ended by a zero byte. That much can be seen of any user's.
+pub fn may_be_worker(pid: i32, marks: &[Vec<u8>]) -> bool {
     let Some(stat) = process_stat(pid) else {
         return false;
     };
     if stat.flags & EXITING != 0 || matches!(stat.state, b'Z' | b'X') {
         return false;
     }
-    stat.flags & FORKED != 0 || is_of_multiprocessing(pid)
+    stat.flags & FORKED != 0 || is_marked(pid, marks)
 }
 
-fn is_of_multiprocessing(pid: i32) -> bool {
+fn is_marked(pid: i32, marks: &[Vec<u8>]) -> bool {
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let server = b"multiprocessing.forkserver";
-    line.split(|&byte| byte == 0).any(|argument| argument == b"--multiprocessing-fork")
-        || line.windows(server.len()).any(|part| part == server)
+    let has = |mark: &[u8]| !mark.is_empty() && line.windows(mark.len()).any(|part| part == mark);
+    marks.iter().any(|mark| has(mark))
 }
 
 /// The processes that exist, as far as `/proc` shows them.
@@ -189,6 +188,9 @@ mod tests {
     #[test]
     fn what_became_another_program_is_a_worker_by_its_arguments_alone() {
         use std::process::{Command, Stdio};
+        let marks: Vec<Vec<u8>> =
+            [b"\0--worker\0".as_slice(), b"fork_server.main", b""].map(<[u8]>::to_vec).into();
+        let may_be_worker = |pid: i32| may_be_worker(pid, &marks);
         let is_worker = |argument: &str| {
             let mut command = Command::new("cat");
             let mut child =
@@ -208,9 +210,9 @@ mod tests {
             assert!(!may_be_worker(pid));
             found
         };
-        assert!(is_worker("--multiprocessing-fork"));
-        assert!(!is_worker("--multiprocessing-forks"));
-        assert!(is_worker("from multiprocessing.forkserver import main"));
+        assert!(is_worker("--worker"));
+        assert!(!is_worker("--workers"));
+        assert!(is_worker("run fork_server.main()"));
     }
 
     #[test]
