@@ -423,11 +423,11 @@ def lives(pid: int) -> bool:
         return False
 
 
-def work(pool: SimpleConnectionPool, oracle: Oracle, seed: int, until_s: float) -> int:
-    """Use connections until it is time, or until one is used by two."""
+def work(pool: SimpleConnectionPool, oracle: Oracle, seed: int, end: Path) -> int:
+    """Use some connections, and more until there is a file `end`, or until one is used by two."""
     chance, uses = random.Random(seed), 0
     held: list[str] = []
-    while time.monotonic() < until_s:
+    while uses < 20 or not end.exists():
         connection_id = pool.get_connection(chance.choice((A, B, "c")))
         if connection_id is not None:
             oracle.change(connection_id, used=True)
@@ -451,26 +451,27 @@ def test_workers_that_are_killed_never_have_more_than_the_limits(
     make: Make, tmp_path: Path
 ) -> None:
     pool, oracle = make(each=3, total=5), Oracle(tmp_path / "holders", 3, 5)
-    chance, seeds = random.Random(11), itertools.count()
-    end_s = time.monotonic() + 1.5
+    chance, seeds, end = random.Random(11), itertools.count(), tmp_path / "end"
 
     def start() -> Forked[int]:
         seed = next(seeds)
-        return Forked(lambda: work(pool, oracle, seed, end_s))
+        return Forked(lambda: work(pool, oracle, seed, end))
 
     workers = [start() for _ in range(4)]
     kills = 0
-    while time.monotonic() < end_s - 0.2:
+
+    def enough() -> bool:
+        nonlocal kills
         time.sleep(0.05)
         workers.pop(chance.randrange(4)).kill()
         workers.append(start())
         kills += 1
-    uses = [worker.result() for worker in workers]
-    assert kills > 5
-    assert sum(uses) > 50
-    stats = pool.get_stats()
-    assert stats["stale_returns"] > 0
-    assert stats["taken_over"] > 0
+        stats = pool.get_stats()
+        return kills >= 20 and stats["stale_returns"] > 0 and stats["taken_over"] > 0
+
+    until(enough, "kill workers that hold connections", 30)
+    end.touch()
+    assert sum(worker.result() for worker in workers) > 50
     # They have all ended, and took what they kept with them.
     pool.cleanup()
     assert connections(pool) == (0, 0)

@@ -453,17 +453,18 @@ def by_key(report: dict[str, Any]) -> dict[str, Any]:
 def compare(reader: RegionReader, region: Region) -> list[str]:
     """How the reader's view of a region at rest differs from the engine's.
 
-    The engine's clock lies between two readings of the reader's. Times that it counts in milliseconds may
-    only lie between what these two say; whatever else changes with time makes both look again.
+    The engine's clock lies between two readings of the reader's, which decodes for these two instants. Times
+    that it counts in milliseconds may only lie between what these two say; whatever else changes with time
+    makes both look again.
     """
     found = ["nothing was compared"]
     for _ in range(5):
-        early = report_of(reader, reader.view())
-        theirs = json.loads(region.inspect())
+        before_us, text, after_us = reader.now_us(), region.inspect(), reader.now_us()
+        theirs = json.loads(text)
         for event in theirs["events"]:
             # The details in words.
             assert event.pop("detail")
-        late = report_of(reader, reader.view())
+        early, late = (report_of(reader, reader.view(at_us)) for at_us in (before_us, after_us))
         for part, name in (("limits", "retry_after_ms"), ("deployments", "cooldown_ms")):
             for each in zip(early[part], theirs[part], late[part], strict=False):
                 first, seen, last = (report.get(name) for report in each)
