@@ -90,7 +90,7 @@ def failing(proxy: Proxy, backend: FakeBackend) -> Result:
 
 
 def least_busy(proxy: Proxy, backend: FakeBackend) -> Result:
-    """Six deployments, one of them slow; 200 requests by 8 callers.
+    """Six deployments, one of which takes a second; 200 requests by 8 callers.
 
     Of equally busy ones LiteLLM takes the first, and the slow one is the first: a worker that knows of
     its own requests only keeps it busy all the time. Callers start one after the other, since LiteLLM

@@ -213,7 +213,9 @@ class TestAccelerated:
         assert ALLOWED_FAILS + 1 <= hits <= ALLOWED_FAILS + 2
 
     def test_least_busy_routing(self, accelerated: Proxy, backend: FakeBackend) -> None:
-        assert measured(accelerated, backend, "least_busy")["hits"] <= 15
+        result = measured(accelerated, backend, "least_busy")
+        # Each takes a second. Workers that know of their own only have more than three there at a time.
+        assert 1 <= result["hits"] <= 2.5 * result["elapsed_s"]
 
     def test_latency_based_routing(self, accelerated: Proxy, backend: FakeBackend) -> None:
         result = measured(accelerated, backend, "latency")

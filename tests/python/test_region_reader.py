@@ -453,9 +453,9 @@ def by_key(report: dict[str, Any]) -> dict[str, Any]:
 def compare(reader: RegionReader, region: Region) -> list[str]:
     """How the reader's view of a region at rest differs from the engine's.
 
-    The engine's clock lies between two readings of the reader's, which decodes for these two instants. Times
-    that it counts in milliseconds may only lie between what these two say; whatever else changes with time
-    makes both look again.
+    The engine's clock lies between two readings of the reader's, which decodes for these two instants.
+    Times that it counts in milliseconds may only lie between what these two say; whatever else changes
+    with time makes both look again.
     """
     found = ["nothing was compared"]
     for _ in range(5):
