@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import json
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 import aiohttp
@@ -22,8 +23,11 @@ from .proxy import FakeBackend, Proxy
 from .results import CONCURRENCY, SETTLE_S, Result, counted, minute, new_key, wait_for_minute
 from .setups import COOLDOWN_S, HEALTH_INTERVAL_S, PARALLEL, QUICK
 
-BURST_S = 12.0
+BURST_S = 20.0
 """How much of a minute a burst may need on a busy machine."""
+
+HELD_S = 60.0
+"""How long a request is kept that is to be in flight."""
 
 FLIPS = (500, 200)
 """What the sick deployment answers, one after the other."""
@@ -90,16 +94,45 @@ def failing(proxy: Proxy, backend: FakeBackend) -> Result:
 
 
 def least_busy(proxy: Proxy, backend: FakeBackend) -> Result:
-    """Six deployments, one of which takes a second; 200 requests by 8 callers.
+    """Six deployments get 12 requests that are not answered, each when the one before has arrived.
 
-    Of equally busy ones LiteLLM takes the first, and the slow one is the first: a worker that knows of
-    its own requests only keeps it busy all the time. Callers start one after the other, since LiteLLM
-    has those that come at the same moment make the same choice, however much it knows.
+    LiteLLM has those that come at the same moment make the same choice, however much it knows. Reports
+    how many the deployments have (`in_flight`), and the most that one has (`most`).
     """
     backend.reset()
-    _slow_down(backend, "busy", 1.0)
-    burst = load.burst(proxy.base_url, [new_key()], 200, 8, model="busy", apart_s=0.2)
-    return _hits(backend, "busy-slow", burst)
+    names = [f"busy-{name}" for name in ("slow", *QUICK)]
+    for name in names:
+        backend.configure(name, latency=HELD_S)
+    begun = time.monotonic()
+    in_flight, statuses = asyncio.run(_one_by_one(proxy, backend, names, 12))
+    elapsed_s = time.monotonic() - begun
+    return {
+        "in_flight": in_flight,
+        "most": max(in_flight),
+        "statuses": dict(Counter(statuses)),
+        "unexpected": [status for status in statuses if status != 200],
+        "elapsed_s": round(elapsed_s, 2),
+        "within_window": elapsed_s < HELD_S,
+    }
+
+
+async def _one_by_one(
+    proxy: Proxy, backend: FakeBackend, names: list[str], count: int
+) -> tuple[list[int], list[int]]:
+    def in_flight() -> list[int]:
+        return [int(backend.stats(name)["in_flight"]) for name in names]
+
+    async with load.session() as client:
+        requests = []
+        for number in range(count):
+            one = load.complete(client, proxy.base_url, new_key(), model="busy")
+            requests.append(asyncio.ensure_future(one))
+            while sum(in_flight()) <= number and not requests[-1].done():
+                await asyncio.sleep(0.01)
+        found = in_flight()
+        # Answers them all.
+        backend.reset()
+        return found, [reply.status for reply in await asyncio.gather(*requests)]
 
 
 def latency(proxy: Proxy, backend: FakeBackend) -> Result:
@@ -111,7 +144,9 @@ def latency(proxy: Proxy, backend: FakeBackend) -> Result:
     """
     backend.reset()
     # Longer than the machine ever takes for a quick one.
-    _slow_down(backend, "latency", 3.0)
+    backend.configure("latency-slow", latency=3.0)
+    for name in QUICK:
+        backend.configure(f"latency-{name}", latency=0.05)
     key = new_key()
     warm_up = Burst()
     while not _total(backend, "latency-slow"):
@@ -248,12 +283,6 @@ def _narrow(proxy: Proxy, backend: FakeBackend, *, stream: bool) -> Result:
     time.sleep(SETTLE_S)
     after = load.burst(proxy.base_url, [key], PARALLEL, PARALLEL, model="narrow", stream=stream)
     return {"peak": peak, "after": after.admitted, "burst": burst}
-
-
-def _slow_down(backend: FakeBackend, group: str, latency: float) -> None:
-    backend.configure(f"{group}-slow", latency=latency)
-    for name in QUICK:
-        backend.configure(f"{group}-{name}", latency=0.05)
 
 
 def connections(proxy: Proxy, backend: FakeBackend) -> Result:

@@ -31,7 +31,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 STREAM_CHUNKS = 5
@@ -189,12 +189,23 @@ class ChatCompletions:
         port = request.client.port if request.client else 0
         SOCKETS.used()
         deployment.enter(port)
+        ended = False
+
+        async def count_out(message: Message) -> None:
+            nonlocal ended
+            await send(message)
+            # Whoever has read all of it may ask again before a stream's task is over.
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                deployment.leave(port)
+                ended = True
+
         try:
             key = request.headers.get("authorization", "")
             response = await _answer(deployment, await request.json(), key)
-            await response(scope, receive, send)
+            await response(scope, receive, count_out)
         finally:
-            deployment.leave(port)
+            if not ended:
+                deployment.leave(port)
 
 
 async def _answer(deployment: Deployment, body: dict[str, Any], key: str) -> Response:

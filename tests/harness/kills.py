@@ -30,7 +30,8 @@ def kill_holder(proxy: Proxy, backend: FakeBackend, slots: Slots) -> Result:
     """A worker dies while it holds some of the slots, which are all held.
 
     Reports how many requests got in while all were held (`admitted_when_full`), how long after the kill
-    the first one did (`freed_after_s`, None if it took too long), and how many of the slots of the dead
+    the first one did (`freed_after_s`, None if it took too long) and the last one was sent that did not
+    (`refused_until_s`, 0 if none was), and how many of the slots of the dead
     worker (`killed_held`) could be used again (`refilled`).
     """
     boots = proxy.boots()
@@ -72,7 +73,7 @@ async def _kill_while_held(
 
     victim, killed_held = _smallest_holder(proxy, backend, slots)
     proxy.kill_worker(victim)
-    freed_after_s = await _seconds_until_admitted(send)
+    freed_after_s, refused_until_s = await _seconds_until_admitted(send)
 
     # Longer than it takes to send all of them, so that no slot is used twice.
     backend.configure(slots.model, latency=5.0)
@@ -83,6 +84,7 @@ async def _kill_while_held(
         "admitted_when_full": probes.admitted,
         "killed_held": killed_held,
         "freed_after_s": freed_after_s,
+        "refused_until_s": refused_until_s,
         "refilled": refill.admitted,
         "unexpected": probes.unexpected + refill.unexpected,
         # Slots have no window.
@@ -104,20 +106,23 @@ async def _wait_for_in_flight(backend: FakeBackend, slots: Slots) -> int:
 def _smallest_holder(proxy: Proxy, backend: FakeBackend, slots: Slots) -> tuple[int, int]:
     """The worker that holds the fewest slots but some, and how many it holds."""
     ports = backend.stats(slots.model)["client_ports"]
-    owners = owners_of_ports(proxy.worker_pids(), ports)
+    owners = owners_of_ports(proxy.worker_pids(), ports, backend.port)
     if len(owners) != len(ports):
         raise RuntimeError(f"no worker owns some of the connections {ports}; found {owners}")
     return min(Counter(owners.values()).items(), key=lambda item: item[1])
 
 
-async def _seconds_until_admitted(send: Callable[[], Awaitable[load.Reply]]) -> float | None:
-    start = time.monotonic()
+async def _seconds_until_admitted(
+    send: Callable[[], Awaitable[load.Reply]],
+) -> tuple[float | None, float]:
+    start, refused_until_s = time.monotonic(), 0.0
     while (elapsed := time.monotonic() - start) < FREED_TIMEOUT_S:
         try:
             reply = await asyncio.wait_for(send(), FREED_TIMEOUT_S - elapsed)
         except asyncio.TimeoutError:
-            return None
+            return None, refused_until_s
         if reply.status == 200:
-            return round(time.monotonic() - start, 3)
+            return round(time.monotonic() - start, 3), refused_until_s
+        refused_until_s = round(elapsed, 3)
         await asyncio.sleep(POLL_S)
-    return None
+    return None, refused_until_s

@@ -105,13 +105,11 @@ async def burst_async(
     concurrency: int,
     *,
     expected: Collection[int] = EXPECTED,
-    apart_s: float = 0.0,
     **request: Any,
 ) -> Burst:
     """Send `n` requests, `concurrency` at a time, going round the keys.
 
-    The first ones start `apart_s` after each other. Statuses that are not `expected` are kept as odd
-    ones; `request` is handed on to `complete`.
+    Statuses that are not `expected` are kept as odd ones; `request` is handed on to `complete`.
     """
     result = Burst(expected=expected)
     gate = asyncio.Semaphore(concurrency)
@@ -119,8 +117,6 @@ async def burst_async(
     async def one(client: aiohttp.ClientSession, number: int) -> None:
         key = keys[number % len(keys)]
         async with gate:
-            if number < concurrency:
-                await asyncio.sleep(number * apart_s)
             result.add(await complete(client, base_url, key, **request))
 
     start = time.monotonic()

@@ -413,12 +413,12 @@ def can_connect(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def owners_of_ports(pids: Sequence[int], ports: Sequence[int]) -> dict[int, int]:
-    """Which of the processes owns the local end of each loopback port.
+def owners_of_ports(pids: Sequence[int], ports: Sequence[int], peer: int) -> dict[int, int]:
+    """Which of the processes owns the local end of each loopback port, connected to the port `peer`.
 
     Ports that none of them owns are left out.
     """
-    by_inode = {inode: port for port, inode in _tcp_inodes().items() if port in ports}
+    by_inode = {inode: port for port, inode in _tcp_inodes(peer).items() if port in ports}
     owners: dict[int, int] = {}
     for pid in pids:
         for inode in _socket_inodes(pid) & by_inode.keys():
@@ -426,12 +426,13 @@ def owners_of_ports(pids: Sequence[int], ports: Sequence[int]) -> dict[int, int]
     return owners
 
 
-def _tcp_inodes() -> dict[int, str]:
+def _tcp_inodes(peer: int) -> dict[int, str]:
+    # A local port may have connections to several ports.
     established = "01"
     inodes = {}
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         columns = line.split()
-        if columns[3] == established:
+        if columns[3] == established and int(columns[2].rpartition(":")[2], 16) == peer:
             inodes[int(columns[1].rpartition(":")[2], 16)] = columns[9]
     return inodes
 

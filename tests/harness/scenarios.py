@@ -132,7 +132,7 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "least_busy": Scenario(
         deployments.least_busy,
-        (Figure("least-busy, 200 sent by 8: hits on the slow one", "6-10", _number("hits")),),
+        (Figure("least-busy, 12 held by 6 deployments: most at one", "2", _number("most")),),
         "least_busy",
     ),
     "latency": Scenario(

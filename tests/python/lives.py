@@ -110,9 +110,14 @@ def nothing_of_the_dead_is_held(server: LifeServer) -> None:
 
 def one_region(server: LifeServer, workers: int) -> None:
     """There is one region, and so many processes are in it at least."""
-    found = remains.regions(server.region_name)
-    assert len(found) == 1, (found, server.log_text()[-3000:])
-    assert found[0]["alive"] >= workers, found
+
+    def there() -> bool:
+        found = remains.regions(server.region_name)
+        assert len(found) == 1, (found, server.log_text()[-3000:])
+        return bool(found[0]["alive"] >= workers)
+
+    # Not all of them may have imported it when one answers.
+    server.until(there, f"have {workers} processes in its region")
 
 
 def ends_without_trace(server: LifeServer, *, kept: Path | None = None) -> None:

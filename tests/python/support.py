@@ -26,7 +26,7 @@ from typing_extensions import ParamSpec, Self
 P = ParamSpec("P")
 T = TypeVar("T")
 
-WAIT_S = 60.0
+WAIT_S = 100.0
 """How long a child may take before the test gives up on it."""
 
 _LIBC = ctypes.PyDLL(None, use_errno=True)
@@ -219,6 +219,7 @@ def run_python(
     cwd: Path | str = "/",
     check: bool = True,
     input: str | None = None,
+    timeout_s: float = WAIT_S,
 ) -> subprocess.CompletedProcess[str]:
     """Run code in a fresh interpreter with fast_litellm switched on, away from the checkout."""
     done = subprocess.run(
@@ -228,7 +229,7 @@ def run_python(
         input=input,
         capture_output=True,
         text=True,
-        timeout=WAIT_S,
+        timeout=timeout_s,
     )
     assert not check or done.returncode == 0, f"exit {done.returncode}\n{done.stdout}{done.stderr}"
     return done

@@ -198,7 +198,7 @@ def test_the_limiter_heals_by_a_probe(faulty: Faulty) -> None:
     opened(faulty, LIMITER, "fake", "r10")
     # While the fault lasts, a probe a rest fails, and nobody is told of it.
     began, errors = time.monotonic(), faulty.errors(LIMITER)
-    while time.monotonic() - began < 1.5 * REST_S:
+    while time.monotonic() - began < 1.5 * REST_S or faulty.errors(LIMITER) == errors:
         faulty.burst(key_of("r99"), 4)
     assert faulty.standing(LIMITER) != "closed"
     # A worker that has the probe may fail in a few calls of one request.

@@ -26,6 +26,7 @@ from support import fresh_environment, until
 
 TOKEN = "0123456789abcdef-token"
 SECRET_KEY = "sk-verysecret-1234567890abcdef"
+AGE = re.compile(rb"(?m)^fast_litellm_region_age_seconds (\d+)$")
 
 
 @pytest.fixture(scope="module")
@@ -111,14 +112,19 @@ class TestAnswers:
         assert report["stats"] == inspected["stats"]
 
     def test_metrics_are_those_of_inspect(self, serving: Serving, program: Program) -> None:
-        answer = serving.ask("/metrics")
+        def shown() -> bytes:
+            shown = command("inspect", "--prom", "--region", program.name)
+            return subprocess.run(shown, capture_output=True, check=True).stdout
+
+        before, answer, after = shown(), serving.ask("/metrics"), shown()
         assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-        shown = subprocess.run(
-            command("inspect", "--prom", "--region", program.name),
-            capture_output=True,
-            check=True,
-        )
-        assert (answer.status, answer.body) == (200, shown.stdout)
+        assert answer.status == 200
+        # All but the region's age.
+        texts = [AGE.split(text) for text in (before, answer.body, after)]
+        assert [len(parts) for parts in texts] == [3, 3, 3]
+        assert texts[0][::2] == texts[1][::2] == texts[2][::2]
+        ages = [int(parts[1]) for parts in texts]
+        assert ages == sorted(ages)
 
     def test_a_stream_goes_on(self, serving: Serving, program: Program) -> None:
         with Stream(serving) as stream:

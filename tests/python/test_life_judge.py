@@ -14,6 +14,7 @@ SABOTAGE = {
     "a region each": {"rate", "counts", "slots", "connections"},
     "one slot more": {"slots", "connections"},
     "a larger burst": {"rate"},
+    "a smaller burst": {"rate"},
     "a count lost": {"counts"},
     "a slot leaked": {"slots"},
 }

@@ -21,6 +21,8 @@ from lives import key
 from support import WAIT_S, until
 
 LIMITS = Limits(slots=2)
+#: As many as the program has.
+WORKERS = 3
 PROGRAM = APPLICATION.with_name("pool.py")
 
 
@@ -51,6 +53,14 @@ class Program:
         self._process.stdin.flush()
         answers = json.loads(self._process.stdout.readline())
         return [Answer(**{**each, "times": tuple(each.get("times", ()))}) for each in answers]
+
+    def has_all_workers(self) -> None:
+        """Wait until each of its workers has done something."""
+
+        def all_answer() -> bool:
+            return len({answer.pid for answer in self.do("many", key(), 15, 10)}) == WORKERS
+
+        until(all_answer, "have all workers answer", WAIT_S)
 
     def end(self) -> None:
         """Have it end, and look at what is left."""
@@ -87,6 +97,7 @@ def test_pools_share_exact_limits(tmp_path: Path, kind: str, method: str, holds:
     program = Program(tmp_path, kind, method, holds)
     try:
         name = key()
+        program.has_all_workers()
         answers = program.do("many", name, 100, 10)
         first = {answer.pid for answer in answers}
         answers += program.do("lose", name)
@@ -112,6 +123,7 @@ def test_a_program_that_does_not_have_the_region_loses_it_with_its_last_worker(
     try:
         name = key()
         for _ in range(2):
+            program.has_all_workers()
             assert judge(program.do("many", name, 100, 10), LIMITS) == []
             program.do("lose", name)
         program.end()

@@ -14,6 +14,8 @@ from lives import (
     Run,
     can_be_filled,
     ends_without_trace,
+    holding,
+    key,
     nothing_of_the_dead_is_held,
     one_region,
     under_load,
@@ -60,7 +62,14 @@ def test_the_new_master_goes_on_where_the_old_one_ends(start: str) -> None:
             server.master_pid = second
             run.load.more(AFTER, of=server.worker_pids())
             # It is a master like any other by now.
-            run.load.more(AFTER, of=server.reload())
+            before_reload = run.pids()
+            # Without the region in the master it lasts as long as the old workers, here until new ones
+            # have it.
+            with holding(server, run.client, key()):
+                old = server.worker_pids()
+                os.kill(server.master_pid, signal.SIGHUP)
+                server.until(lambda: run.pids() - before_reload, "answer by a new worker")
+            run.load.more(AFTER, of=server.replaced(old))
         nothing_of_the_dead_is_held(server)
         one_region(server, server.workers)
         can_be_filled(server)
@@ -102,14 +111,17 @@ def test_an_old_master_without_workers_can_come_back_or_end(*, preload: bool) ->
 
         with under_load(server) as run:
             second = server.upgrade()
+            run.load.more(10, of=children(second))
             os.kill(first, signal.SIGWINCH)
             server.until(lambda: not workers(), "end the old workers")
             run.load.more(AFTER, of=children(second))
             os.kill(first, signal.SIGHUP)
             server.until(lambda: len(workers()) == server.workers, "start workers again")
+            run.load.more(10, of=workers())
             end(server, second, signal.SIGQUIT)
             run.load.more(AFTER, of=workers())
             second = server.upgrade()
+            run.load.more(10, of=children(second))
             os.kill(first, signal.SIGWINCH)
             server.until(lambda: not workers(), "end the old workers")
             end(server, first, signal.SIGQUIT)

@@ -16,6 +16,8 @@ from urllib.parse import parse_qsl
 
 # An application that has much else to import first.
 time.sleep(float(os.environ.get("LIFE_IMPORTS_S", "0")))
+while not os.path.exists(os.environ.get("LIFE_IMPORTS_AFTER", "/")):
+    time.sleep(0.005)
 
 import fast_litellm  # noqa: E402
 from fast_litellm import SimpleConnectionPool, SimpleRateLimiter  # noqa: E402
@@ -34,7 +36,8 @@ if SABOTAGE == "a region each":
     _region = Region.create("apart", keys=1024, lease_chunks=64)
 _limiter = SimpleRateLimiter(
     int(os.environ["LIFE_RATE"]),
-    burst=int(os.environ["LIFE_BURST"]) + 3 * (SABOTAGE == "a larger burst"),
+    burst=int(os.environ["LIFE_BURST"])
+    + 3 * ((SABOTAGE == "a larger burst") - (SABOTAGE == "a smaller burst")),
     region=_region,
 )
 _scripts = LimiterScripts(_region)
@@ -124,7 +127,6 @@ def hang(deaf=""):
     """Do nothing for long; `deaf` to SIGABRT if it says so."""
     if deaf:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGABRT})
-    open(f"hangs-{os.getpid()}", "w").close()
     time.sleep(HELD_S)
 
 

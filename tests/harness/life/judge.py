@@ -6,12 +6,13 @@ unknown, and no more.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .client import Answer
 
+#: What two clocks and a rounded interval may differ in.
+TOLERANCE_S = 0.002
 #: How long after the death of a worker its slots may be missing.
 FREED_WITHIN_S = 1.0
 
@@ -47,7 +48,7 @@ def judge(answers: Sequence[Answer], limits: Limits) -> list[str]:
 
 
 def _rate(good: Sequence[Answer], lost: int, limits: Limits) -> list[str]:
-    """At most `burst + rate * T + 1` in any T, and over all no less than that allows."""
+    """At most `burst + rate * T + 1` in any T, and nobody refused while there was room."""
     wrong = []
     admitted = sorted((a for a in good if a.rate), key=lambda a: a.times[0])
     # With `n` admitted from one until another: n <= burst + rate * (its end - the other's begin) + 1.
@@ -57,14 +58,19 @@ def _rate(good: Sequence[Answer], lost: int, limits: Limits) -> list[str]:
         worst = max(worst, number + 1 + earliest - limits.per_second * answer.times[1])
     if worst > limits.burst + 1:
         wrong.append(f"rate: {worst:.1f} at once, with a burst of {limits.burst}")
-    instants = sorted(a.times[0] for a in good)
-    # What nobody asked for in time is not made up for.
-    pauses = itertools.pairwise(instants)
-    full_s = limits.burst / limits.per_second
-    unused_s = sum(max(0.0, after - before - full_s) for before, after in pauses)
-    due = limits.burst + limits.per_second * (instants[-1] - instants[0] - unused_s)
-    if len(admitted) < int(due) - lost - 1:
-        wrong.append(f"rate: {len(admitted)} admitted, due are {due:.1f} but for {lost} lost")
+    apart_s = 1 / limits.per_second
+    admitted.sort(key=lambda a: a.times[1])
+    # The lost ones may have been charged as well.
+    full_s = (limits.burst - 1 - lost) * apart_s
+    for refused in (a for a in good if not a.rate):
+        # When everything that was charged by then has flowed off, at the latest.
+        empty_at = float("-inf")
+        for answer in admitted:
+            if answer.times[0] <= refused.times[1]:
+                empty_at = max(empty_at, answer.times[1]) + apart_s
+        if empty_at - refused.times[0] < full_s - TOLERANCE_S:
+            wrong.append("rate: one was refused while there was room")
+            break
     if len(admitted) == len(good):
         wrong.append("rate: nobody was refused, so nothing was shown")
     return wrong

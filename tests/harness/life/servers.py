@@ -86,10 +86,6 @@ class LifeServer(Server):
         """The process ids of the workers alive now."""
         return children(self.master_pid)
 
-    def hanging(self) -> list[int]:
-        """Which workers hang, or did."""
-        return [int(path.name.rpartition("-")[2]) for path in self.directory.glob("hangs-*")]
-
     def processes(self) -> list[int]:
         """All processes that were started by this server and live, however they are related by now."""
         return group(self.pid)
@@ -218,6 +214,8 @@ class Uvicorn(LifeServer):
             *(sys.executable, "-P", "-m", "uvicorn", "app:asgi", "--port", str(self.port)),
             *("--app-dir", ".", "--log-level", "info", "--no-access-log"),
             *(["--workers", str(self.workers)] if self.workers > 1 else []),
+            # It kills workers that a busy machine keeps from answering it.
+            *("--timeout-worker-healthcheck", "20"),
             *self._arguments,
         ]
 
