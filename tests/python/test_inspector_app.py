@@ -41,6 +41,7 @@ class Talk:
         }
         self.sent: list[Message] = []
         self.gone = asyncio.Event()
+        self.ended = False
 
     async def receive(self) -> Message:
         await self.gone.wait()
@@ -51,6 +52,7 @@ class Talk:
 
     async def held(self, app: asgi.Application) -> Talk:
         await app(self.scope, self.receive, self.send)
+        self.ended = True
         return self
 
     async def has_events(self, count: int) -> None:
@@ -58,7 +60,7 @@ class Talk:
             await asyncio.sleep(0.01)
 
     async def has_ended(self) -> None:
-        while self.sent[-1].get("body") != b"":
+        while not self.ended:
             await asyncio.sleep(0.01)
 
     @property
