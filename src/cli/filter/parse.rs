@@ -104,7 +104,7 @@ fn number_length(text: &str) -> usize {
     for (at, c) in text.char_indices() {
         let exponent = matches!(before, Some('e' | 'E'))
             && text[..at].trim_start_matches(['-', '+']).starts_with(|c: char| c.is_ascii_digit())
-            && text[at + 1..].starts_with(|c: char| c.is_ascii_digit());
+            && text[at + c.len_utf8()..].starts_with(|c: char| c.is_ascii_digit());
         let goes_on = c.is_alphanumeric() || matches!(c, '.' | '_' | '%' | 'µ');
         if !(goes_on || matches!(c, '-' | '+') && (at == 0 || exponent)) {
             return at;

@@ -91,6 +91,7 @@ fn refusals_say_where_and_what_to_do() {
         ("key = \"abc", 7, "close it with another \""),
         ("used_pct ~ \"8\"", 10, "used_pct is a number; use ="),
         ("used_pct > \"8\"", 12, "write used_pct > 80"),
+        ("used_pct > 0eప", 12, "is no unit of used_pct; use %"),
         ("used_pct > 8x", 12, "\"x\" is no unit of used_pct; use %"),
         ("window_s > 8w", 12, "use ns, us, ms, s, m, h or d"),
         ("denied > 8s", 10, "denied has no unit \"s\""),
