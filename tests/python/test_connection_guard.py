@@ -419,7 +419,7 @@ def test_a_caller_that_gives_up_waiting_leaves_nothing_behind() -> None:
 
     async def main(server: Server) -> None:
         client = new_client()
-        slow = asyncio.create_task(get(client, f"{server.url}/slow?0.1"))
+        slow = asyncio.create_task(get(client, f"{server.url}/slow?1"))
         await eventually(lambda: bool(server.asked), "ask")
         waits = [asyncio.create_task(get(client, f"{server.url}/{n}")) for n in range(5)]
         await eventually(lambda: waiting_for(server.port) == 1, "wait")
@@ -442,7 +442,7 @@ def test_a_caller_that_is_cancelled_as_it_is_served_passes_it_on() -> None:
     async def main(server: Server) -> None:
         client = new_client()
         for _ in range(2):
-            slow = asyncio.create_task(get(client, f"{server.url}/slow?0.05"))
+            slow = asyncio.create_task(get(client, f"{server.url}/slow?1"))
             await eventually(lambda: server.asked[-1:] == ["slow"], "ask")
             first = asyncio.create_task(get(client, f"{server.url}/first"))
             second = asyncio.create_task(get(client, f"{server.url}/second"))
@@ -483,7 +483,7 @@ def test_a_connection_on_its_way_is_closed_with_its_client() -> None:
 
     async def main(server: Server) -> None:
         client = new_client()
-        slow = asyncio.create_task(get(client, f"{server.url}/slow?0.05"))
+        slow = asyncio.create_task(get(client, f"{server.url}/slow?1"))
         await eventually(lambda: bool(server.asked), "ask")
         second = asyncio.create_task(get(client, f"{server.url}/second"))
         await eventually(lambda: waiting_for(server.port) == 1, "wait")
@@ -511,7 +511,7 @@ def test_a_connection_that_is_lost_on_its_way_is_replaced() -> None:
 
     async def main(server: Server) -> None:
         client = new_client()
-        slow = asyncio.create_task(get(client, f"{server.url}/slow?0.05"))
+        slow = asyncio.create_task(get(client, f"{server.url}/slow?1"))
         await eventually(lambda: bool(server.asked), "ask")
         second = asyncio.create_task(client.post(f"{server.url}/second"))
         await eventually(lambda: waiting_for(server.port) == 1, "wait")

@@ -583,7 +583,7 @@ def test_a_child_counts_that_was_forked_during_the_first_count() -> None:
                 pass
             child = os.fork()
             if child == 0:
-                signal.alarm(5)
+                signal.alarm(30)
                 os._exit(core.count_ordinary("hello world"))
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
             counter.join()

@@ -395,10 +395,11 @@ def test_after_the_rest_one_worker_tries_and_its_success_is_everybodys(shared: A
     breaker = breaker_of(shared, 1, changes)
     trip(breaker)
 
+    end = time.monotonic() + 1.9
+
     def tries() -> bool:
         mine = breaker_of(shared, 1)
-        began = time.monotonic()
-        while time.monotonic() - began < 1.9:
+        while time.monotonic() < end:
             if not mine.open:
                 return True
             time.sleep(0.01)

@@ -98,7 +98,7 @@ def liveness(worker: region_view.Worker) -> str:
         return "dead"
     try:
         stat = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return "dead"
     state, threads, start = stat[0], int(stat[17]), int(stat[19])
     return "dead" if start != worker.start_ticks or (state == "Z" and threads <= 1) else "alive"

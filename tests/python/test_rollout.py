@@ -6,7 +6,6 @@ import asyncio
 import importlib
 import json
 import os
-import time
 import uuid
 import warnings
 from collections.abc import Coroutine
@@ -17,7 +16,7 @@ import pytest
 
 import fast_litellm
 from fast_litellm import _features
-from support import Forked, forked, in_fork, region, until
+from support import Forked, Worker, forked, in_fork, region, until
 
 litellm = pytest.importorskip("litellm")
 
@@ -316,27 +315,21 @@ def test_workers_follow_the_switch_from_a_little_to_all_and_back(module: ModuleT
     subjects = [side(True, percent=5), side(False, percent=5)]
     limits = [limit(each, requests_per_unit=4) for each in subjects]
 
-    def follow() -> list[int]:
-        seen = []
-        for percent in (5, 100, 0):
-            until(lambda p=percent: (seam().open, seam()._breaker.percent)[1] == p, "follow", 5.0)
-            seen += [count_admitted(handler, 6, each) for each in limits]
-            until(
-                lambda p=percent: region().feature_switch(2) != (None if p == 5 else p),
-                "go on",
-                5.0,
-            )
-        return seen
+    class Following:
+        def admitted_at(self, percent: int) -> list[int]:
+            until(lambda: (seam().open, seam()._breaker.percent)[1] == percent, "follow")
+            return [count_admitted(handler, 6, each) for each in limits]
 
-    worker = Forked(follow)
-    for value in (True, False):
-        time.sleep(0.6)
+    worker = Worker(Following())
+    seen = worker.call("admitted_at", 5)
+    for value, percent in ((True, 100), (False, 0)):
         fast_litellm.set_feature(LIMITER, value)
-    time.sleep(0.6)
+        seen += worker.call("admitted_at", percent)
+    worker.end()
     fast_litellm.set_feature(LIMITER, None)
     # What the region had counted it still has when it is asked for all; what the worker had counted, it
     # still has when it is alone again.
-    assert worker.result() == [4, 4, 0, 4, 4, 0]
+    assert seen == [4, 4, 0, 4, 4, 0]
 
 
 # The Router

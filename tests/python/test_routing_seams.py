@@ -660,10 +660,16 @@ def succeed(handler: Any, id_: str, seconds: float, tokens: int = 10) -> None:
     )
 
 
+def begin_early_in_a_minute() -> None:
+    """So that LiteLLM, which counts by the calendar's minute, counts what is to come in one."""
+    until(lambda: time.time() % 60 < 45, "have a new minute", 20.0)
+
+
 @in_fork
 def test_latencies_of_all_workers_are_one_list() -> None:
     router = accelerated("a", "b", routing_strategy="latency-based-routing")
     handler = router.lowestlatency_logger
+    begin_early_in_a_minute()
     for seconds in (1.0, 2.0):
         forked(lambda seconds=seconds: succeed(handler, "a", seconds))
     forked(lambda: succeed(handler, "b", 5.0))
@@ -749,6 +755,7 @@ def test_every_group_has_as_many_latencies_as_its_own_strategy_wants() -> None:
 def test_costs_count_the_usage_of_all_workers() -> None:
     router = accelerated("a", "b", routing_strategy="cost-based-routing")
     handler = router.lowestcost_logger
+    begin_early_in_a_minute()
     for _ in range(3):
         forked(lambda: succeed(handler, "a", 1.0))
     picked = asyncio.run(
@@ -797,11 +804,10 @@ def test_a_map_is_read_while_another_thread_learns_of_a_deployment() -> None:
 # Health checks
 
 
-def proxy_module(rounds: list[int], seconds: float = 0.0) -> ModuleType:
+def proxy_module(rounds: list[int], seconds: float = 0.0, interval_s: int = 1) -> ModuleType:
     """What of LiteLLM's proxy the seam needs: importing that takes half a minute."""
     module = types.ModuleType("litellm.proxy.proxy_server")
     code = """
-health_check_interval = 1
 redis_usage_cache = None
 
 async def _run_direct_health_check_with_instrumentation(models, details, concurrency, context):
@@ -818,6 +824,7 @@ async def _run_background_health_check():
     return result
 """
     vars(module).update(rounds=rounds, written=[], asyncio=asyncio, seconds=seconds, bad="bad")
+    vars(module).update(health_check_interval=interval_s)
     exec(code, vars(module))  # it is ours
     return module
 
@@ -838,10 +845,14 @@ def health_seam(module: ModuleType, shares_caches: bool = True) -> Any:
 def test_one_worker_checks_and_all_know() -> None:
     accelerate()
 
+    all_begin, begin = os.pipe()
+
     def worker() -> tuple[int, list[Any], list[Any]]:
+        os.close(begin)
         rounds: list[int] = []
         module = proxy_module(rounds, seconds=0.2)
         health_seam(module)
+        assert os.read(all_begin, 1) == b""
         results = []
         for _ in range(3):
             healthy, unhealthy, _ = asyncio.run(module._run_background_health_check())
@@ -850,7 +861,9 @@ def test_one_worker_checks_and_all_know() -> None:
         return len(rounds), results, module.written
 
     workers = [Forked(worker) for _ in range(3)]
+    os.close(begin)
     seen = [worker.result() for worker in workers]
+    os.close(all_begin)
     counts = sorted(count for count, *_ in seen)
     # The leader that ends first leaves its last round to whoever still waits for one.
     assert counts[0] == 0
@@ -866,19 +879,19 @@ def test_one_worker_checks_and_all_know() -> None:
 @in_fork
 def test_a_worker_that_looks_late_shows_what_is_known_and_waits_for_the_next() -> None:
     accelerate()
-    module = proxy_module([])
+    module = proxy_module([], interval_s=4)
     health_seam(module)
 
     def lead() -> None:
-        module = proxy_module([])
+        module = proxy_module([], interval_s=4)
         health_seam(module)
         for _ in range(3):
             asyncio.run(module._run_background_health_check())
-            time.sleep(1.2)
+            time.sleep(4.2)
 
     leader = Forked(lead)
     until(lambda: _native.Board(region()).read("litellm:health_check") is not None, "publish")
-    time.sleep(0.7)
+    time.sleep(2.8)
     vars(module)["health_check_results"] = results = {}
     healthy, _, _ = asyncio.run(module._run_background_health_check())
     assert results["healthy_endpoints"] == [{"model": "1"}]
@@ -893,7 +906,7 @@ def test_what_the_leader_writes_to_its_own_memory_the_others_write_too() -> None
     accelerate()
 
     def lead() -> None:
-        module = proxy_module([])
+        module = proxy_module([], interval_s=60)
         health_seam(module, shares_caches=False)
         asyncio.run(module._run_background_health_check())
         time.sleep(60)
@@ -901,7 +914,7 @@ def test_what_the_leader_writes_to_its_own_memory_the_others_write_too() -> None
     leader = Forked(lead)
     until(lambda: _native.Board(region()).read("litellm:health_check") is not None, "publish")
     rounds: list[int] = []
-    module = proxy_module(rounds)
+    module = proxy_module(rounds, interval_s=60)
     health_seam(module, shares_caches=False)
     asyncio.run(module._run_background_health_check())
     assert (len(rounds), len(module.written)) == (0, 1)

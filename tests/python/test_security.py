@@ -445,6 +445,7 @@ def test_no_pid_of_a_region_is_signalled_or_waited_for(folder: Path) -> None:
     if child == 0:
         os._exit(7)
     until(lambda: state_of(child) == "Z", "end")
+    until(lambda: state_of(victim.pid) == "S", "sleep")
     try:
         # Who proves to be another than who registered is given up as dead: who has another start time,
         # and a child that has ended but has not been waited for.
