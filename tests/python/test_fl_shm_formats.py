@@ -512,7 +512,7 @@ def test_columns_are_chosen(live: Live) -> None:
 
 
 def test_rates_are_changes_per_second(live: Live) -> None:
-    live.tell("1.5")
+    live.tell("4")
     report = inspect(live, "--rate", "--watch", 0.5, "--count", 1)
     live.answer()
     limits = {limit["key"]: limit for limit in report["limits"]}

@@ -76,7 +76,7 @@ def test_the_dead_do_not_lead(region: Region, start: Start) -> None:
 
 
 def test_a_stopped_leader_is_followed_when_its_time_is_over(region: Region, start: Start) -> None:
-    first, second = start(ttl_s=1.0), start(ttl_s=1.0)
+    first, second = start(ttl_s=3.0), start(ttl_s=3.0)
     assert first.call("acquire") is True
     os.kill(first.pid, signal.SIGSTOP)
     assert second.call("acquire") is False
@@ -90,7 +90,7 @@ def test_a_stopped_leader_is_followed_when_its_time_is_over(region: Region, star
 
 
 def test_who_asks_again_in_time_leads_on(region: Region, start: Start) -> None:
-    first, second = start(ttl_s=2.0), start(ttl_s=2.0)
+    first, second = start(ttl_s=4.0), start(ttl_s=4.0)
     assert first.call("acquire") is True
     ends = time.monotonic() + 5.0
     while time.monotonic() < ends:
@@ -156,9 +156,9 @@ def test_a_notice_is_read_by_all_until_its_time_is_over(region: Region) -> None:
     assert board.read("x") is None
     forked(lambda: board.publish("x", b"from a child", 60))
     assert board.read("x") == b"from a child"
-    board.publish("x", b"", 1)
+    board.publish("x", b"", 3)
     assert board.read("x") == b""
-    until(lambda: board.read("x") is None, "expire", timeout_s=3.0)
+    until(lambda: board.read("x") is None, "expire", timeout_s=6.0)
 
 
 def test_a_notice_that_is_too_large_is_refused_and_loses_nothing(region: Region) -> None:

@@ -94,7 +94,10 @@ print(json.dumps([answers, alive, pool.pool_name, pool.get_stats()]))"""
     answers, alive, name, stats = json.loads(done.stdout)
     assert (answers, alive, name) == ([None] * 3, [True, True, False], "default")
     endpoint = stats["endpoints"].pop("https://h/v1")
-    assert endpoint.pop("last_failure") == {"kind": "server", "status": 503, "age_s": 0}
+    failure = endpoint.pop("last_failure")
+    # A second may begin between the two.
+    assert failure.pop("age_s") in (0, 1)
+    assert failure == {"kind": "server", "status": 503}
     assert endpoint == {
         **{"active": 8, "idle": 0, "total": 8, "healthy": True},
         **{"failures_in_a_row": 1, "failures": 1},
@@ -222,7 +225,7 @@ def test_what_a_killed_worker_held_is_free_at_once(make: Make, worker: Worker) -
 
 
 def test_a_connection_is_not_kept_for_longer_than_it_may_be(make: Make, worker: Worker) -> None:
-    brief, short, pool = make(idle_timeout_s=0.5), make(max_age_s=1), make()
+    brief, short, pool = make(idle_timeout_s=2), make(max_age_s=2), make()
     used, idle = got(pool), got(pool)
     pool.return_connection(idle)
     theirs = worker.call("get_connection", B)
