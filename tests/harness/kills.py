@@ -31,8 +31,8 @@ def kill_holder(proxy: Proxy, backend: FakeBackend, slots: Slots) -> Result:
 
     Reports how many requests got in while all were held (`admitted_when_full`), how long after the kill
     the first one did (`freed_after_s`, None if it took too long) and the last one was sent that did not
-    (`refused_until_s`, 0 if none was), and how many of the slots of the dead
-    worker (`killed_held`) could be used again (`refilled`).
+    (`refused_until_s`, 0 if none was), and how many of the slots of the dead worker (`killed_held`) could
+    be used again (`refilled`).
     """
     boots = proxy.boots()
     backend.reset()

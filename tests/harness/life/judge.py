@@ -40,14 +40,14 @@ def judge(answers: Sequence[Answer], limits: Limits) -> list[str]:
         return [*odd, "no request was answered"]
     return [
         *odd,
-        *_rate(good, len(lost), limits),
+        *_rate(good, lost, limits),
         *_counts(good, len(lost)),
         *_slots("slots", [(a, a.slot) for a in good], lost, limits.slots),
         *_slots("connections", [(a, a.connection) for a in good], lost, limits.slots),
     ]
 
 
-def _rate(good: Sequence[Answer], lost: int, limits: Limits) -> list[str]:
+def _rate(good: Sequence[Answer], lost: Sequence[Answer], limits: Limits) -> list[str]:
     """At most `burst + rate * T + 1` in any T, and nobody refused while there was room."""
     wrong = []
     admitted = sorted((a for a in good if a.rate), key=lambda a: a.times[0])
@@ -59,16 +59,16 @@ def _rate(good: Sequence[Answer], lost: int, limits: Limits) -> list[str]:
     if worst > limits.burst + 1:
         wrong.append(f"rate: {worst:.1f} at once, with a burst of {limits.burst}")
     apart_s = 1 / limits.per_second
-    admitted.sort(key=lambda a: a.times[1])
-    # The lost ones may have been charged as well.
-    full_s = (limits.burst - 1 - lost) * apart_s
+    # The end and the begin of whatever was charged; the lost ones may have been.
+    charged = [(a.times[1], a.times[0]) for a in admitted] + [(a.over, a.sent) for a in lost]
+    charged.sort()
     for refused in (a for a in good if not a.rate):
         # When everything that was charged by then has flowed off, at the latest.
         empty_at = float("-inf")
-        for answer in admitted:
-            if answer.times[0] <= refused.times[1]:
-                empty_at = max(empty_at, answer.times[1]) + apart_s
-        if empty_at - refused.times[0] < full_s - TOLERANCE_S:
+        for end, begin in charged:
+            if begin <= refused.times[1]:
+                empty_at = max(empty_at, end) + apart_s
+        if empty_at - refused.times[0] < (limits.burst - 1) * apart_s - TOLERANCE_S:
             wrong.append("rate: one was refused while there was room")
             break
     if len(admitted) == len(good):
